@@ -1,0 +1,1 @@
+"""Many replicas, exactly one active, highly available."""

@@ -1,0 +1,588 @@
+"""One candidate's way to a term, and out of it.
+
+The law is the table `TABLE`: for each state, which events mean something in it and which states
+may follow. An event that the table does not list for a state is ignored there: it is a late reply
+or a stale notice. A handler that would leave for a state that the table does not allow is a bug,
+and stops the elector before it does anything. The diagram in the documentation is drawn from the
+table.
+
+Rules
+-----
+1. **Take over only what was watched.** A take compares and swaps the snapshot in `_watched`, whose
+   versions stood still for the record's own TTL, counted from the moment we saw them. Never the
+   result of a fresh read: a watch that stalls would otherwise let us rob a live holder; like this
+   the store refuses, and we start to count anew.
+2. **What we did not see, we wait out.** A record that vanished may have a live holder behind it,
+   and so may one that went back in time (`serial` or `token` lower than seen before). Both are
+   vacant only after a whole TTL.
+3. **Our own record, found while we are not leading, is a leftover** (a take whose reply was lost,
+   a term that we lost). Its work has ended, or never began: it may be taken over at once, with a
+   new nonce, hence a new token. A record with our *name* but a nonce that is not ours belongs to
+   somebody else with our identity: it is waited out, and reported.
+4. **Unknown is a state.** After a take of unknown outcome nothing is assumed: the record is read
+   back and the nonce decides. A new attempt swaps the same version, so at most one can succeed.
+5. **Stop, then release.** `Release` comes only after `WorkEnded`, only while the trust has not
+   run out, and never if the term was lost: a lost lease is left to the observers' clocks.
+6. **Work that will not stop** makes the elector `STUCK`: renewed no more, never released.
+7. **For ever.** Every way out of a term leads back to `LOOKING`, unless the candidate withdrew.
+
+Warning: `Seen` arrives late and out of order. While leading, only a serial newer than the one
+that we wrote can depose us.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from enum import Enum
+from typing import Any
+
+from incumbent.core import events as ev
+from incumbent.core.records import Held, Holding, Snapshot, same_candidate
+from incumbent.core.timing import Timing
+
+__all__ = ["RESERVE_S", "TABLE", "Elector", "State"]
+
+RESERVE_S = 3.0
+"""How long a vacancy that is meant for somebody else is left to them; at most one TTL."""
+
+
+class State(Enum):
+    """Where a candidate is."""
+
+    NEW = "new"
+    LOOKING = "looking"
+    STANDBY = "standby"
+    TAKING = "taking"
+    DOUBT = "doubt"
+    LEADING = "leading"
+    STOPPING = "stopping"
+    STUCK = "stuck"
+    RELEASING = "releasing"
+    CLOSED = "closed"
+
+
+_S = State
+_AFTER_TERM = (_S.LOOKING, _S.CLOSED)
+_AFTER_LOOK = (_S.STANDBY, _S.TAKING)
+
+TABLE: dict[State, dict[type[Any], tuple[State, ...]]] = {
+    _S.NEW: {
+        ev.Start: (_S.LOOKING,),
+        ev.Close: (_S.CLOSED,),
+    },
+    _S.LOOKING: {
+        ev.Seen: (*_AFTER_LOOK, _S.LOOKING),
+        ev.LookFailed: (_S.LOOKING,),
+        ev.Tick: (_S.LOOKING,),
+        ev.Close: (_S.CLOSED,),
+    },
+    _S.STANDBY: {
+        ev.Seen: _AFTER_LOOK,
+        ev.Evidence: (_S.STANDBY, _S.TAKING),
+        ev.Tick: (_S.STANDBY, _S.TAKING),
+        ev.Close: (_S.CLOSED,),
+    },
+    _S.TAKING: {
+        ev.TakeDone: (_S.LEADING, _S.RELEASING, *_AFTER_TERM, _S.TAKING),
+        ev.TakeRefused: (*_AFTER_LOOK, _S.CLOSED),
+        ev.TakeFailed: (_S.STANDBY, _S.TAKING, _S.CLOSED),
+        ev.TakeUnknown: (_S.DOUBT,),
+        ev.Close: (_S.TAKING,),
+    },
+    _S.DOUBT: {
+        ev.ReadBackDone: (*_AFTER_LOOK, _S.LEADING, _S.RELEASING, *_AFTER_TERM, _S.DOUBT),
+        ev.ReadBackFailed: (_S.DOUBT, _S.CLOSED),
+        ev.Tick: (_S.DOUBT,),
+        ev.Close: (_S.DOUBT,),
+    },
+    _S.LEADING: {
+        ev.Seen: (_S.LEADING, _S.STOPPING),
+        ev.LeaseFailing: (_S.STOPPING,),
+        ev.LeaseRevoked: (_S.STOPPING,),
+        ev.StepDown: (_S.STOPPING,),
+        ev.WorkEnded: (_S.RELEASING, *_AFTER_TERM),
+        ev.Close: (_S.STOPPING,),
+    },
+    _S.STOPPING: {
+        ev.Seen: (_S.STOPPING,),
+        ev.LeaseFailing: (_S.STOPPING,),
+        ev.LeaseRevoked: (_S.STOPPING,),
+        ev.WorkEnded: (_S.RELEASING, *_AFTER_TERM),
+        ev.Tick: (_S.STOPPING, _S.STUCK),
+        ev.Close: (_S.STOPPING,),
+    },
+    _S.STUCK: {
+        ev.WorkEnded: _AFTER_TERM,
+        ev.Close: (_S.STUCK,),
+    },
+    _S.RELEASING: {
+        ev.ReleaseDone: (*_AFTER_LOOK, _S.CLOSED, _S.RELEASING),
+        ev.ReleaseFailed: (_S.RELEASING, *_AFTER_TERM),
+        ev.Tick: (_S.RELEASING, *_AFTER_TERM),
+        ev.Close: (_S.RELEASING,),
+    },
+    _S.CLOSED: {},
+}
+
+
+class Elector:
+    """The state machine of one candidate in one election.
+
+    Args:
+        name: the election.
+        identity: the candidate, as people and other programs see it.
+        incarnation: makes the nonces of this elector unlike those of any other, even of one that
+            has, against all care, the same identity.
+        timing: see `core.timing`.
+        absent_is_vacant: whether in this store a record that is not there proves that nobody
+            holds; otherwise one TTL is waited out.
+    """
+
+    __slots__ = (
+        "_absent_is_vacant",
+        "_again",
+        "_attempt",
+        "_closing",
+        "_handlers",
+        "_held",
+        "_high_serial",
+        "_high_token",
+        "_identity",
+        "_incarnation",
+        "_name",
+        "_noted",
+        "_release_until",
+        "_serial",
+        "_stop_by",
+        "_successor",
+        "_take_at",
+        "_timing",
+        "_watched",
+        "_why",
+        "_yield_until",
+        "state",
+        "wake_at",
+    )
+
+    def __init__(
+        self,
+        name: str,
+        identity: str,
+        incarnation: str,
+        timing: Timing,
+        *,
+        absent_is_vacant: bool = False,
+    ) -> None:
+        self._name = name
+        self._identity = identity
+        self._incarnation = incarnation
+        self._timing = timing
+        self._absent_is_vacant = absent_is_vacant
+        self.state = State.NEW
+        self.wake_at = math.inf
+        self._attempt = 0
+        self._closing = False
+        self._watched: Snapshot | None = None
+        self._take_at = math.inf
+        self._again = 0.0
+        self._yield_until = -math.inf
+        self._high_serial = 0
+        self._high_token = 0
+        self._noted = ""
+        self._held: Held | None = None
+        self._serial = 0
+        self._why: ev.Why | None = None
+        self._successor = ""
+        self._stop_by = math.inf
+        self._release_until = -math.inf
+
+    @property
+    def term(self) -> str:
+        """The nonce of the term held now, or ""."""
+        return self._held.term if self._held else ""
+
+    @property
+    def watched(self) -> Snapshot | None:
+        """The snapshot that a take would compare with."""
+        return self._watched
+
+    def handle(self, event: ev.Event, now: float) -> list[ev.Effect]:
+        """Take in one event at `now` and return what to do."""
+        allowed = TABLE[self.state].get(type(event))
+        if allowed is None:
+            return []
+        before, self.wake_at = self.wake_at, math.inf
+        after, effects = _HANDLERS[self.state, type(event)](self, event, now)
+        if after not in allowed:
+            raise AssertionError(f"{self.state} + {event} may not lead to {after}")
+        if after is self.state and self.wake_at == math.inf and not isinstance(event, ev.Tick):
+            self.wake_at = before
+        self.state = after
+        return effects
+
+    # -- looking and waiting ----------------------------------------------------------------------
+
+    def _start(self, _: ev.Start, now: float) -> _Step:
+        return State.LOOKING, [ev.Follow()]
+
+    def _look_again(self, _: ev.LookFailed, now: float) -> _Step:
+        self.wake_at = now + self._timing.retry_every_s
+        return State.LOOKING, []
+
+    def _look_now(self, _: ev.Tick, now: float) -> _Step:
+        return State.LOOKING, [ev.Look()]
+
+    def _seen(self, event: ev.Seen, now: float) -> _Step:
+        if not event.fresh and event.snapshot.serial < self._high_serial:
+            return self._wait(now, []) if self._watched is not None else (State.LOOKING, [])
+        return self._consider(event.snapshot, now)
+
+    def _consider(self, snapshot: Snapshot, now: float) -> _Step:
+        """Start to count for `snapshot`, unless it is what is being watched already."""
+        seen = self._watched
+        if (
+            seen is not None
+            and seen.holding is snapshot.holding
+            and seen.watched == snapshot.watched
+        ):
+            return self._wait(now, [])
+        went_back = snapshot.serial < self._high_serial or (
+            snapshot.token is not None and snapshot.token < self._high_token
+        )
+        wait_s, notes = self._how_long(snapshot, seen, went_back, now)
+        self._watched = snapshot
+        self._take_at = now + wait_s
+        self._high_serial = snapshot.serial
+        self._high_token = max(self._high_token, snapshot.token or 0)
+        return self._wait(now, notes)
+
+    def _how_long(
+        self, snapshot: Snapshot, seen: Snapshot | None, went_back: bool, now: float
+    ) -> tuple[float, list[ev.Effect]]:
+        """Return how long `snapshot` must stand still before it may be taken over."""
+        ttl_s = self._timing.ttl_s
+        longest_s = max(ttl_s, seen.ttl_s if seen else 0.0, snapshot.ttl_s)
+        match snapshot.holding:
+            case Holding.FOREIGN:
+                return math.inf, self._note_once("foreign", snapshot.describe())
+            case Holding.ABSENT:
+                if self._absent_is_vacant and not self._high_serial:
+                    return 0.0, []
+                return longest_s, []
+            case Holding.VACANT:
+                if went_back:
+                    return longest_s, self._note_once("rollback", _went_back(snapshot))
+                reserve_s = min(RESERVE_S, ttl_s)
+                if snapshot.successor and not same_candidate(snapshot.successor, self._identity):
+                    return reserve_s, []
+                return max(0.0, self._yield_until - now), []
+            case Holding.HELD:
+                if went_back:
+                    return longest_s, self._note_once("rollback", _went_back(snapshot))
+                if self._is_own(snapshot.term):
+                    return 0.0, []
+                if snapshot.holder == self._identity:
+                    text = f"{snapshot.describe()}, which is our identity but not our term"
+                    return snapshot.ttl_s, self._note_once("duplicate-identity", text)
+                return snapshot.ttl_s, []
+
+    def _wait(self, now: float, effects: list[ev.Effect]) -> _Step:
+        """Take what is watched, if its time has come."""
+        take_at = max(self._take_at, self._again)
+        if now >= take_at:
+            return self._take(effects)
+        if self._watched is None:
+            raise AssertionError("waiting for nothing")
+        self.wake_at = take_at
+        return State.STANDBY, [*effects, ev.Waiting(self._watched, take_at)]
+
+    def _waited(self, _: ev.Tick, now: float) -> _Step:
+        return self._wait(now, [])
+
+    def _evidence(self, event: ev.Evidence, now: float) -> _Step:
+        watched = self._watched
+        if (
+            watched is not None
+            and watched.holding is Holding.HELD
+            and watched.lease_key == event.lease_key
+            and event.lease_key
+        ):
+            self._take_at = min(self._take_at, now)
+            return self._wait(now, self._note_once("evidence", event.why))
+        return self._wait(now, [])
+
+    # -- taking -----------------------------------------------------------------------------------
+
+    def _take(self, effects: list[ev.Effect]) -> _Step:
+        if self._watched is None:
+            raise AssertionError("taking what was not watched")
+        self._attempt += 1
+        term = self._nonce(self._attempt)
+        return State.TAKING, [*effects, ev.Take(self._attempt, term, self._watched)]
+
+    def _take_done(self, event: ev.TakeDone, now: float) -> _Step:
+        if event.attempt != self._attempt:
+            return self._stay(State.TAKING)
+        return self._begin(event.held, event.valid_until, now)
+
+    def _begin(self, held: Held, valid_until: float, now: float) -> _Step:
+        self._held = held
+        self._why = None
+        self._serial = self._high_serial = held.snapshot.serial
+        self._release_until = valid_until
+        self._successor = ""
+        self._again = 0.0
+        if held.token is not None and held.token <= self._high_token:
+            text = (
+                f"the store gave token {held.token} for {self._name!r} after {self._high_token} "
+                "had been seen: it has lost its memory, and resources would refuse us"
+            )
+            self._again = now + self._timing.ttl_s
+            return self._release(now, [ev.Note("token-regression", text)])
+        self._high_token = held.token or self._high_token
+        if self._closing:
+            return self._release(now, [])
+        if valid_until - self._timing.stop_s <= now:
+            self._again = now + self._timing.retry_every_s
+            text = "the confirmation came too late for any work; released"
+            return self._release(now, [ev.Note("late-confirmation", text)])
+        return State.LEADING, [ev.BeginTerm(held)]
+
+    def _take_refused(self, event: ev.TakeRefused, now: float) -> _Step:
+        if event.attempt != self._attempt:
+            return self._stay(State.TAKING)
+        if self._closing:
+            return self._closed()
+        if self._watched is not None and event.snapshot.watched == self._watched.watched:
+            self._again = now + self._timing.retry_every_s
+        return self._consider(event.snapshot, now)
+
+    def _take_failed(self, event: ev.TakeFailed, now: float) -> _Step:
+        if event.attempt != self._attempt:
+            return self._stay(State.TAKING)
+        if self._closing:
+            return self._closed()
+        self._again = now + self._timing.retry_every_s
+        return self._wait(now, self._note_once("take-failed", event.cause))
+
+    def _take_unknown(self, event: ev.TakeUnknown, now: float) -> _Step:
+        # A reply for an older attempt cannot be "unknown": the driver reports each attempt once.
+        return State.DOUBT, [ev.ReadBack(self._attempt, self._nonce(self._attempt))]
+
+    def _read_back(self, event: ev.ReadBackDone, now: float) -> _Step:
+        if event.attempt != self._attempt:
+            return self._stay(State.DOUBT)
+        if event.held is not None:
+            return self._begin(event.held, event.valid_until, now)
+        if self._closing:
+            return self._closed()
+        return self._consider(event.snapshot, now)
+
+    def _read_back_failed(self, event: ev.ReadBackFailed, now: float) -> _Step:
+        if event.attempt != self._attempt:
+            return self._stay(State.DOUBT)
+        if self._closing:
+            return self._closed()
+        self.wake_at = now + self._timing.retry_every_s
+        return State.DOUBT, []
+
+    def _read_back_again(self, _: ev.Tick, now: float) -> _Step:
+        return State.DOUBT, [ev.ReadBack(self._attempt, self._nonce(self._attempt))]
+
+    def _close_soon(self, _: ev.Close, now: float) -> _Step:
+        self._closing = True
+        return self.state, []
+
+    # -- leading ----------------------------------------------------------------------------------
+
+    def _seen_leading(self, event: ev.Seen, now: float) -> _Step:
+        snapshot = event.snapshot
+        if snapshot.serial <= self._serial and snapshot.serial:
+            return self.state, []
+        if snapshot.holding is Holding.HELD and snapshot.term == self.term:
+            self._serial = snapshot.serial
+            request = snapshot.request
+            if request is not None and request.term == self.term and self.state is State.LEADING:
+                self._successor = request.to
+                return self._stop(ev.Why.STEP_DOWN, "asked to step down", now, [])
+            return self.state, []
+        cause = f"the record changed under us: {snapshot.describe()}"
+        return self._depose(cause, now)
+
+    def _depose(self, cause: str, now: float) -> _Step:
+        effects: list[ev.Effect] = [ev.VoidTerm(cause), ev.EndKeepalive()]
+        if self.state is State.STOPPING:
+            self._why = ev.Why.DEPOSED
+            return State.STOPPING, effects
+        return self._stop(ev.Why.DEPOSED, cause, now, effects)
+
+    def _lease_failing(self, event: ev.LeaseFailing, now: float) -> _Step:
+        if self.state is State.STOPPING:
+            self._why = ev.Why.LOST
+            return State.STOPPING, []
+        return self._stop(ev.Why.LOST, event.cause, now, [])
+
+    def _lease_revoked(self, event: ev.LeaseRevoked, now: float) -> _Step:
+        return self._depose(event.cause, now)
+
+    def _step_down(self, event: ev.StepDown, now: float) -> _Step:
+        self._successor = event.to
+        return self._stop(ev.Why.STEP_DOWN, event.cause, now, [])
+
+    def _close_leading(self, _: ev.Close, now: float) -> _Step:
+        self._closing = True
+        return self._stop(ev.Why.CLOSED, "the candidate withdraws", now, [])
+
+    def _stop(self, why: ev.Why, cause: str, now: float, effects: list[ev.Effect]) -> _Step:
+        self._why = why
+        self._stop_by = now + self._timing.stop_s
+        self.wake_at = self._stop_by
+        return State.STOPPING, [*effects, ev.StopWork(why, cause, self._stop_by)]
+
+    def _stop_late(self, _: ev.Tick, now: float) -> _Step:
+        if now < self._stop_by:
+            self.wake_at = self._stop_by
+            return State.STOPPING, []
+        cause = f"the work was asked to stop and did not within {self._timing.stop_s:g} s"
+        return State.STUCK, [ev.EndKeepalive(), ev.Stuck(cause)]
+
+    def _finished(self, event: ev.WorkEnded, now: float) -> _Step:
+        self._why = ev.Why.FINISHED
+        self._release_until = event.valid_until
+        return self._release(now, [])
+
+    def _stopped(self, event: ev.WorkEnded, now: float) -> _Step:
+        self._release_until = event.valid_until
+        if self._why is not None and self._why.planned:
+            return self._release(now, [])
+        return self._after_term(now, [ev.EndKeepalive()])
+
+    def _unstuck(self, _: ev.WorkEnded, now: float) -> _Step:
+        return self._after_term(now, [])
+
+    # -- giving up --------------------------------------------------------------------------------
+
+    def _release(self, now: float, effects: list[ev.Effect]) -> _Step:
+        if self._why is ev.Why.STEP_DOWN:
+            self._yield_until = now + min(RESERVE_S, self._timing.ttl_s)
+        effects = [*effects, ev.EndKeepalive()]
+        if now >= self._release_until:
+            return self._after_term(now, [*effects, ev.Note("release-late", "left to expire")])
+        return self._send_release(effects)
+
+    def _send_release(self, effects: list[ev.Effect]) -> _Step:
+        self._attempt += 1
+        return State.RELEASING, [
+            *effects,
+            ev.Release(self._attempt, self.term, self._successor),
+        ]
+
+    def _release_done(self, event: ev.ReleaseDone, now: float) -> _Step:
+        if event.attempt != self._attempt:
+            return self._stay(State.RELEASING)
+        return self._after_term(now, [], event.snapshot)
+
+    def _release_failed(self, event: ev.ReleaseFailed, now: float) -> _Step:
+        if event.attempt != self._attempt:
+            return self._stay(State.RELEASING)
+        self.wake_at = now + self._timing.retry_every_s
+        if self.wake_at >= self._release_until:
+            text = f"left to expire: {event.cause}"
+            return self._after_term(now, [ev.Note("release-failed", text)])
+        return State.RELEASING, []
+
+    def _release_again(self, _: ev.Tick, now: float) -> _Step:
+        if now >= self._release_until:
+            return self._after_term(now, [ev.Note("release-failed", "left to expire")])
+        return self._send_release([])
+
+    def _after_term(
+        self, now: float, effects: list[ev.Effect], snapshot: Snapshot | None = None
+    ) -> _Step:
+        self._held = None
+        self._watched = None
+        self._take_at = math.inf
+        self.wake_at = math.inf
+        if self._closing:
+            return self._closed(effects)
+        if snapshot is not None:
+            state, more = self._consider(snapshot, now)
+            return state, [*effects, *more]
+        return State.LOOKING, [*effects, ev.Look()]
+
+    def _close(self, _: ev.Close, now: float) -> _Step:
+        self._closing = True
+        return self._closed()
+
+    def _closed(self, effects: list[ev.Effect] | None = None) -> _Step:
+        return State.CLOSED, [*(effects or []), ev.Unfollow(), ev.Closed()]
+
+    # -- helpers ----------------------------------------------------------------------------------
+
+    def _stay(self, state: State) -> _Step:
+        return state, []
+
+    def _nonce(self, attempt: int) -> str:
+        return f"{self._identity}/{self._incarnation}.{attempt}"
+
+    def _is_own(self, term: str) -> bool:
+        head, _, tail = term.rpartition(".")
+        ours = head == f"{self._identity}/{self._incarnation}"
+        return ours and tail.isdecimal() and 0 < int(tail) <= self._attempt
+
+    def _note_once(self, code: str, text: str) -> list[ev.Effect]:
+        """Report a condition when it appears, not each time that it is met again."""
+        if self._noted == code + text:
+            return []
+        self._noted = code + text
+        return [ev.Note(code, text)]
+
+
+_Step = tuple[State, list[ev.Effect]]
+_Handler = Callable[[Elector, Any, float], _Step]
+
+
+def _went_back(snapshot: Snapshot) -> str:
+    return f"{snapshot.describe()}, in a store that went back in time; waiting one whole TTL"
+
+
+_HANDLERS: dict[tuple[State, type[Any]], _Handler] = {
+    (_S.NEW, ev.Start): Elector._start,
+    (_S.NEW, ev.Close): Elector._close,
+    (_S.LOOKING, ev.Seen): Elector._seen,
+    (_S.LOOKING, ev.LookFailed): Elector._look_again,
+    (_S.LOOKING, ev.Tick): Elector._look_now,
+    (_S.LOOKING, ev.Close): Elector._close,
+    (_S.STANDBY, ev.Seen): Elector._seen,
+    (_S.STANDBY, ev.Evidence): Elector._evidence,
+    (_S.STANDBY, ev.Tick): Elector._waited,
+    (_S.STANDBY, ev.Close): Elector._close,
+    (_S.TAKING, ev.TakeDone): Elector._take_done,
+    (_S.TAKING, ev.TakeRefused): Elector._take_refused,
+    (_S.TAKING, ev.TakeFailed): Elector._take_failed,
+    (_S.TAKING, ev.TakeUnknown): Elector._take_unknown,
+    (_S.TAKING, ev.Close): Elector._close_soon,
+    (_S.DOUBT, ev.ReadBackDone): Elector._read_back,
+    (_S.DOUBT, ev.ReadBackFailed): Elector._read_back_failed,
+    (_S.DOUBT, ev.Tick): Elector._read_back_again,
+    (_S.DOUBT, ev.Close): Elector._close_soon,
+    (_S.LEADING, ev.Seen): Elector._seen_leading,
+    (_S.LEADING, ev.LeaseFailing): Elector._lease_failing,
+    (_S.LEADING, ev.LeaseRevoked): Elector._lease_revoked,
+    (_S.LEADING, ev.StepDown): Elector._step_down,
+    (_S.LEADING, ev.WorkEnded): Elector._finished,
+    (_S.LEADING, ev.Close): Elector._close_leading,
+    (_S.STOPPING, ev.Seen): Elector._seen_leading,
+    (_S.STOPPING, ev.LeaseFailing): Elector._lease_failing,
+    (_S.STOPPING, ev.LeaseRevoked): Elector._lease_revoked,
+    (_S.STOPPING, ev.WorkEnded): Elector._stopped,
+    (_S.STOPPING, ev.Tick): Elector._stop_late,
+    (_S.STOPPING, ev.Close): Elector._close_soon,
+    (_S.STUCK, ev.WorkEnded): Elector._unstuck,
+    (_S.STUCK, ev.Close): Elector._close_soon,
+    (_S.RELEASING, ev.ReleaseDone): Elector._release_done,
+    (_S.RELEASING, ev.ReleaseFailed): Elector._release_failed,
+    (_S.RELEASING, ev.Tick): Elector._release_again,
+    (_S.RELEASING, ev.Close): Elector._close_soon,
+}

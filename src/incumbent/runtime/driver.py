@@ -1,0 +1,477 @@
+"""One candidate: performs the elector's effects, and reports back what came of them.
+
+The driver decides nothing. It has an inbox, so that an effect whose result is there at once does
+not run the machine inside itself; it has at most one request of its own in flight; and it makes of
+every exception of a store one of the three things that a machine can hear: refused, did not
+happen, nobody knows.
+
+A `Hub` is what the candidates of one process share in one store: the connection, the sessions, the
+watchdog. A session is kept per TTL, however many elections are held under it.
+
+Warning: everything here runs on the keeper's event loop. A `Listener` is called there too; it hands
+over to the user's thread or loop and returns.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import traceback
+from collections import deque
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Protocol
+
+from incumbent.clock import Clock, boottime
+from incumbent.core import events as ev
+from incumbent.core.elector import Elector, State
+from incumbent.core.records import Claim, Held, Holding, Snapshot, StepDownRequest
+from incumbent.core.timing import Timing
+from incumbent.errors import OutcomeUnknown, Refused, SessionGone, StoreError
+from incumbent.runtime.lease import LeaseKeeper
+from incumbent.runtime.term import Term
+from incumbent.runtime.watchdog import Watchdog
+from incumbent.stores.api import Store
+
+__all__ = ["Driver", "Hub", "Listener", "TermFactory"]
+
+TermFactory = Callable[..., Term]
+
+
+class Listener(Protocol):
+    """Who runs the work. Called on the keeper's loop; never blocks, never raises."""
+
+    def begun(self, term: Term) -> None:
+        """Elected: start the work."""
+        ...
+
+    def stop(self, term: Term, why: ev.Why, cause: str, deadline: float) -> None:
+        """Stop the work; call `Driver.work_ended` when all of it has ended."""
+        ...
+
+    def stuck(self, term: Term, cause: str) -> None:
+        """Hear that the work did not stop in time."""
+        ...
+
+    def waiting(self, snapshot: Snapshot, until: float) -> None:
+        """Hear that somebody else holds."""
+        ...
+
+    def note(self, code: str, text: str) -> None:
+        """Hear something that people should know."""
+        ...
+
+    def closed(self) -> None:
+        """Hear that this is no candidate any more."""
+        ...
+
+
+class Hub:
+    """What the candidates of one process share in one store."""
+
+    def __init__(
+        self, store: Store, owner: str, watchdog: Watchdog | None, clock: Clock = boottime
+    ) -> None:
+        self.store = store
+        self.owner = owner
+        self.watchdog = watchdog
+        self.clock = clock
+        self._sessions: dict[Timing, LeaseKeeper] = {}
+        self._opening = asyncio.Lock()
+
+    async def session(self, timing: Timing) -> LeaseKeeper:
+        """Return a session under which a term can begin, opening one if there is none.
+
+        Raises:
+            StoreError: it could not be opened.
+        """
+        async with self._opening:
+            keeper = self._sessions.get(timing)
+            if keeper is not None and keeper.usable():
+                return keeper
+            if keeper is not None:
+                await self._close(timing, keeper)
+            sent_at = self.clock()
+            lease = await self.store.open_session(self.owner, timing.ttl_s)
+            keeper = self.keep(lease, timing, sent_at)
+            self._sessions[timing] = keeper
+            return keeper
+
+    def keep(self, lease: Any, timing: Timing, sent_at: float) -> LeaseKeeper:
+        """Return what renews `lease`, whose first confirmed write was sent at `sent_at`."""
+        return LeaseKeeper(self.store, lease, timing, sent_at, self.clock, self._confirmed)
+
+    def drop_session(self, timing: Timing, cause: str) -> None:
+        """Stop using a session that the store does not know any more."""
+        keeper = self._sessions.pop(timing, None)
+        if keeper is not None:
+            keeper.revoke(cause)
+
+    async def close(self) -> None:
+        """End the sessions under which nothing is held."""
+        for timing, keeper in list(self._sessions.items()):
+            await self._close(timing, keeper)
+
+    async def _close(self, timing: Timing, keeper: LeaseKeeper) -> None:
+        """Forget a session; tell the store only if nothing can be working under it."""
+        self._sessions.pop(timing, None)
+        if not keeper.members:
+            await keeper.quiesce()
+            try:
+                async with asyncio.timeout(timing.attempt_s):
+                    await self.store.close_session(keeper.lease)
+            except (StoreError, TimeoutError):
+                pass  # It is renewed no more and expires for everybody.
+
+    def _confirmed(self) -> None:
+        if self.watchdog is not None:
+            self.watchdog.update()
+
+
+class Driver:
+    """One candidate in one election.
+
+    Args:
+        hub: what it shares with its process.
+        name: the election.
+        identity: this candidate.
+        incarnation: random, for the nonces.
+        timing: see `core.timing`.
+        listener: runs the work.
+        armed: whether the kernel's timer ends the process if the work outlives its term.
+        term_factory: makes the term handle; a face may have its own kind.
+    """
+
+    def __init__(
+        self,
+        hub: Hub,
+        name: str,
+        identity: str,
+        incarnation: str,
+        timing: Timing,
+        listener: Listener,
+        *,
+        armed: bool,
+        term_factory: TermFactory = Term,
+    ) -> None:
+        self.name = name
+        self.identity = identity
+        self._hub = hub
+        self._store = hub.store
+        self._timing = timing
+        self._listener = listener
+        self._watchdog = hub.watchdog if armed else None
+        self._term_factory = term_factory
+        self._machine = Elector(
+            name,
+            identity,
+            incarnation,
+            timing,
+            absent_is_vacant=hub.store.capabilities.absent_is_vacant,
+        )
+        self._loop = asyncio.get_running_loop()
+        self._inbox: deque[ev.Event] = deque()
+        self._draining = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
+        self._task: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
+        self._claim: Claim | None = None
+        self._sent_at = 0.0
+        self._keeper: LeaseKeeper | None = None
+        self._leaving: LeaseKeeper | None = None
+        self._held: Held | None = None
+        self._term: Term | None = None
+        self._dead: dict[str, str] = {}
+
+    @property
+    def state(self) -> State:
+        """Where the candidate is."""
+        return self._machine.state
+
+    @property
+    def term(self) -> Term | None:
+        """The term whose work has not ended, if any."""
+        return self._term
+
+    def start(self) -> None:
+        """Become a candidate."""
+        self.handle(ev.Start())
+
+    def close(self) -> None:
+        """Withdraw; `Listener.closed` tells when it is done."""
+        self.handle(ev.Close())
+
+    def step_down(self, to: str = "", cause: str = "asked to") -> None:
+        """Hand over, if leading."""
+        self.handle(ev.StepDown(to, cause))
+
+    def work_ended(self, term: Term) -> None:
+        """Take note that all work of `term` has ended, confirmed."""
+        if term is not self._term:
+            return
+        self._term = None
+        valid_until = term.valid_until
+        if self._watchdog is not None:
+            self._watchdog.relieve(term.id)
+        term.void()
+        term.end("the work has ended")
+        self.handle(ev.WorkEnded(valid_until))
+
+    def handle(self, event: ev.Event) -> None:
+        """Take in one event, in the order of arrival."""
+        self._inbox.append(event)
+        if self._draining:
+            return
+        self._draining = True
+        try:
+            while self._inbox:
+                for effect in self._machine.handle(self._inbox.popleft(), self._hub.clock()):
+                    self._perform(effect)
+            self._recall_evidence()
+            if self._looking is not None and self._machine.state is not State.LOOKING:
+                # A read that began before what we know now would look like a store that went back.
+                self._looking.cancel()
+                self._looking = None
+        finally:
+            self._draining = False
+        self._schedule()
+
+    # -- what the lease has to say (runtime.lease.Member) -----------------------------------------
+
+    def lease_failing(self, cause: str) -> None:
+        """Hear that the stop must begin."""
+        self.handle(ev.LeaseFailing(cause))
+
+    def lease_revoked(self, cause: str) -> None:
+        """Hear that the lease is not ours any more."""
+        self.handle(ev.LeaseRevoked(cause))
+
+    # -- effects ----------------------------------------------------------------------------------
+
+    def _perform(self, effect: ev.Effect) -> None:
+        match effect:
+            case ev.Follow():
+                self._store.follow(self.name, self._sighted)
+            case ev.Unfollow():
+                self._store.unfollow(self.name, self._sighted)
+            case ev.Look():
+                self._looking = self._loop.create_task(self._look())
+            case ev.Waiting(snapshot, until):
+                self._listener.waiting(snapshot, until)
+            case ev.Take():
+                self._request(self._take(effect), lambda e: ev.TakeUnknown(effect.attempt, e))
+            case ev.ReadBack():
+                self._request(
+                    self._read_back(effect), lambda e: ev.ReadBackFailed(effect.attempt, e)
+                )
+            case ev.BeginTerm(held):
+                self._begin(held)
+            case ev.VoidTerm(cause):
+                self._void(cause)
+            case ev.StopWork(why, cause, deadline):
+                self._stop(why, cause, deadline)
+            case ev.EndKeepalive():
+                self._leave()
+            case ev.Stuck(cause):
+                self._stuck(cause)
+            case ev.Release():
+                self._request(self._release(effect), lambda e: ev.ReleaseFailed(effect.attempt, e))
+            case ev.Note(code, text):
+                self._listener.note(code, text)
+            case ev.Closed():
+                self._listener.closed()
+
+    def _begin(self, held: Held) -> None:
+        keeper = self._keeper
+        if keeper is None:
+            raise AssertionError("a term without a lease")
+        term = self._term_factory(
+            name=self.name,
+            identity=self.identity,
+            token=held.token,
+            term=held.term,
+            trust=keeper.trust,
+            clock=self._hub.clock,
+            inherited_fds=keeper.inherited_fds,
+        )
+        self._term = term
+        keeper.join(self)
+        if self._watchdog is not None:
+            text = f"the work of election {self.name!r} (token {held.token}) outlived its term"
+            self._watchdog.guard(term.id, keeper.trust, text)
+        self._listener.begun(term)
+
+    def _void(self, cause: str) -> None:
+        if self._term is not None:
+            self._term.void(cause)
+
+    def _stop(self, why: ev.Why, cause: str, deadline: float) -> None:
+        term = self._term
+        if term is None:
+            return
+        if why is ev.Why.DEPOSED and self._watchdog is not None:
+            self._watchdog.depose(term.id, deadline)
+        term.end(cause)
+        self._listener.stop(term, why, cause, deadline)
+
+    def _stuck(self, cause: str) -> None:
+        if self._leaving is not None:
+            self._leaving.end()
+        if self._term is not None:
+            self._listener.stuck(self._term, cause)
+
+    def _leave(self) -> None:
+        """Renew this term no more. A record's own lease ends; a session goes on for the others."""
+        if self._keeper is not None:
+            self._keeper.leave(self)
+            self._leaving = self._keeper
+
+    # -- requests ---------------------------------------------------------------------------------
+
+    def _request(
+        self, work: Coroutine[Any, Any, ev.Event], on_bug: Callable[[str], ev.Event]
+    ) -> None:
+        if self._task is not None:
+            raise AssertionError("two requests in flight")
+        self._task = self._loop.create_task(self._report(work, on_bug))
+
+    async def _report(
+        self, work: Awaitable[ev.Event], on_bug: Callable[[str], ev.Event]
+    ) -> None:
+        try:
+            event = await work
+        except Exception as error:  # A store's bug must not silence the candidate.
+            self._listener.note("bug", "".join(traceback.format_exception(error)))
+            event = on_bug(repr(error))
+        self._task = None
+        self.handle(event)
+
+    async def _look(self) -> None:
+        event: ev.Event = ev.LookFailed()
+        try:
+            async with asyncio.timeout(self._timing.attempt_s):
+                event = ev.Seen(await self._store.read(self.name), fresh=True)
+        except (StoreError, TimeoutError) as error:
+            self._listener.note("unreachable", _say(error, self._timing))
+        except Exception as error:  # A store's bug must not silence the candidate.
+            self._listener.note("bug", "".join(traceback.format_exception(error)))
+        self._looking = None
+        self.handle(event)
+
+    async def _take(self, effect: ev.Take) -> ev.Event:
+        timing, attempt = self._timing, effect.attempt
+        sessions = self._store.capabilities.sessions
+        keeper: LeaseKeeper | None = None
+        try:
+            if sessions:
+                async with asyncio.timeout(timing.attempt_s):
+                    keeper = await self._hub.session(timing)
+        except (StoreError, TimeoutError) as error:
+            return ev.TakeFailed(attempt, _say(error, timing))
+        lease = keeper.lease if keeper is not None else None
+        self._claim = Claim(self.identity, effect.term, timing.ttl_s, lease)
+        self._keeper = keeper
+        self._sent_at = self._hub.clock()
+        try:
+            async with asyncio.timeout(timing.attempt_s):
+                held = await self._store.take(self.name, self._claim, effect.over)
+        except Refused as error:
+            return ev.TakeRefused(attempt, error.snapshot)
+        except (OutcomeUnknown, TimeoutError) as error:
+            return ev.TakeUnknown(attempt, _say(error, timing))
+        except SessionGone as error:
+            self._hub.drop_session(timing, str(error))
+            return ev.TakeFailed(attempt, str(error))
+        except StoreError as error:
+            return ev.TakeFailed(attempt, str(error))
+        return ev.TakeDone(attempt, held, self._keep(held))
+
+    def _keep(self, held: Held) -> float:
+        """Note what was taken, and return until when it is trusted."""
+        self._held = held
+        if self._keeper is None or not self._store.capabilities.sessions:
+            self._keeper = self._hub.keep(held.lease, self._timing, self._sent_at)
+        return self._keeper.trust.valid_until
+
+    async def _read_back(self, effect: ev.ReadBack) -> ev.Event:
+        claim = self._claim
+        if claim is None:
+            raise AssertionError("nothing to read back")
+        try:
+            async with asyncio.timeout(self._timing.attempt_s):
+                found = await self._store.read_back(self.name, claim)
+        except (StoreError, TimeoutError) as error:
+            return ev.ReadBackFailed(effect.attempt, _say(error, self._timing))
+        if isinstance(found, Held):
+            return ev.ReadBackDone(effect.attempt, found.snapshot, found, self._keep(found))
+        return ev.ReadBackDone(effect.attempt, found, None, -math.inf)
+
+    async def _release(self, effect: ev.Release) -> ev.Event:
+        held, keeper = self._held, self._leaving
+        if held is None or keeper is None:
+            raise AssertionError("nothing to release")
+        if not self._store.capabilities.sessions:
+            await keeper.quiesce()
+        try:
+            async with asyncio.timeout(self._timing.attempt_s):
+                snapshot = await self._store.release(held, keeper.lease, effect.successor)
+        except (StoreError, TimeoutError) as error:
+            return ev.ReleaseFailed(effect.attempt, _say(error, self._timing))
+        return ev.ReleaseDone(effect.attempt, snapshot)
+
+    async def ask(self, request: StepDownRequest) -> Snapshot:
+        """Leave a request to step down in the record."""
+        async with asyncio.timeout(self._timing.attempt_s):
+            return await self._store.ask(self.name, request)
+
+    # -- what the store has to say ----------------------------------------------------------------
+
+    def _sighted(self, event: ev.Seen | ev.Evidence) -> None:
+        if isinstance(event, ev.Evidence):
+            self._dead = {event.lease_key: event.why}
+        self.handle(event)
+
+    def _recall_evidence(self) -> None:
+        """Repeat evidence that came while a request was in flight, if it speaks of what is watched.
+
+        A lease that was proven dead stays dead, so this is no stale news.
+        """
+        watched = self._machine.watched
+        if (
+            self._dead
+            and self._machine.state is State.STANDBY
+            and watched is not None
+            and watched.holding is Holding.HELD
+            and watched.lease_key in self._dead
+            and self._machine.wake_at > self._hub.clock()
+        ):
+            event = ev.Evidence(watched.lease_key, self._dead.pop(watched.lease_key))
+            for effect in self._machine.handle(event, self._hub.clock()):
+                self._perform(effect)
+
+    # -- time -------------------------------------------------------------------------------------
+
+    def _schedule(self) -> None:
+        wake_at = self._machine.wake_at
+        if self._timer is not None:
+            if wake_at == self._timer_at:
+                return
+            self._timer.cancel()
+            self._timer = None
+        self._timer_at = wake_at
+        if wake_at != math.inf:
+            delay_s = max(0.0, wake_at - self._hub.clock())
+            self._timer = self._loop.call_later(delay_s, self._wake)
+
+    def _wake(self) -> None:
+        self._timer = None
+        if self._hub.clock() < self._machine.wake_at:
+            self._schedule()
+            return
+        self.handle(ev.Tick())
+
+
+def _say(error: BaseException, timing: Timing) -> str:
+    if isinstance(error, TimeoutError):
+        return f"no answer within {timing.attempt_s:.3f} s"
+    return str(error)

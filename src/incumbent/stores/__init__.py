@@ -1,0 +1,91 @@
+"""Where elections are kept. Which store, and how it is named in a URL, is decided here.
+
+`api` is what a store must do; each further module is one store, and they do not know one another.
+Stores are found over the entry point group `incumbent.stores`: a third party adds one by
+installing a package.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from incumbent.errors import MissingExtra, StoreRequired, UnknownScheme
+from incumbent.stores.api import Store, StoreURL, redact
+
+__all__ = ["default_url", "open_store", "schemes"]
+
+_GROUP = "incumbent.stores"
+_CHOICES = (
+    "kubernetes:// (a Lease in the Pod's own namespace), or sqlite:///PATH if every replica "
+    "mounts the same local disk"
+)
+
+
+def schemes() -> list[str]:
+    """Return the schemes of the installed stores."""
+    return sorted({point.name for point in entry_points(group=_GROUP)})
+
+
+def open_store(url: str) -> Store:
+    """Return the store that `url` names. It is not connected yet.
+
+    Raises:
+        UnknownScheme: no installed store has this scheme.
+        MissingExtra: it has, but its driver is not installed.
+        ConfigError: the store does not understand the rest of the URL.
+    """
+    parsed = StoreURL.parse(url)
+    for point in entry_points(group=_GROUP, name=parsed.scheme):
+        try:
+            opener = point.load()
+        except ModuleNotFoundError as error:
+            raise MissingExtra(
+                f"{parsed.scheme}:// needs {error.name}: pip install 'incumbent[{parsed.scheme}]'"
+            ) from error
+        store: Store = opener(parsed)
+        return store
+    raise UnknownScheme(
+        f"no store answers to {parsed.scheme}:// (in {redact(url)!r}); "
+        f"installed: {', '.join(schemes())}"
+    )
+
+
+def default_url(environ: Mapping[str, str] | None = None, *, root: Path = Path("/")) -> str:
+    """Return the store for somebody who named none.
+
+    `INCUMBENT_STORE` if it is set; else the embedded one, in the user's state folder. In a Pod or
+    any other container that would give every replica a store of its own, and so a leader of its
+    own, so there it is an error.
+
+    Raises:
+        StoreRequired: replicas here need not share a file system.
+    """
+    environ = os.environ if environ is None else environ
+    if chosen := environ.get("INCUMBENT_STORE"):
+        return chosen
+    if where := _isolated(environ, root):
+        raise StoreRequired(
+            f"this is {where}, where replicas do not share a file system: with a store of its own "
+            f"every replica would lead. Set INCUMBENT_STORE or --store to {_CHOICES}"
+        )
+    state = environ.get("XDG_STATE_HOME") or str(Path(environ.get("HOME", "~")) / ".local/state")
+    return f"sqlite://{Path(state).expanduser() / 'incumbent' / 'incumbent.db'}"
+
+
+def _isolated(environ: Mapping[str, str], root: Path) -> str:
+    if "KUBERNETES_SERVICE_HOST" in environ:
+        return "a Kubernetes Pod"
+    for variable, what in (
+        ("ECS_CONTAINER_METADATA_URI_V4", "an ECS task"),
+        ("NOMAD_ALLOC_ID", "a Nomad allocation"),
+        ("container", "a container"),
+    ):
+        if environ.get(variable):
+            return what
+    for mark in (".dockerenv", "run/.containerenv"):
+        if (root / mark).exists():
+            return "a container"
+    return ""

@@ -1,0 +1,297 @@
+"""What a store must do, and what it says of itself.
+
+For whoever adds a store
+------------------------
+A store keeps one small record per election and must be linearizable for it. It needs six verbs:
+`read`, `take`, `renew`, `release`, `ask` (a request to step down) and `follow` (notify). Run
+`incumbent.testing.conformance` over yours: it is the definition of done. Register it under the
+entry point group `incumbent.stores`, with the URL's scheme as its name and a callable that takes
+the parsed URL (`stores.StoreURL`).
+
+Rules that the suite cannot fully check, so hold them in mind:
+
+1. **Compare and swap.** `take` changes the record only if both versions of the snapshot that it is
+   given are still current, in one atomic step. Never read inside `take` in order to swap what was
+   just read.
+2. **Say what you know.** `Refused` and `StoreUnavailable` promise that nothing happened. A request
+   that was sent and not answered is `OutcomeUnknown`. When in doubt it is unknown.
+3. **A renewal is confirmed by what a quorum wrote.** A heartbeat that some server answers from its
+   memory confirms nothing: that server may be cut off from its peers. Say in `confirmed_by` which
+   call it is.
+4. **Name the term.** `renew` and `release` touch the record only while it carries that very nonce.
+   A renewal that finds its own record changed by a third party (an annotation, say) adopts the new
+   version and tries again; a release does too.
+5. **The token grows** over release, expiry, restart of the same candidate and deletion of the
+   record, and belongs to the acquiring write.
+6. **Leave alone what you cannot understand**: report it as `Holding.FOREIGN`.
+7. **No clock of another host is compared**, and none of yours is needed: times that the format
+   demands are written for people.
+8. `follow` may be late, may repeat, may skip states in between, and must end in the last one. If it
+   cannot be sure that it missed nothing, it reads and reports that.
+9. **Evidence of death is a kernel's or a kubelet's word** about everything that the holder
+   started. A lost connection is none. No evidence is better than weak evidence.
+
+All methods are called on the keeper's event loop and are cancelled when their time is up. A store
+whose client blocks brings a thread of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from incumbent.core.events import Evidence, Seen
+from incumbent.core.records import Claim, Held, Lease, Snapshot, StepDownRequest
+from incumbent.errors import ConfigError
+
+__all__ = [
+    "Capabilities",
+    "Finding",
+    "Grade",
+    "Sink",
+    "Store",
+    "StoreURL",
+]
+
+Sink = Callable[[Seen | Evidence], None]
+"""Receives what `follow` has to say, on the keeper's event loop. It never blocks or raises."""
+
+
+class Grade(Enum):
+    """What a term of this store is worth, under the assumption in `Capabilities.assumes`."""
+
+    EXCLUSIVE_IN_STORE = "exclusive within its own store"
+    EXCLUSIVE_WITH_FENCING = "exclusive with a fencing resource"
+    EFFICIENCY_ONLY = "efficiency only"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What a store can do, as data: printed, documented, and each cell tested.
+
+    Attributes:
+        scheme: the URL scheme.
+        sessions: many elections of one process are kept by renewing one lease.
+        token: every term has a fencing token.
+        judged_by: who decides that a holder is gone: "observers" or "server".
+        confirmed_by: the call that confirms a renewal.
+        wakes_by: how a standby learns of a change.
+        evidence: what proof of death shortens the wait, or "".
+        absent_is_vacant: a record that never existed proves that nobody holds.
+        whole_seconds: the format keeps the TTL in whole seconds.
+        one_host: all candidates must run on one machine.
+        grade: what a term is worth.
+        assumes: the assumption under which it is.
+    """
+
+    scheme: str
+    sessions: bool
+    token: bool
+    judged_by: str
+    confirmed_by: str
+    wakes_by: str
+    evidence: str
+    absent_is_vacant: bool
+    whole_seconds: bool
+    one_host: bool
+    grade: Grade
+    assumes: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line of `incumbent doctor`.
+
+    Attributes:
+        check: what was looked at.
+        ok: whether it is fine; None if it could not be told.
+        text: what was found.
+        fix: what to change, if anything.
+    """
+
+    check: str
+    ok: bool | None
+    text: str
+    fix: str = ""
+
+
+class Store(Protocol):
+    """A store of elections. See the head of this module."""
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this store can do."""
+        ...
+
+    @property
+    def url(self) -> str:
+        """The store's URL without its secrets, for messages."""
+        ...
+
+    async def open(self) -> None:
+        """Connect, and create what must exist.
+
+        Raises:
+            StoreUnavailable: it cannot be reached.
+            StoreUnusable: as it is set up it cannot keep the promise.
+            PermissionDenied: a right is missing.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Give back every resource. Nothing is released by this."""
+        ...
+
+    def candidate_name(self) -> str | None:
+        """The name that a candidate has in this store's world (a Pod's name), or None."""
+        ...
+
+    async def read(self, name: str) -> Snapshot:
+        """Return the record as it is now, by a linearizable read."""
+        ...
+
+    async def read_back(self, name: str, claim: Claim) -> Held | Snapshot:
+        """Find out whether the take of `claim` happened.
+
+        Returns:
+            The term if the record carries the claim's nonce, else the record as it is.
+        """
+        ...
+
+    async def take(self, name: str, claim: Claim, over: Snapshot) -> Held:
+        """Become the holder, if the record is still exactly `over`.
+
+        Raises:
+            Refused: it is not; carries the record as it is.
+            OutcomeUnknown: it may have happened.
+            StoreUnavailable: it did not happen.
+        """
+        ...
+
+    async def renew(self, lease: Lease) -> Lease:
+        """Confirm the lease, and return it at its new version.
+
+        Raises:
+            Refused: it is not ours any more.
+            OutcomeUnknown, StoreUnavailable: try again.
+        """
+        ...
+
+    async def release(self, held: Held, lease: Lease, successor: str) -> Snapshot:
+        """Give up exactly this term, and return the record as it is after that.
+
+        A record that is not ours any more is returned as it is; that is no error.
+        """
+        ...
+
+    async def ask(self, name: str, request: StepDownRequest) -> Snapshot:
+        """Leave a request to step down in the record, if it still carries `request.term`.
+
+        Raises:
+            Refused: the record carries another term; nothing was changed.
+        """
+        ...
+
+    def follow(self, name: str, sink: Sink) -> None:
+        """Report the record now and after each change until `unfollow`."""
+        ...
+
+    def unfollow(self, name: str, sink: Sink) -> None:
+        """Report no more to this sink."""
+        ...
+
+    async def open_session(self, owner: str, ttl_s: float) -> Lease:
+        """Open a lease under which many elections can be held (`Capabilities.sessions`)."""
+        ...
+
+    async def close_session(self, lease: Lease) -> None:
+        """End a session. What is still held under it is free at once."""
+        ...
+
+    def inherited_fds(self, lease: Lease) -> Sequence[int]:
+        """File descriptors that every process doing the work must inherit (evidence of death)."""
+        ...
+
+    async def elections(self) -> list[Snapshot]:
+        """Return every election that this store knows."""
+        ...
+
+    async def examine(self) -> list[Finding]:
+        """Look for what could break the promise here, for `doctor`."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class StoreURL:
+    """A store URL, taken apart.
+
+    Attributes:
+        scheme: names the store.
+        host: may be empty.
+        port: None if not given.
+        path: as written, percent-decoded.
+        username, password: None if not given.
+        options: the query.
+    """
+
+    scheme: str
+    host: str = ""
+    port: int | None = None
+    path: str = ""
+    username: str | None = None
+    password: str | None = field(default=None, repr=False)
+    options: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, url: str) -> StoreURL:
+        """Take `url` apart.
+
+        Raises:
+            ConfigError: it is not a URL.
+        """
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+            options = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
+        except ValueError as error:
+            raise ConfigError(f"store URL {redact(url)!r} cannot be read: {error}") from None
+        if not parts.scheme or "://" not in url:
+            raise ConfigError(
+                f"store URL {redact(url)!r} has no scheme: write, for example, "
+                "sqlite:///var/lib/app/incumbent.db or kubernetes://"
+            )
+        return cls(
+            scheme=parts.scheme.lower(),
+            host=parts.hostname or "",
+            port=port,
+            path=unquote(parts.path),
+            username=unquote(parts.username) if parts.username else None,
+            password=unquote(parts.password) if parts.password else None,
+            options=options,
+        )
+
+    def take_options(self, *known: str) -> dict[str, str]:
+        """Return the options, all of which must be among `known`.
+
+        Raises:
+            ConfigError: for an unknown option, with the known ones.
+        """
+        unknown = sorted(set(self.options) - set(known))
+        if unknown:
+            have = ", ".join(known) or "none"
+            raise ConfigError(
+                f"{self.scheme}:// does not know the option {unknown[0]!r}; it knows: {have}"
+            )
+        return dict(self.options)
+
+
+def redact(url: str) -> str:
+    """Return `url` without a password, for messages."""
+    head, at, tail = url.rpartition("@")
+    scheme, sep, credentials = head.partition("://")
+    if not at or not sep or ":" not in credentials:
+        return url
+    return f"{scheme}://{credentials.partition(':')[0]}:***@{tail}"
