@@ -1,1 +1,61 @@
-"""Many replicas, exactly one active, highly available."""
+"""Many replicas, exactly one active, highly available: leader election that can be believed.
+
+    import incumbent
+
+    with incumbent.Election("billing").hold() as term:
+        settle(fencing_token=term.token)
+
+`incumbent.Election` is for threads, `incumbent.aio.Election` for asyncio; both have the same names.
+Names are loaded when they are first used, so that `import incumbent` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from incumbent import aio
+    from incumbent.errors import (
+        ConfigError,
+        IncumbentError,
+        LeadershipLost,
+        NotElected,
+        StaleToken,
+        StoreError,
+    )
+    from incumbent.runtime.candidacy import Sighting
+    from incumbent.runtime.term import Term
+    from incumbent.sync import Election
+
+__version__ = "0.1.0.dev0"
+__all__ = [
+    "ConfigError",
+    "Election",
+    "IncumbentError",
+    "LeadershipLost",
+    "NotElected",
+    "Sighting",
+    "StaleToken",
+    "StoreError",
+    "Term",
+    "aio",
+]
+
+_WHERE = {
+    "Election": "incumbent.sync",
+    "Sighting": "incumbent.runtime.candidacy",
+    "Term": "incumbent.runtime.term",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "aio":
+        return import_module("incumbent.aio")
+    if name in __all__:
+        return getattr(import_module(_WHERE.get(name, "incumbent.errors")), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

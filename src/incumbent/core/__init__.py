@@ -7,7 +7,8 @@ the production driver, under the simulator and in a golden transcript.
 `timing`     which settings are safe, and why the others are refused
 `records`    what a store says of an election at one version
 `events`     what goes into the machines, and what comes out
-`elector`    one candidate's way to a term and out of it: the state table
+`table`      the law: which event leads from which state to which
+`elector`    one candidate's way to a term and out of it
 `keepalive`  one lease's renewals: when to try, when to give up
 `fence`      how long a term is trusted
 """

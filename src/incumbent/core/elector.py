@@ -1,10 +1,8 @@
 """One candidate's way to a term, and out of it.
 
-The law is the table `TABLE`: for each state, which events mean something in it and which states
-may follow. An event that the table does not list for a state is ignored there: it is a late reply
-or a stale notice. A handler that would leave for a state that the table does not allow is a bug,
-and stops the elector before it does anything. The diagram in the documentation is drawn from the
-table.
+Which event means something in which state, and what may follow, is the table in `core.table`;
+here is what is done. A handler that would leave for a state that the table does not allow is a
+bug, and stops the elector before it does anything.
 
 Rules
 -----
@@ -34,11 +32,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from enum import Enum
 from typing import Any
 
 from incumbent.core import events as ev
 from incumbent.core.records import Held, Holding, Snapshot, same_candidate
+from incumbent.core.table import TABLE, State
 from incumbent.core.timing import Timing
 
 __all__ = ["RESERVE_S", "TABLE", "Elector", "State"]
@@ -47,83 +45,7 @@ RESERVE_S = 3.0
 """How long a vacancy that is meant for somebody else is left to them; at most one TTL."""
 
 
-class State(Enum):
-    """Where a candidate is."""
-
-    NEW = "new"
-    LOOKING = "looking"
-    STANDBY = "standby"
-    TAKING = "taking"
-    DOUBT = "doubt"
-    LEADING = "leading"
-    STOPPING = "stopping"
-    STUCK = "stuck"
-    RELEASING = "releasing"
-    CLOSED = "closed"
-
-
 _S = State
-_AFTER_TERM = (_S.LOOKING, _S.CLOSED)
-_AFTER_LOOK = (_S.STANDBY, _S.TAKING)
-
-TABLE: dict[State, dict[type[Any], tuple[State, ...]]] = {
-    _S.NEW: {
-        ev.Start: (_S.LOOKING,),
-        ev.Close: (_S.CLOSED,),
-    },
-    _S.LOOKING: {
-        ev.Seen: (*_AFTER_LOOK, _S.LOOKING),
-        ev.LookFailed: (_S.LOOKING,),
-        ev.Tick: (_S.LOOKING,),
-        ev.Close: (_S.CLOSED,),
-    },
-    _S.STANDBY: {
-        ev.Seen: _AFTER_LOOK,
-        ev.Evidence: (_S.STANDBY, _S.TAKING),
-        ev.Tick: (_S.STANDBY, _S.TAKING),
-        ev.Close: (_S.CLOSED,),
-    },
-    _S.TAKING: {
-        ev.TakeDone: (_S.LEADING, _S.RELEASING, *_AFTER_TERM, _S.TAKING),
-        ev.TakeRefused: (*_AFTER_LOOK, _S.CLOSED),
-        ev.TakeFailed: (_S.STANDBY, _S.TAKING, _S.CLOSED),
-        ev.TakeUnknown: (_S.DOUBT,),
-        ev.Close: (_S.TAKING,),
-    },
-    _S.DOUBT: {
-        ev.ReadBackDone: (*_AFTER_LOOK, _S.LEADING, _S.RELEASING, *_AFTER_TERM, _S.DOUBT),
-        ev.ReadBackFailed: (_S.DOUBT, _S.CLOSED),
-        ev.Tick: (_S.DOUBT,),
-        ev.Close: (_S.DOUBT,),
-    },
-    _S.LEADING: {
-        ev.Seen: (_S.LEADING, _S.STOPPING),
-        ev.LeaseFailing: (_S.STOPPING,),
-        ev.LeaseRevoked: (_S.STOPPING,),
-        ev.StepDown: (_S.STOPPING,),
-        ev.WorkEnded: (_S.RELEASING, *_AFTER_TERM),
-        ev.Close: (_S.STOPPING,),
-    },
-    _S.STOPPING: {
-        ev.Seen: (_S.STOPPING,),
-        ev.LeaseFailing: (_S.STOPPING,),
-        ev.LeaseRevoked: (_S.STOPPING,),
-        ev.WorkEnded: (_S.RELEASING, *_AFTER_TERM),
-        ev.Tick: (_S.STOPPING, _S.STUCK),
-        ev.Close: (_S.STOPPING,),
-    },
-    _S.STUCK: {
-        ev.WorkEnded: _AFTER_TERM,
-        ev.Close: (_S.STUCK,),
-    },
-    _S.RELEASING: {
-        ev.ReleaseDone: (*_AFTER_LOOK, _S.CLOSED, _S.RELEASING),
-        ev.ReleaseFailed: (_S.RELEASING, *_AFTER_TERM),
-        ev.Tick: (_S.RELEASING, *_AFTER_TERM),
-        ev.Close: (_S.RELEASING,),
-    },
-    _S.CLOSED: {},
-}
 
 
 class Elector:
@@ -135,6 +57,8 @@ class Elector:
         incarnation: makes the nonces of this elector unlike those of any other, even of one that
             has, against all care, the same identity.
         timing: see `core.timing`.
+        attempts: how many attempts this incarnation has made at this election already, by electors
+            before this one, all of whose work has ended: their leftovers are ours.
         absent_is_vacant: whether in this store a record that is not there proves that nobody
             holds; otherwise one TTL is waited out.
     """
@@ -173,6 +97,7 @@ class Elector:
         timing: Timing,
         *,
         absent_is_vacant: bool = False,
+        attempts: int = 0,
     ) -> None:
         self._name = name
         self._identity = identity
@@ -181,7 +106,7 @@ class Elector:
         self._absent_is_vacant = absent_is_vacant
         self.state = State.NEW
         self.wake_at = math.inf
-        self._attempt = 0
+        self._attempt = attempts
         self._closing = False
         self._watched: Snapshot | None = None
         self._take_at = math.inf
@@ -201,6 +126,11 @@ class Elector:
     def term(self) -> str:
         """The nonce of the term held now, or ""."""
         return self._held.term if self._held else ""
+
+    @property
+    def attempts(self) -> int:
+        """How many attempts this incarnation has made at this election."""
+        return self._attempt
 
     @property
     def watched(self) -> Snapshot | None:
@@ -224,6 +154,7 @@ class Elector:
     # -- looking and waiting ----------------------------------------------------------------------
 
     def _start(self, _: ev.Start, now: float) -> _Step:
+        self.wake_at = now + self._timing.attempt_s
         return State.LOOKING, [ev.Follow()]
 
     def _look_again(self, _: ev.LookFailed, now: float) -> _Step:

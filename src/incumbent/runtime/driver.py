@@ -137,6 +137,8 @@ class Driver:
         incarnation: random, for the nonces.
         timing: see `core.timing`.
         listener: runs the work.
+        attempts: how many attempts drivers before this one made, in this process.
+        on_closed: called after `Listener.closed`.
         armed: whether the kernel's timer ends the process if the work outlives its term.
         term_factory: makes the term handle; a face may have its own kind.
     """
@@ -151,6 +153,8 @@ class Driver:
         listener: Listener,
         *,
         armed: bool,
+        attempts: int = 0,
+        on_closed: Callable[[], None] = lambda: None,
         term_factory: TermFactory = Term,
     ) -> None:
         self.name = name
@@ -161,12 +165,14 @@ class Driver:
         self._listener = listener
         self._watchdog = hub.watchdog if armed else None
         self._term_factory = term_factory
+        self._on_closed = on_closed
         self._machine = Elector(
             name,
             identity,
             incarnation,
             timing,
             absent_is_vacant=hub.store.capabilities.absent_is_vacant,
+            attempts=attempts,
         )
         self._loop = asyncio.get_running_loop()
         self._inbox: deque[ev.Event] = deque()
@@ -187,6 +193,16 @@ class Driver:
     def state(self) -> State:
         """Where the candidate is."""
         return self._machine.state
+
+    @property
+    def attempts(self) -> int:
+        """How many attempts this process has made at this election."""
+        return self._machine.attempts
+
+    @property
+    def watched(self) -> Snapshot | None:
+        """What the candidate has in view."""
+        return self._machine.watched
 
     @property
     def term(self) -> Term | None:
@@ -248,7 +264,7 @@ class Driver:
 
     # -- effects ----------------------------------------------------------------------------------
 
-    def _perform(self, effect: ev.Effect) -> None:
+    def _perform(self, effect: ev.Effect) -> None:  # noqa: PLR0912  a line or two per effect
         match effect:
             case ev.Follow():
                 self._store.follow(self.name, self._sighted)
@@ -280,6 +296,7 @@ class Driver:
                 self._listener.note(code, text)
             case ev.Closed():
                 self._listener.closed()
+                self._on_closed()
 
     def _begin(self, held: Held) -> None:
         keeper = self._keeper
@@ -335,9 +352,7 @@ class Driver:
             raise AssertionError("two requests in flight")
         self._task = self._loop.create_task(self._report(work, on_bug))
 
-    async def _report(
-        self, work: Awaitable[ev.Event], on_bug: Callable[[str], ev.Event]
-    ) -> None:
+    async def _report(self, work: Awaitable[ev.Event], on_bug: Callable[[str], ev.Event]) -> None:
         try:
             event = await work
         except Exception as error:  # A store's bug must not silence the candidate.

@@ -10,7 +10,7 @@ Python (a C extension that calls fork itself) does not run the hook.
 
 from __future__ import annotations
 
-import contextlib
+import logging
 import math
 import os
 import threading
@@ -47,6 +47,7 @@ class Term:
         "__weakref__",
         "_callbacks",
         "_clock",
+        "_ended",
         "_fds",
         "_lock",
         "_trust",
@@ -75,6 +76,7 @@ class Term:
         self.id = term
         self.lost = threading.Event()
         self.cause = ""
+        self._ended = False
         self._trust = trust
         self._clock = clock
         self._fds = tuple(inherited_fds)
@@ -99,6 +101,11 @@ class Term:
         return max(0.0, self._trust.valid_until - self._clock())
 
     @property
+    def ended(self) -> bool:
+        """Tell whether the term is to end, or has ended."""
+        return self._ended
+
+    @property
     def pass_fds(self) -> tuple[int, ...]:
         """File descriptors to give to every child process that does the term's work.
 
@@ -113,7 +120,7 @@ class Term:
         It runs on the keeper's thread and must return quickly.
         """
         with self._lock:
-            if not self.lost.is_set():
+            if not self._ended:
                 self._callbacks.append(callback)
                 return
         callback(self)
@@ -143,14 +150,23 @@ class Term:
     def end(self, cause: str) -> None:
         """Tell everybody that the term is to end. What is trusted stays so until its time."""
         with self._lock:
-            if self.lost.is_set():
+            if self._ended:
                 return
+            self._ended = True
             self.cause = cause
-            self.lost.set()
+            self._signal()
             callbacks, self._callbacks = self._callbacks, []
         for callback in callbacks:
-            with contextlib.suppress(Exception):
-                callback(self)
+            self._run(callback)
+
+    def _signal(self) -> None:
+        self.lost.set()
+
+    def _run(self, callback: LostCallback) -> None:
+        try:
+            callback(self)
+        except Exception:
+            logging.getLogger("incumbent").exception("a callback of %r raised", self)
 
     def void(self, cause: str = "") -> None:
         """End the trust of this term at once, whatever else is held under its lease."""

@@ -132,7 +132,7 @@ class Store(Protocol):
         ...
 
     async def open(self) -> None:
-        """Connect, and create what must exist.
+        """Connect, and create what must exist. May be called again after `close`.
 
         Raises:
             StoreUnavailable: it cannot be reached.

@@ -1,0 +1,356 @@
+"""Elections for asyncio, with the names of `incumbent.sync`.
+
+    election = aio.Election("billing")
+
+    async with election.hold() as term:     # waits; the body never runs without the lock
+        await settle(fencing_token=term.token)
+
+    await election.lead(poll_forever)       # run it whenever elected, contend again for ever
+
+A task can be stopped from outside: when the term is to end, the work is *cancelled* and awaited,
+and only then is the lease released. A callable that blocks the event loop does not lose the lease,
+which is kept on another thread; if it blocks past the stop, the kernel ends the process (`deadman`,
+armed by default in `lead`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncContextDecorator
+from types import TracebackType
+from typing import Any, TypeVar
+
+from incumbent.core.events import Why
+from incumbent.core.records import Snapshot
+from incumbent.errors import IncumbentError, LeadershipLost, NotElected
+from incumbent.runtime import term as plain
+from incumbent.runtime.candidacy import Candidacy, Observer
+from incumbent.runtime.settings import Settings
+from incumbent.stores.api import Store
+
+__all__ = ["Election", "Hold", "Term"]
+
+R = TypeVar("R")
+
+
+class Term(plain.Term):
+    """One uninterrupted holding of an election; `lost` is an `asyncio.Event`, for `await`.
+
+    Callbacks given to `on_lost` run on the event loop.
+    """
+
+    __slots__ = ("_loop",)
+
+    lost: asyncio.Event  # type: ignore[assignment]
+
+    def __init__(self, *, loop: asyncio.AbstractEventLoop, **values: Any) -> None:
+        super().__init__(**values)
+        self._loop = loop
+        self.lost = asyncio.Event()
+
+    def _signal(self) -> None:
+        self._later(self.lost.set)
+
+    def _run(self, callback: plain.LostCallback) -> None:
+        self._later(super()._run, callback)
+
+    def _later(self, call: Callable[..., None], *values: Any) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(call, *values)
+
+
+class Election:
+    """An election in which this process can be a candidate. See `incumbent.sync.Election`.
+
+    Raises:
+        ConfigError: some setting cannot work; the message says what to change.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        store: str | Store | None = None,
+        ttl_s: float | None = None,
+        grace_s: float | None = None,
+        rho: float | None = None,
+        as_: str | None = None,
+        require: str = "",
+        observer: Observer | None = None,
+    ) -> None:
+        def settings(*, armed: bool) -> Settings:
+            return Settings.resolve(
+                name,
+                store=store,
+                ttl_s=ttl_s,
+                grace_s=grace_s,
+                rho=rho,
+                as_=as_,
+                armed=armed,
+                require=require,
+            )
+
+        self.name = name
+        self._settings = settings
+        self._observer = observer
+        self._leading: Seat | None = None
+        if not require:
+            settings(armed=False)
+
+    def hold(self, *, timeout_s: float | None = None, deadman: bool = False) -> Hold:
+        """Return an async context manager, and decorator, whose body runs only while we hold.
+
+        If the term ends first, the body is cancelled and `LeadershipLost` is raised.
+
+        Args:
+            timeout_s: how long to wait to be elected; None for ever, 0 to try once.
+            deadman: have the kernel end this process if the body outlives its term.
+
+        Raises:
+            NotElected: on entering, if the time is up.
+            LeadershipLost: on leaving, if the term ended while the body ran.
+        """
+        return Hold(self, timeout_s, deadman)
+
+    async def lead(
+        self,
+        work: Callable[[Term], Awaitable[R]],
+        *,
+        deadman: bool = True,
+        timeout_s: float | None = None,
+    ) -> R:
+        """Run `work(term)` whenever elected, until it returns by itself; then return its result.
+
+        If the term is to end first, the work is cancelled and awaited; it is run again with a new
+        term when elected again, for ever. An exception of the work is raised here, after release.
+
+        Args:
+            work: a coroutine function.
+            deadman: have the kernel end this process if the work outlives its term.
+            timeout_s: how long to wait each time to be elected; None for ever.
+
+        Raises:
+            NotElected: the time is up.
+        """
+        seat = self._seat(deadman)
+        self._leading = seat
+        try:
+            while True:
+                term = await seat.wait(timeout_s)
+                task = asyncio.ensure_future(_awaited(work(term)))
+                seat.cancel_on_stop(task, term)
+                try:
+                    result = await _joined(task)
+                except asyncio.CancelledError:
+                    if not task.cancelled() or not term.ended or _outer_cancelled():
+                        raise
+                except LeadershipLost:
+                    if not term.ended:
+                        raise
+                else:
+                    if not term.ended:
+                        return result
+                seat.work_ended(term)
+        finally:
+            self._leading = None
+            await seat.leave()
+
+    def step_down(self, to: str = "") -> None:
+        """Hand over, if this `Election` object leads by `lead`.
+
+        Args:
+            to: the candidate that shall follow, or "" for anybody.
+        """
+        if self._leading is not None:
+            self._leading.step_down(to)
+
+    def _seat(self, armed: bool) -> Seat:
+        seat = Seat(self._settings(armed=armed), self._observer)
+        seat.start()
+        return seat
+
+
+class Hold(AsyncContextDecorator):
+    """The context manager of `Election.hold`. It can be entered again after it was left."""
+
+    def __init__(self, election: Election, timeout_s: float | None, deadman: bool) -> None:
+        self._election = election
+        self._timeout_s = timeout_s
+        self._deadman = deadman
+        self._seat: Seat | None = None
+        self._term: Term | None = None
+
+    async def __aenter__(self) -> Term:
+        """Wait to be elected."""
+        if self._seat is not None:
+            raise IncumbentError("this hold is entered already: make one for each `async with`")
+        seat = self._election._seat(self._deadman)
+        try:
+            self._term = await seat.wait(self._timeout_s)
+        except BaseException:
+            await seat.leave()
+            raise
+        self._seat = seat
+        task = asyncio.current_task()
+        if task is None:
+            raise AssertionError("not in a task")
+        seat.cancel_on_stop(task, self._term)
+        return self._term
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Release; the body has ended."""
+        seat, term = self._seat, self._term
+        self._seat = self._term = None
+        if seat is None or term is None:
+            return
+        ours = seat.uncancel()
+        lost = seat.was_lost
+        await seat.leave()
+        text = f"{term.name!r} was lost while the body ran: {term.cause}"
+        if ours and kind is asyncio.CancelledError:
+            raise LeadershipLost(text) from error
+        if lost and error is None:
+            raise LeadershipLost(text)
+
+    def _recreate_cm(self) -> Hold:
+        return Hold(self._election, self._timeout_s, self._deadman)
+
+
+class Seat(Candidacy):
+    """A candidate for whom one task waits."""
+
+    def __init__(self, settings: Settings, observer: Observer | None) -> None:
+        self._loop = asyncio.get_running_loop()
+        super().__init__(
+            settings, observer, term_factory=lambda **values: Term(loop=self._loop, **values)
+        )
+        self.was_lost = False
+        self._term: Term | None = None
+        self._elected: asyncio.Future[Term] = self._loop.create_future()
+        self._tried = asyncio.Event()
+        self._gone = asyncio.Event()
+        self._task: asyncio.Future[Any] | None = None
+        self._cancelled = False
+
+    async def wait(self, timeout_s: float | None) -> Term:
+        """Return the next term.
+
+        Raises:
+            NotElected: the time is up; with 0, somebody else holds.
+        """
+        try:
+            if timeout_s == 0:
+                await self._tried.wait()
+                if not self._elected.done():
+                    raise TimeoutError
+            async with asyncio.timeout(timeout_s or None):
+                term = await asyncio.shield(self._elected)
+        except TimeoutError:
+            raise NotElected(
+                f"{self.settings.name!r} {self._last or 'was not to be had'}"
+            ) from None
+        self._elected = self._loop.create_future()
+        self._tried.clear()
+        return term
+
+    def cancel_on_stop(self, task: asyncio.Future[Any], term: Term) -> None:
+        """Cancel `task` when `term` is to end; at once, if that was said already."""
+        self._task = task
+        self._cancelled = False
+        if term.ended:
+            self._cancel()
+
+    def uncancel(self) -> bool:
+        """Have no task to cancel any more; tell whether it was cancelled by us."""
+        task, self._task = self._task, None
+        if self._cancelled and isinstance(task, asyncio.Task):
+            task.uncancel()
+        return self._cancelled
+
+    async def leave(self) -> None:
+        """Say that the work has ended, withdraw, and return when that is done."""
+        self._task = None
+        if self._term is not None:
+            self.work_ended(self._term)
+        self.close()
+        if self.here:
+            await _joined(asyncio.ensure_future(self._gone.wait()))
+        if self._elected.done() and not self._elected.cancelled():
+            self._elected.exception()
+
+    def _cancel(self) -> None:
+        if self._task is not None and not self._cancelled:
+            self._cancelled = True
+            self._task.cancel()
+
+    def on_elected(self, term: plain.Term) -> None:
+        """Hand the term over."""
+        self._later(self._take, term)
+
+    def _take(self, term: Term) -> None:
+        self._term = term
+        self.was_lost = False
+        self._elected.set_result(term)
+        self._tried.set()
+
+    def on_waiting(self, snapshot: Snapshot | None, until: float) -> None:
+        """Let go of somebody who would not wait."""
+        self._later(self._tried.set)
+
+    def on_note(self, code: str, text: str) -> None:
+        """Let go of somebody who would not wait for a store that does not answer."""
+        if code == "unreachable":
+            self._later(self._tried.set)
+
+    def on_stop(self, term: plain.Term, why: Why, cause: str, deadline: float) -> None:
+        """Cancel the work."""
+        self._later(self._stopped, why)
+
+    def _stopped(self, why: Why) -> None:
+        self.was_lost = not why.planned
+        self._cancel()
+
+    def on_closed(self, error: BaseException | None) -> None:
+        """Let go of everybody who waits."""
+        self._later(self._closed, error)
+
+    def _closed(self, error: BaseException | None) -> None:
+        if not self._elected.done():
+            self._elected.set_exception(error or NotElected("the candidate was withdrawn"))
+        self._tried.set()
+        self._gone.set()
+
+    def _later(self, call: Callable[..., None], *values: Any) -> None:
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(call, *values)
+
+
+async def _awaited(work: Awaitable[R]) -> R:
+    return await work
+
+
+async def _joined(task: asyncio.Future[R]) -> R:
+    """Await `task` to its end, even if we are cancelled: then cancel it, and wait on."""
+    outer: asyncio.CancelledError | None = None
+    while not task.done():
+        try:
+            await asyncio.wait([task])
+        except asyncio.CancelledError as error:
+            outer = error
+            task.cancel()
+    if outer is not None:
+        if not task.cancelled():
+            task.exception()
+        raise outer
+    return task.result()
+
+
+def _outer_cancelled() -> bool:
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

@@ -1,0 +1,204 @@
+"""Between a face and the keeper: one candidate, as a user's thread or loop sees it.
+
+The keeper calls the methods of `Seat` on its own thread; each is logged here and handed to one of
+the `on_...` hooks, which a face overrides to wake its user. Methods without that prefix may be
+called from any thread.
+
+Whatever a hook raises is logged and goes no further: the keeper keeps other elections too.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from incumbent.core.events import Why
+from incumbent.core.records import Snapshot
+from incumbent.runtime.driver import Driver, TermFactory
+from incumbent.runtime.keeper import Keeper
+from incumbent.runtime.settings import Settings
+from incumbent.runtime.term import Term
+
+__all__ = ["Candidacy", "Observer", "Sighting"]
+
+logger = logging.getLogger("incumbent")
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """Something that happened to a candidate, for whoever observes it.
+
+    Attributes:
+        event: "standby", "elected", "stopping", "ended", "stuck", "closed", or the code of a note.
+        name: the election.
+        identity: this candidate; "" before it has one.
+        token: fencing token of the term concerned, if any.
+        text: for people.
+    """
+
+    event: str
+    name: str
+    identity: str
+    token: int | None
+    text: str
+
+
+Observer = Callable[[Sighting], None]
+
+_LEVELS = {
+    "standby": logging.DEBUG,
+    "elected": logging.INFO,
+    "stopping": logging.INFO,
+    "ended": logging.INFO,
+    "closed": logging.DEBUG,
+    "evidence": logging.INFO,
+}
+
+
+class Candidacy:
+    """One candidate. Subclass it and override the hooks; then `start`."""
+
+    def __init__(
+        self, settings: Settings, observer: Observer | None = None, term_factory: TermFactory = Term
+    ) -> None:
+        self.settings = settings
+        self._observer = observer
+        self._term_factory = term_factory
+        self._driver: Driver | None = None
+        self._keeper: Keeper | None = None
+        self._ending = False
+        self._lock = threading.Lock()
+        self._last = ""
+
+    # -- from any thread --------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Become a candidate."""
+        self._keeper = Keeper.current()
+        self._keeper.enter(self.settings, self, self._term_factory)
+
+    def step_down(self, to: str = "", cause: str = "asked to") -> None:
+        """Hand over, if leading."""
+        self._call(lambda driver: driver.step_down(to, cause))
+
+    def work_ended(self, term: Term) -> None:
+        """Say that all work of `term` has ended: then, and only then, it is released."""
+        self._call(lambda driver: driver.work_ended(term))
+
+    def close(self) -> None:
+        """Withdraw; `on_closed` tells when it is done."""
+        with self._lock:
+            self._ending = True
+
+        def on_loop() -> None:
+            if self._driver is not None:
+                self._driver.close()
+            elif self._keeper is not None:
+                self._keeper.withdraw(self)
+
+        self._on_loop(on_loop)
+
+    @property
+    def here(self) -> bool:
+        """Tell whether the candidate is this process's; in a forked child it is the parent's."""
+        return self._keeper is not None and self._keeper.here
+
+    def _call(self, what: Callable[[Driver], None]) -> None:
+        def on_loop() -> None:
+            if self._driver is not None:
+                what(self._driver)
+
+        self._on_loop(on_loop)
+
+    def _on_loop(self, what: Callable[[], None]) -> None:
+        if self._keeper is not None and self._keeper.here:
+            self._keeper.loop.call_soon_threadsafe(what)
+
+    # -- hooks, on the keeper's thread ------------------------------------------------------------
+
+    def on_elected(self, term: Term) -> None:
+        """Start the work."""
+
+    def on_stop(self, term: Term, why: Why, cause: str, deadline: float) -> None:
+        """Stop the work."""
+
+    def on_stuck(self, term: Term, cause: str) -> None:
+        """Hear that the work did not stop in time."""
+
+    def on_waiting(self, snapshot: Snapshot | None, until: float) -> None:
+        """Hear that somebody else holds; None if it is another candidate of this process."""
+
+    def on_note(self, code: str, text: str) -> None:
+        """Hear something that people should know."""
+
+    def on_closed(self, error: BaseException | None) -> None:
+        """Hear that this is no candidate any more, or never was one."""
+
+    # -- runtime.keeper.Seat ----------------------------------------------------------------------
+
+    def seated(self, driver: Driver) -> None:
+        """Take the driver."""
+        self._driver = driver
+        if self._ending:
+            driver.close()
+
+    def queued(self) -> None:
+        """Hear that this process has a candidate already."""
+        self._last = "has a candidate in this process already"
+        self._guarded(self.on_waiting, None, math.inf)
+
+    def failed(self, error: BaseException) -> None:
+        """Hear that the store could not be opened."""
+        self._guarded(self.on_closed, error)
+
+    def begun(self, term: Term) -> None:
+        """Hear of the election's win."""
+        self._report("elected", term, f"elected: {term.name!r}, token {term.token}")
+        self._guarded(self.on_elected, term)
+
+    def stop(self, term: Term, why: Why, cause: str, deadline: float) -> None:
+        """Hear that the work must stop."""
+        self._report("stopping", term, f"stopping the work of {term.name!r} ({why.value}): {cause}")
+        self._guarded(self.on_stop, term, why, cause, deadline)
+
+    def stuck(self, term: Term, cause: str) -> None:
+        """Hear that it did not."""
+        self._report("stuck", term, f"STUCK: {term.name!r}: {cause}; it is never released")
+        self._guarded(self.on_stuck, term, cause)
+
+    def waiting(self, snapshot: Snapshot, until: float) -> None:
+        """Hear that somebody else holds."""
+        text = snapshot.describe()
+        if text != self._last:
+            self._last = text
+            self._report("standby", None, f"standby: {text}")
+        self._guarded(self.on_waiting, snapshot, until)
+
+    def note(self, code: str, text: str) -> None:
+        """Hear something that people should know."""
+        self._last = text
+        self._report(code, None, text)
+        self._guarded(self.on_note, code, text)
+
+    def closed(self) -> None:
+        """Hear that this is no candidate any more."""
+        self._report("closed", None, f"no candidate for {self.settings.name!r} any more")
+        self._guarded(self.on_closed, None)
+
+    def _report(self, event: str, term: Term | None, text: str) -> None:
+        logger.log(_LEVELS.get(event, logging.WARNING), "%s", text)
+        if self._observer is not None:
+            identity = self._driver.identity if self._driver is not None else ""
+            token = term.token if term is not None else None
+            sighting = Sighting(event, self.settings.name, identity, token, text)
+            self._guarded(self._observer, sighting)
+
+    def _guarded(self, hook: Callable[..., None], *values: Any) -> None:
+        try:
+            hook(*values)
+        except Exception:
+            logger.exception("a hook of %r raised", self.settings.name)

@@ -1,0 +1,262 @@
+"""One private thread with an event loop per process: here leases are kept.
+
+Users' code never runs on it, so a callable that blocks its own thread or event loop for longer
+than a TTL does not lose its lease. Only something that holds the interpreter's lock that long
+does, and for that there is the kernel's timer.
+
+The thread starts with the first candidate. After `fork` the child has none of it: its first
+candidate gets a new keeper, with connections and an identity of its own; the parent's are left
+alone. (`os.fork` while candidates exist is legal; the child's copies of the terms are void.)
+
+One candidate per election and process: a second one queues here until the first has closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import os
+import secrets
+import threading
+from collections import deque
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from contextlib import suppress
+from typing import Any, Protocol, TypeVar
+
+from incumbent.core.records import check_identity
+from incumbent.runtime.deadman import DeadMan
+from incumbent.runtime.driver import Driver, Hub, Listener, TermFactory
+from incumbent.runtime.settings import Settings, host_name
+from incumbent.runtime.watchdog import Watchdog
+from incumbent.stores.api import Store
+
+__all__ = ["Keeper", "Seat"]
+
+T = TypeVar("T")
+
+LINGER_S = 2.0
+"""How long a store that nobody uses is kept open: the next candidate may come soon."""
+STOP_S = 1.0
+
+
+class Seat(Listener, Protocol):
+    """A listener that is told which driver it has."""
+
+    def seated(self, driver: Driver) -> None:
+        """Hear that the candidate is about to start."""
+        ...
+
+    def queued(self) -> None:
+        """Hear that this process has a candidate for the election already; wait behind it."""
+        ...
+
+    def failed(self, error: BaseException) -> None:
+        """Hear that the store could not be opened: there will be no candidate."""
+        ...
+
+
+class Keeper:
+    """The process's keeper; get it with `current`."""
+
+    _current: Keeper | None = None
+    _creating = threading.Lock()
+
+    def __init__(self) -> None:
+        self.incarnation = secrets.token_hex(5)
+        self.loop = asyncio.new_event_loop()
+        self.attempts: dict[tuple[str, str], int] = {}
+        self._hubs: dict[str, _Shared] = {}
+        self._watchdog: Watchdog | None = None
+        self._deadman: DeadMan | None = None
+        self._thread = threading.Thread(target=self._serve, name="incumbent-keeper", daemon=True)
+        self._thread.start()
+
+    @classmethod
+    def current(cls) -> Keeper:
+        """Return this process's keeper, starting it if there is none."""
+        with cls._creating:
+            if cls._current is None:
+                cls._current = cls()
+                atexit.register(cls._current.stop)
+            return cls._current
+
+    @classmethod
+    def forget(cls) -> None:
+        """In a forked child: the parent's keeper is not ours."""
+        cls._current = None
+        cls._creating = threading.Lock()
+
+    def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run `work` on the keeper's loop."""
+        return asyncio.run_coroutine_threadsafe(work, self.loop)
+
+    def enter(self, settings: Settings, seat: Seat, term_factory: TermFactory) -> None:
+        """Make `seat` a candidate, or queue it behind the one that this process has."""
+        self.loop.call_soon_threadsafe(self._enter, _Entry(settings, seat, term_factory))
+
+    @property
+    def here(self) -> bool:
+        """Tell whether this keeper belongs to this process: it does not, in a forked child."""
+        return Keeper._current is self
+
+    def withdraw(self, seat: Seat) -> None:
+        """On the loop: take out a seat that has no driver yet."""
+        for shared in list(self._hubs.values()):
+            shared.withdraw(seat)
+
+    def _serve(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        self.loop.run_forever()
+
+    # -- on the loop ------------------------------------------------------------------------------
+
+    def _enter(self, entry: _Entry) -> None:
+        store = entry.settings.store
+        shared = self._hubs.get(store.url)
+        if shared is None:
+            shared = self._hubs[store.url] = _Shared(self, store)
+        shared.enter(entry)
+
+    def watchdog(self) -> Watchdog:
+        """Return the process's watchdog; its kernel timer is made when it is first needed."""
+        if self._watchdog is None:
+            self._deadman = DeadMan()
+            self._watchdog = Watchdog(self._deadman)
+        return self._watchdog
+
+    def dropped(self, shared: _Shared) -> bool:
+        """Forget a store that nobody uses any more; tell whether it was known."""
+        if self._hubs.get(shared.url) is not shared:
+            return False
+        del self._hubs[shared.url]
+        return True
+
+    async def _stop(self) -> None:
+        for shared in list(self._hubs.values()):
+            with suppress(Exception):
+                await shared.shut()
+        if self._deadman is not None:
+            self._deadman.close()
+        self.loop.call_soon(self.loop.stop)
+
+    def stop(self) -> None:
+        """End the keeper at the interpreter's exit. Terms whose work goes on are not released."""
+        if Keeper._current is self and self._thread.is_alive():
+            Keeper._current = None
+            asyncio.run_coroutine_threadsafe(self._stop(), self.loop)
+            self._thread.join(STOP_S)
+
+
+class _Entry:
+    """A candidate that waits for its place."""
+
+    def __init__(self, settings: Settings, seat: Seat, term_factory: TermFactory) -> None:
+        self.settings = settings
+        self.seat = seat
+        self.term_factory = term_factory
+
+
+class _Shared:
+    """One store of this process: its hub, and a queue per election."""
+
+    def __init__(self, keeper: Keeper, store: Store) -> None:
+        self.url = store.url
+        self._keeper = keeper
+        self._store = store
+        self._queues: dict[str, deque[_Entry]] = {}
+        self._users = 0
+        self._opening: asyncio.Task[Hub] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def enter(self, entry: _Entry) -> None:
+        """Start `entry` now, or when those before it have closed."""
+        self._users += 1
+        queue = self._queues.setdefault(entry.settings.name, deque())
+        queue.append(entry)
+        if len(queue) == 1:
+            self._spawn(self._start(entry))
+        else:
+            entry.seat.queued()
+
+    def withdraw(self, seat: Seat) -> None:
+        """Take out a seat that has no driver yet; one that is being started closes by itself."""
+        for queue in list(self._queues.values()):
+            for entry in list(queue)[1:]:
+                if entry.seat is seat:
+                    seat.closed()
+                    self._leave(entry)
+
+    async def _start(self, entry: _Entry) -> None:
+        try:
+            hub = await self._hub()
+        except Exception as error:
+            entry.seat.failed(error)
+            self._opening = None
+            self._leave(entry)
+            return
+        settings, name = entry.settings, entry.settings.name
+        if settings.armed and hub.watchdog is None:
+            hub.watchdog = self._keeper.watchdog()
+        base = settings.candidate or self._store.candidate_name() or host_name()
+        driver = Driver(
+            hub,
+            name,
+            check_identity(f"{base}_{self._keeper.incarnation}"),
+            self._keeper.incarnation,
+            settings.timing,
+            entry.seat,
+            armed=settings.armed,
+            attempts=self._keeper.attempts.get((self.url, name), 0),
+            on_closed=lambda: self._closed(entry, driver),
+            term_factory=entry.term_factory,
+        )
+        entry.seat.seated(driver)
+        driver.start()
+
+    async def _hub(self) -> Hub:
+        if self._opening is None:
+            self._opening = self._keeper.loop.create_task(self._open())
+        return await asyncio.shield(self._opening)
+
+    async def _open(self) -> Hub:
+        await self._store.open()
+        base = self._store.candidate_name() or host_name()
+        return Hub(self._store, f"{base}_{self._keeper.incarnation}", None)
+
+    def _closed(self, entry: _Entry, driver: Driver) -> None:
+        self._keeper.attempts[self.url, entry.settings.name] = driver.attempts
+        self._leave(entry)
+
+    def _leave(self, entry: _Entry) -> None:
+        queue = self._queues[entry.settings.name]
+        was_first = queue[0] is entry
+        queue.remove(entry)
+        if queue and was_first:
+            self._spawn(self._start(queue[0]))
+        elif not queue:
+            del self._queues[entry.settings.name]
+        self._users -= 1
+        if not self._users:
+            self._keeper.loop.call_later(LINGER_S, self._shut_if_idle)
+
+    def _shut_if_idle(self) -> None:
+        if not self._users and self._keeper.dropped(self):
+            self._spawn(self.shut())
+
+    async def shut(self) -> None:
+        """Close the sessions under which nothing is held, and the store."""
+        opening, self._opening = self._opening, None
+        if opening is not None:
+            hub = await opening
+            await hub.close()
+            await self._store.close()
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._keeper.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=Keeper.forget)

@@ -1,0 +1,125 @@
+"""What a candidate needs to know, taken together from arguments, environment and defaults.
+
+An argument beats the environment, which beats the default:
+
+| argument  | environment          | default                                                     |
+| `store`   | `INCUMBENT_STORE`    | the embedded store; in a container an error                 |
+| `ttl_s`   | `INCUMBENT_TTL`      | 15 seconds                                                  |
+| `grace_s` | `INCUMBENT_GRACE`    | a fifth of the trusted time                                 |
+| `rho`     | `INCUMBENT_RHO`      | 0.10                                                        |
+| `as_`     | `INCUMBENT_IDENTITY` | the Pod's name and UID, or the host's name                  |
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from incumbent.core.records import check_name
+from incumbent.core.timing import DEFAULT_RHO, DEFAULT_TTL_S, Timing
+from incumbent.errors import ConfigError, UnsupportedPlatform
+from incumbent.runtime import deadman
+from incumbent.stores import default_url, open_store
+from incumbent.stores.api import Grade, Store
+
+__all__ = ["Settings"]
+
+REQUIREMENTS = ("", "token", "exclusive")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """One candidate's settings, checked.
+
+    Attributes:
+        name: the election.
+        store: not connected yet.
+        timing: see `core.timing`.
+        candidate: the first part of the identity, or "" for the store's or host's own name.
+        armed: whether the kernel ends this process if the work outlives its term.
+    """
+
+    name: str
+    store: Store
+    timing: Timing
+    candidate: str
+    armed: bool
+
+    @classmethod
+    def resolve(
+        cls,
+        name: str,
+        *,
+        store: str | Store | None = None,
+        ttl_s: float | None = None,
+        grace_s: float | None = None,
+        rho: float | None = None,
+        as_: str | None = None,
+        armed: bool = False,
+        require: str = "",
+        environ: Mapping[str, str] | None = None,
+    ) -> Settings:
+        """Check everything that can be checked before anything is touched.
+
+        Raises:
+            ConfigError: some setting cannot work; the message says what to change.
+            UnsupportedPlatform: what was demanded needs a kernel that this is not.
+        """
+        environ = os.environ if environ is None else environ
+        check_name(name)
+        if store is None:
+            store = default_url(environ)
+        opened = open_store(store) if isinstance(store, str) else store
+        timing = Timing.plan(
+            _number(environ, "INCUMBENT_TTL", ttl_s, DEFAULT_TTL_S) or DEFAULT_TTL_S,
+            grace_s=_number(environ, "INCUMBENT_GRACE", grace_s, None),
+            rho=_number(environ, "INCUMBENT_RHO", rho, DEFAULT_RHO) or 0.0,
+            whole_seconds=opened.capabilities.whole_seconds,
+        )
+        _meets(opened, require, armed=armed)
+        if armed and (why := deadman.supported()):
+            raise UnsupportedPlatform(why)
+        candidate = as_ if as_ is not None else environ.get("INCUMBENT_IDENTITY", "")
+        return cls(name, opened, timing, _clean(candidate), armed)
+
+
+def host_name() -> str:
+    """Return this host's name in the alphabet of identities."""
+    return _clean(socket.gethostname()) or "host"
+
+
+def _clean(text: str) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-._")[:200]
+
+
+def _number(
+    environ: Mapping[str, str], variable: str, given: float | None, default: float | None
+) -> float | None:
+    if given is not None:
+        return given
+    text = environ.get(variable)
+    if not text:
+        return default
+    try:
+        return float(text)
+    except ValueError:
+        raise ConfigError(f"{variable}={text!r} is not a number of seconds") from None
+
+
+def _meets(store: Store, require: str, *, armed: bool) -> None:
+    """Refuse a demand that this store or set-up cannot meet."""
+    have = store.capabilities
+    if require not in REQUIREMENTS:
+        raise ConfigError(f"require={require!r} is not known: use 'token' or 'exclusive'")
+    if require and not have.token:
+        raise ConfigError(f"{have.scheme}:// has no fencing token: use another store")
+    if require == "exclusive":
+        if have.grade is Grade.EFFICIENCY_ONLY:
+            raise ConfigError(f"{have.scheme}:// is for efficiency only: use another store")
+        if not armed:
+            raise ConfigError(
+                "require='exclusive' needs the kernel's timer: leave deadman=True, or use isolate"
+            )

@@ -1,0 +1,34 @@
+"""The embedded default: an SQLite file that several processes of one host share.
+
+URL: `sqlite:///absolute/path/to/file.db` (no options). No server, no dependency.
+
+`tables`  the records and the swaps, as SQL; no thread, no event loop
+`locks`   evidence of death: a kernel lock that the holder's whole process tree inherits
+`inotify` how a standby is woken without polling
+`store`   the three put together behind the store's six verbs
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from incumbent.errors import ConfigError
+from incumbent.stores.api import StoreURL
+from incumbent.stores.sqlite.store import SqliteStore
+
+__all__ = ["SqliteStore", "open"]
+
+
+def open(url: StoreURL) -> SqliteStore:
+    """Return the store of `sqlite:///PATH`.
+
+    Raises:
+        ConfigError: the URL does not name an absolute path.
+    """
+    url.take_options()
+    if url.host or not url.path.startswith("/") or url.path.endswith("/"):
+        raise ConfigError(
+            "sqlite:// needs the absolute path of a file, after three slashes: "
+            "sqlite:///var/lib/app/incumbent.db"
+        )
+    return SqliteStore(Path(url.path))

@@ -1,0 +1,52 @@
+"""Whether a path lies on a file system on which kernel locks mean something: a local one.
+
+Over a network file system, WAL does not work at all, `flock` may be local to each client, and
+inotify is silent about what other hosts do: every replica could lead. So it is refused.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+__all__ = ["kind", "refusal"]
+
+_NETWORK = (
+    "9p acfs afs beegfs ceph cifs coda fhgfs gfs gfs2 glusterfs gpfs lustre ncpfs nfs nfs4 ocfs2 "
+    "orangefs pvfs2 smb3 smbfs virtiofs"
+)
+_LOCAL_FUSE = frozenset({"fuseblk", "fuse.fuse-overlayfs"})
+
+
+def kind(path: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> str:
+    """Return the type of the file system that `path` lies on; "" if it cannot be told."""
+    existing = path
+    while not existing.exists():
+        existing = existing.parent
+    device = os.stat(existing).st_dev
+    wanted = f"{os.major(device)}:{os.minor(device)}"
+    real = os.path.realpath(existing)
+    best, best_length = "", -1
+    try:
+        lines = mountinfo.read_text().splitlines()
+    except OSError:
+        return ""
+    for line in lines:
+        before, _, after = line.partition(" - ")
+        fields = before.split()
+        point = fields[4].encode().decode("unicode_escape")
+        inside = real == point or real.startswith(point.rstrip("/") + "/")
+        if inside and (fields[2] == wanted or len(point) > best_length):
+            best, best_length = after.split()[0], len(point)
+    return best
+
+
+def refusal(path: Path, type_: str) -> str:
+    """Return why the embedded store refuses a file system of this type, or ""."""
+    network = type_ in _NETWORK.split() or (type_.startswith("fuse") and type_ not in _LOCAL_FUSE)
+    if not network:
+        return ""
+    return (
+        f"{path} lies on {type_}, a network file system: its locks do not reach across hosts, so "
+        "several could lead. Use a local disk, or a store that is made for several hosts"
+    )

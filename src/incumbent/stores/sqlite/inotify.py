@@ -1,0 +1,86 @@
+"""Being told by the kernel that a file was changed, closed or removed.
+
+Python's standard library has no inotify, so three functions of the C library are called directly.
+Only what the embedded store needs is here: watches on single files, read by an event loop.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import struct
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from incumbent.errors import StoreUnusable, UnsupportedPlatform
+
+__all__ = ["CLOSED", "GONE", "MODIFIED", "OVERFLOWN", "Inotify"]
+
+MODIFIED = 0x002
+CLOSED = 0x008
+GONE = 0x004 | 0x800
+"""The attributes changed (deleting an open file changes its link count), or it moved."""
+OVERFLOWN = 0x4000
+"""Events were lost. Look at everything."""
+_IGNORED = 0x8000
+_NONBLOCK_CLOEXEC = os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0)
+_HEADER = struct.Struct("iIII")
+
+
+class Inotify:
+    """One inotify instance. `fileno()` becomes readable when there are events."""
+
+    def __init__(self) -> None:
+        if not sys.platform.startswith("linux"):
+            raise UnsupportedPlatform(
+                "the embedded store wakes its standbys by inotify, which only Linux has: use "
+                "another store here"
+            )
+        self._libc = ctypes.CDLL(None, use_errno=True)
+        self._fd = self._call("inotify_init1", _NONBLOCK_CLOEXEC)
+
+    def fileno(self) -> int:
+        """Return the descriptor."""
+        return self._fd
+
+    def watch(self, path: Path, mask: int) -> int:
+        """Watch `path`; return the number of the watch.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            StoreUnusable: the kernel's limit of watches is reached.
+        """
+        return self._call("inotify_add_watch", self._fd, os.fsencode(path), mask)
+
+    def unwatch(self, number: int) -> None:
+        """Watch no more; no error if the file is gone already."""
+        self._libc.inotify_rm_watch(self._fd, number)
+
+    def read(self) -> Iterator[tuple[int, int]]:
+        """Return what has happened as (number of the watch, mask), without waiting."""
+        try:
+            data = os.read(self._fd, 65536)
+        except BlockingIOError:
+            return
+        offset = 0
+        while offset < len(data):
+            number, mask, _, length = _HEADER.unpack_from(data, offset)
+            offset += _HEADER.size + length
+            if not mask & _IGNORED:
+                yield number, mask
+
+    def close(self) -> None:
+        """Close the instance."""
+        os.close(self._fd)
+
+    def _call(self, function: str, *values: int | bytes) -> int:
+        result = int(getattr(self._libc, function)(*values))
+        if result >= 0:
+            return result
+        number = ctypes.get_errno()
+        if number in (errno.EMFILE, errno.ENOSPC):
+            limit = "max_user_instances" if number == errno.EMFILE else "max_user_watches"
+            raise StoreUnusable(f"the kernel's limit is reached: raise fs.inotify.{limit}")
+        raise OSError(number, os.strerror(number))

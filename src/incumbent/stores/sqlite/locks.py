@@ -1,0 +1,105 @@
+"""Evidence of death: a kernel lock that the holder's whole process tree inherits.
+
+Each session has a file of its own with an exclusive `flock`. Such a lock belongs to the *open file
+description*, not to a process: whoever inherited the descriptor keeps it, and the kernel drops it
+when the last of them has closed it or died, by whatever signal. So a lock that can be had proves
+that everything that inherited the descriptor is gone. Three warnings:
+
+1. A process id proves nothing: it is reused, and says nothing of the children.
+2. A child that *closed* the descriptor is not covered. `incumbent run` hands it to its command; for
+   children that a library user starts, `Term.pass_fds` is there to be passed on.
+3. Not seeing a file, not being allowed to open it, being out of descriptors: all that is silence,
+   and the TTL is waited out.
+
+Why `flock` and not a record lock of `fcntl`: those belong to the process, are not inherited, and
+are dropped when the process closes *any* descriptor of that file.
+
+How one hears of it: closing the last descriptor of a file that was open for writing is an inotify
+event (IN_CLOSE_WRITE). The kernel sends it a moment *before* it drops the lock, so after the event
+the lock is tried a few times; without an event it is not tried at all, except once at first sight.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from contextlib import suppress
+from pathlib import Path
+
+__all__ = ["LockFolder"]
+
+
+class LockFolder:
+    """The lock files of one database's sessions."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._held: dict[str, int] = {}
+
+    def create(self) -> None:
+        """Make the folder if need be.
+
+        Raises:
+            OSError: it cannot be made.
+        """
+        self._folder.mkdir(mode=0o700, exist_ok=True)
+
+    def path(self, key: str) -> Path:
+        """Return the lock file of a session."""
+        return self._folder / f"{key}.lock"
+
+    def hold(self, key: str) -> int:
+        """Create and lock the file of our own session `key`; return its descriptor.
+
+        The descriptor is inheritable: children that are told nothing keep it too.
+
+        Raises:
+            OSError: the file exists, or cannot be made.
+        """
+        fd = os.open(self.path(key), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.set_inheritable(fd, True)
+        self._held[key] = fd
+        return fd
+
+    def descriptor(self, key: str) -> int | None:
+        """Return the descriptor of our own session `key`."""
+        return self._held.get(key)
+
+    def drop(self, key: str) -> None:
+        """Close our descriptor of `key`, and remove the file: the session is over."""
+        fd = self._held.pop(key, None)
+        self.remove(key)
+        if fd is not None:
+            os.close(fd)
+
+    def remove(self, key: str) -> None:
+        """Remove the file of a session that is over."""
+        with suppress(OSError):
+            self.path(key).unlink()
+
+    def is_free(self, key: str) -> bool:
+        """Tell whether everything that inherited the lock of `key` is gone, for certain."""
+        if key in self._held:
+            return False
+        try:
+            fd = os.open(self.path(key), os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError:
+            return False
+        finally:
+            os.close(fd)
+        return True
+
+    def files(self) -> list[Path]:
+        """Return every lock file in the folder."""
+        return list(self._folder.glob("*.lock"))
+
+    def close(self) -> None:
+        """Close every descriptor of ours, without removing anything."""
+        for fd in self._held.values():
+            os.close(fd)
+        self._held.clear()

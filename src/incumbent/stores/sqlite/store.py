@@ -1,0 +1,438 @@
+"""The embedded store: several processes of one host elect over one SQLite file.
+
+How a standby wakes: every committed change is followed by one byte written to the *bell* file
+beside the database, and inotify tells everybody who watches it. The write-ahead log itself would
+not do: it is written before the commit can be seen. A process that dies between commit and bell
+leaves its lock free, which is an event of its own. Nothing here polls.
+
+How death is noticed: see `locks`. The evidence is about a *session*, that is, about one process
+and everything that inherited its lock; all elections held under it are free at once.
+
+How replacement of the file is noticed: an attribute event on the database or the bell, and a look
+at the inode. To every candidate its record is then absent, which deposes the holder; a new file is
+opened at the next request. What a newcomer does in the meantime with the new file cannot be known:
+deleting the database under a live holder is deleting the store.
+
+SQLite blocks, so it has a thread of its own. A request whose caller stopped waiting is still
+carried out by that thread: its outcome is unknown to the caller, who reads it back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeVar
+
+from incumbent.core.events import Evidence, Seen
+from incumbent.core.records import Claim, Held, Holding, Lease, Snapshot, StepDownRequest, absent
+from incumbent.errors import (
+    PermissionDenied,
+    StoreError,
+    StoreFull,
+    StoreUnavailable,
+    StoreUnusable,
+)
+from incumbent.stores.api import Capabilities, Finding, Grade, Sink
+from incumbent.stores.sqlite import filesystem, inotify
+from incumbent.stores.sqlite.locks import LockFolder
+from incumbent.stores.sqlite.tables import Tables
+
+__all__ = ["SqliteStore"]
+
+T = TypeVar("T")
+
+CAPABILITIES = Capabilities(
+    scheme="sqlite",
+    sessions=True,
+    token=True,
+    judged_by="observers",
+    confirmed_by="a committed transaction",
+    wakes_by="inotify on a bell file",
+    evidence="a kernel file lock that the holder's process tree inherits",
+    absent_is_vacant=True,
+    whole_seconds=False,
+    one_host=True,
+    grade=Grade.EXCLUSIVE_WITH_FENCING,
+    assumes="one host, a local file system, and nobody deletes the file under a holder",
+)
+
+PROBES = 50
+PROBE_EVERY_S = 0.002
+"""After the kernel's event the lock is free within microseconds; this is patience, not polling."""
+
+
+class SqliteStore:
+    """The store in the file `path`."""
+
+    capabilities = CAPABILITIES
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.url = f"sqlite://{path}"
+        self._opener = secrets.token_hex(8)
+        self._bell_path = path.with_name(path.name + "-bell")
+        self._locks = LockFolder(path.with_name(path.name + "-locks"))
+        self._executor: ThreadPoolExecutor | None = None
+        self._tables: Tables | None = None
+        self._identity: tuple[int, int, int, int] | None = None
+        self._bell = -1
+        self._inotify: inotify.Inotify | None = None
+        self._file_watches: set[int] = set()
+        self._deaf = "not connected"
+        self._followers: dict[str, list[Sink]] = {}
+        self._serial = 0
+        self._refreshing: asyncio.Task[None] | None = None
+        self._stale = False
+        self._lease_of: dict[str, str] = {}
+        self._names_of: dict[str, set[str]] = {}
+        self._lock_watch: dict[str, int] = {}
+        self._watched_lock: dict[int, str] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    # -- opening and closing ----------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Create the file if need be, and connect.
+
+        Raises:
+            StoreUnusable: a network file system, another program's database, another format.
+            PermissionDenied: no right to write the file or its folder.
+            StoreFull: no room on the disk.
+        """
+        self._loop = asyncio.get_running_loop()
+        self._executor = ThreadPoolExecutor(1, thread_name_prefix="incumbent-sqlite")
+        await self._run(lambda _: None)
+        self._start_watching()
+        if self._deaf:
+            raise StoreUnusable(f"standbys of {self.url} could not be woken: {self._deaf}")
+
+    async def close(self) -> None:
+        """Give back every resource. Nothing is released by this."""
+        for task in list(self._tasks):
+            task.cancel()
+        if self._refreshing is not None:
+            self._refreshing.cancel()
+        executor, self._executor = self._executor, None
+        if executor is not None:
+            await asyncio.get_running_loop().run_in_executor(executor, self._disconnect)
+            executor.shutdown(wait=False)
+        self._locks.close()
+        self._stop_watching()
+
+    def _connect(self) -> Tables:
+        """Return the open tables; in the store's thread. Opens anew what was replaced."""
+        if self._tables is not None and self._identify() == self._identity:
+            return self._tables
+        self._disconnect()
+        if why := filesystem.refusal(self.path, filesystem.kind(self.path)):
+            raise StoreUnusable(why)
+        try:
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._locks.create()
+            tables = Tables(self.path, self._opener)
+            self._tables = tables
+            self._bell = os.open(self._bell_path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise _mapped(self.path, error) from error
+        self._identity = self._identify()
+        if self._inotify is not None and self._loop is not None:
+            self._loop.call_soon_threadsafe(self._start_watching)
+        self._sweep(tables)
+        return tables
+
+    def _disconnect(self) -> None:
+        if self._tables is not None:
+            self._tables.close()
+            self._tables = None
+        if self._bell >= 0:
+            os.close(self._bell)
+            self._bell = -1
+
+    def _identify(self) -> tuple[int, int, int, int] | None:
+        try:
+            database, bell = os.stat(self.path), os.stat(self._bell_path)
+        except OSError:
+            return None
+        return (database.st_dev, database.st_ino, bell.st_dev, bell.st_ino)
+
+    def _sweep(self, tables: Tables) -> None:
+        """Remove the lock files of sessions that are over, left by processes that were killed."""
+        live = tables.sessions()
+        for file in self._locks.files():
+            if file.stem not in live and self._locks.is_free(file.stem):
+                self._locks.remove(file.stem)
+
+    async def _run(self, work: Callable[[Tables], T], *, ring: bool = False) -> T:
+        def job() -> T:
+            result = work(self._connect())
+            if ring:
+                with suppress(OSError):
+                    os.pwrite(self._bell, b"!", 0)
+            return result
+
+        if self._executor is None:
+            raise StoreUnavailable(f"{self.url} is closed")
+        return await asyncio.get_running_loop().run_in_executor(self._executor, job)
+
+    # -- the six verbs ----------------------------------------------------------------------------
+
+    def candidate_name(self) -> str | None:
+        """Return None: a host's processes have no names of their own."""
+        return None
+
+    async def read(self, name: str) -> Snapshot:
+        """Return the record as it is now."""
+        return await self._run(lambda tables: tables.read(name))
+
+    async def read_back(self, name: str, claim: Claim) -> Held | Snapshot:
+        """Find out whether the take of `claim` happened."""
+        return await self._run(lambda tables: tables.held(name, claim))
+
+    async def take(self, name: str, claim: Claim, over: Snapshot) -> Held:
+        """Become the holder, if the record is still exactly `over`."""
+        held = await self._run(lambda tables: tables.take(name, claim, over), ring=True)
+        if over.lease_key and over.lease_key != held.lease.key:
+            self._locks.remove(over.lease_key)
+        return held
+
+    async def renew(self, lease: Lease) -> Lease:
+        """Confirm the session."""
+        return await self._run(lambda tables: tables.renew(lease), ring=True)
+
+    async def release(self, held: Held, lease: Lease, successor: str) -> Snapshot:
+        """Give up exactly this term."""
+        return await self._run(lambda tables: tables.release(held, successor), ring=True)
+
+    async def ask(self, name: str, request: StepDownRequest) -> Snapshot:
+        """Leave a request to step down."""
+        return await self._run(lambda tables: tables.ask(name, request), ring=True)
+
+    async def elections(self) -> list[Snapshot]:
+        """Return every election."""
+        return await self._run(lambda tables: tables.elections())
+
+    # -- sessions ---------------------------------------------------------------------------------
+
+    async def open_session(self, owner: str, ttl_s: float) -> Lease:
+        """Lock a new session's file, then write the session: whoever sees it, sees it locked."""
+        key = secrets.token_hex(12)
+
+        def work(tables: Tables) -> Lease:
+            try:
+                self._locks.hold(key)
+            except OSError as error:
+                raise _mapped(self.path, error) from error
+            try:
+                return tables.open_session(key, owner, ttl_s)
+            except BaseException:
+                self._locks.drop(key)
+                raise
+
+        return await self._run(work)
+
+    async def close_session(self, lease: Lease) -> None:
+        """End a session; what is still held under it is free at once."""
+        try:
+            await self._run(lambda tables: tables.close_session(lease.key), ring=True)
+        finally:
+            self._locks.drop(lease.key)
+
+    def inherited_fds(self, lease: Lease) -> Sequence[int]:
+        """Return the descriptor whose lock is the evidence that this session's work is alive."""
+        fd = self._locks.descriptor(lease.key)
+        return () if fd is None else (fd,)
+
+    # -- being woken ------------------------------------------------------------------------------
+
+    def follow(self, name: str, sink: Sink) -> None:
+        """Report the record now and after each change."""
+        self._followers.setdefault(name, []).append(sink)
+        task = asyncio.get_running_loop().create_task(self._first(name, sink))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def unfollow(self, name: str, sink: Sink) -> None:
+        """Report no more."""
+        sinks = self._followers.get(name, [])
+        if sink in sinks:
+            sinks.remove(sink)
+        if not sinks:
+            self._followers.pop(name, None)
+            self._note_lease(name, "")
+
+    async def _first(self, name: str, sink: Sink) -> None:
+        with suppress(StoreError):  # The elector looks for itself if it hears nothing.
+            snapshot = await self.read(name)
+            if sink in self._followers.get(name, ()):
+                sink(Seen(snapshot))
+                self._note_snapshot(snapshot)
+
+    def _start_watching(self) -> None:
+        """Watch the files that were just opened; on the loop."""
+        if self._loop is None or self._loop.is_closed():
+            return
+        try:
+            if self._inotify is None:
+                self._inotify = inotify.Inotify()
+                self._loop.add_reader(self._inotify.fileno(), self._notified)
+            for number in self._file_watches:
+                self._inotify.unwatch(number)
+            self._file_watches = {
+                self._inotify.watch(self._bell_path, inotify.MODIFIED | inotify.GONE),
+                self._inotify.watch(self.path, inotify.GONE),
+            }
+        except (OSError, StoreUnusable) as error:
+            self._deaf = str(error)
+            return
+        self._deaf = ""
+        self._refresh_soon()
+
+    def _stop_watching(self) -> None:
+        if self._inotify is not None and self._loop is not None:
+            self._loop.remove_reader(self._inotify.fileno())
+            self._inotify.close()
+            self._inotify = None
+        self._file_watches = set()
+        self._lock_watch.clear()
+        self._watched_lock.clear()
+        self._serial = 0
+
+    def _notified(self) -> None:
+        if self._inotify is None:
+            return
+        for number, mask in self._inotify.read():
+            if number in self._watched_lock:
+                self._probe(self._watched_lock[number], PROBES)
+            elif number in self._file_watches and mask & inotify.GONE:
+                if self._identify() != self._identity:
+                    self._replaced()
+            else:
+                if mask & inotify.OVERFLOWN:
+                    for key in list(self._lock_watch):
+                        self._probe(key, 1)
+                self._refresh_soon()
+
+    def _replaced(self) -> None:
+        """The file was deleted or exchanged: to everybody, their record is gone."""
+        self._serial += 1
+        for name, sinks in list(self._followers.items()):
+            for sink in list(sinks):
+                sink(Seen(absent(name, self._serial)))
+        self._serial = 0
+        self._refresh_soon()
+
+    def _refresh_soon(self) -> None:
+        self._stale = True
+        if self._refreshing is None and self._loop is not None:
+            self._refreshing = self._loop.create_task(self._refresh())
+
+    async def _refresh(self) -> None:
+        try:
+            while self._stale:
+                self._stale = False
+                self._serial, snapshots = await self._run(self._changes)
+                for snapshot in snapshots:
+                    for sink in list(self._followers.get(snapshot.name, ())):
+                        sink(Seen(snapshot))
+                    self._note_snapshot(snapshot)
+        except StoreError:
+            pass  # The next event or the elector's own look finds out.
+        finally:
+            self._refreshing = None
+
+    def _changes(self, tables: Tables) -> tuple[int, list[Snapshot]]:
+        return tables.changes(self._serial)
+
+    # -- evidence ---------------------------------------------------------------------------------
+
+    def _note_snapshot(self, snapshot: Snapshot) -> None:
+        if snapshot.name in self._followers:
+            held = snapshot.holding is Holding.HELD
+            self._note_lease(snapshot.name, snapshot.lease_key if held else "")
+
+    def _note_lease(self, name: str, key: str) -> None:
+        """Keep watch over the lock of the session that holds `name`, and no longer over others."""
+        before = self._lease_of.get(name, "")
+        if before == key:
+            return
+        if before:
+            names = self._names_of[before]
+            names.discard(name)
+            if not names:
+                del self._names_of[before]
+                self._unwatch_lock(before)
+        if not key:
+            self._lease_of.pop(name, None)
+            return
+        self._lease_of[name] = key
+        names = self._names_of.setdefault(key, set())
+        names.add(name)
+        if len(names) == 1:
+            self._watch_lock(key)
+        self._probe(key, 1)
+
+    def _watch_lock(self, key: str) -> None:
+        if self._inotify is None or self._locks.descriptor(key) is not None:
+            return
+        with suppress(OSError, StoreUnusable):  # No evidence from this one; the TTL is waited out.
+            number = self._inotify.watch(self._locks.path(key), inotify.CLOSED)
+            self._lock_watch[key] = number
+            self._watched_lock[number] = key
+
+    def _unwatch_lock(self, key: str) -> None:
+        number = self._lock_watch.pop(key, None)
+        if number is not None:
+            self._watched_lock.pop(number, None)
+            if self._inotify is not None:
+                self._inotify.unwatch(number)
+
+    def _probe(self, key: str, tries: int) -> None:
+        """Report evidence if the lock of `key` is free; try again a moment after a kernel event."""
+        names = self._names_of.get(key)
+        if not names or self._loop is None:
+            return
+        if self._locks.is_free(key):
+            why = "the kernel has dropped the lock that the holder's whole process tree inherits"
+            for name in list(names):
+                for sink in list(self._followers.get(name, ())):
+                    sink(Evidence(key, why))
+        elif tries > 1:
+            self._loop.call_later(PROBE_EVERY_S, self._probe, key, tries - 1)
+
+    # -- doctor -----------------------------------------------------------------------------------
+
+    async def examine(self) -> list[Finding]:
+        """Look for what could break the promise here."""
+        type_ = filesystem.kind(self.path)
+        refused = filesystem.refusal(self.path, type_)
+        findings = [
+            Finding("file system", not refused, f"{self.path} lies on {type_ or 'an unknown one'}")
+        ]
+        free = shutil.disk_usage(self.path.parent).free
+        findings.append(
+            Finding(
+                "disk", free > 16 << 20, f"{free >> 20} MiB free", "free space" * (free < 16 << 20)
+            )
+        )
+        findings.append(Finding("inotify", self._inotify is not None, "standbys wake by inotify"))
+        started = time.perf_counter()
+        await self.elections()
+        took_ms = (time.perf_counter() - started) * 1000
+        findings.append(Finding("round trip", True, f"{took_ms:.2f} ms"))
+        return findings
+
+
+def _mapped(path: Path, error: OSError) -> StoreError:
+    if isinstance(error, PermissionError):
+        return PermissionDenied(f"no right to write {path} and its folder: {error.strerror}")
+    if error.errno in (28, 122):
+        return StoreFull(f"no room for {path}: free space on its disk; nothing was changed")
+    return StoreUnavailable(f"{path}: {error.strerror}")

@@ -1,0 +1,365 @@
+"""The records and the swaps of the embedded store, as SQL.
+
+Everything here is synchronous and runs in one thread. Each write is one transaction that takes the
+database's write lock first (`BEGIN IMMEDIATE`), so what it compares cannot change before it swaps.
+
+Two tables. `election` has one row per election, never deleted. `session` has one row per process
+that holds something; its `beat` is what a renewal moves, and `VOID` says that the session is over.
+Every change takes the next number of one counter, the *serial*. The number of an acquiring
+transaction is the fencing token: so tokens grow over release, expiry, and deletion of a row.
+
+The counter starts at the wall-clock time of the database's creation, in milliseconds: if somebody
+deletes the file, the tokens of the next one are still greater, unless the clock was set back. That
+is the only use of a wall clock, and no decision hangs on it.
+
+A takeover first voids the session that it takes from, in the same transaction. Whatever else was
+held under that session is vacant with it: the one who voided it had watched it for its whole TTL.
+
+Durability: an acquiring transaction is synced to the disk before it is confirmed, since its token
+may already be known to some other machine when the power fails. Renewals and releases are not:
+after a power cut every process of this host is gone.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from incumbent.core.records import (
+    FORMAT,
+    Claim,
+    Held,
+    Holding,
+    Lease,
+    Snapshot,
+    StepDownRequest,
+    absent,
+)
+from incumbent.errors import (
+    OutcomeUnknown,
+    PermissionDenied,
+    Refused,
+    SessionGone,
+    StoreError,
+    StoreFull,
+    StoreUnavailable,
+    StoreUnusable,
+)
+
+__all__ = ["Tables"]
+
+APPLICATION_ID = 0x1C0BE47
+BUSY_S = 1.0
+VOID = -1
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS counter (serial INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS session (
+    key TEXT PRIMARY KEY, opener TEXT NOT NULL, owner TEXT NOT NULL, ttl_s REAL NOT NULL,
+    beat INTEGER NOT NULL, serial INTEGER NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS election (
+    name TEXT PRIMARY KEY, format INTEGER NOT NULL, serial INTEGER NOT NULL,
+    holder TEXT NOT NULL, term TEXT NOT NULL, token INTEGER NOT NULL, session TEXT NOT NULL,
+    successor TEXT NOT NULL, request_term TEXT NOT NULL, request_to TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS election_serial ON election (serial);
+CREATE INDEX IF NOT EXISTS election_session ON election (session);
+CREATE INDEX IF NOT EXISTS session_serial ON session (serial);
+"""
+
+_SELECT = """
+SELECT e.name, e.format, e.serial, e.holder, e.term, e.token, e.session, e.successor,
+       e.request_term, e.request_to, s.ttl_s, s.beat
+FROM election AS e LEFT JOIN session AS s ON s.key = e.session
+"""
+
+
+class Tables:
+    """A connection to the database at `path`, which is created if need be.
+
+    Args:
+        path: the database file.
+        opener: identifies this process's store, so that its own renewals are no news to it.
+    """
+
+    def __init__(self, path: Path, opener: str) -> None:
+        self._path = path
+        self._opener = opener
+        with _mapped(path):
+            self._db = sqlite3.connect(
+                path, timeout=BUSY_S, isolation_level=None, check_same_thread=False
+            )
+            try:
+                self._prepare()
+            except BaseException:
+                self._db.close()
+                raise
+
+    def _prepare(self) -> None:
+        db = self._db
+        if sqlite3.sqlite_version_info < (3, 35):
+            raise StoreUnusable(f"SQLite 3.35 is needed; this is {sqlite3.sqlite_version}")
+        application_id = _one(db, "PRAGMA application_id")
+        if application_id != APPLICATION_ID:
+            if application_id or _one(db, "SELECT count(*) FROM sqlite_master"):
+                raise StoreUnusable(
+                    f"{self._path} is a database of another program: give incumbent a file of "
+                    "its own"
+                )
+            db.execute("PRAGMA journal_mode = WAL")
+            with self._writing():
+                db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+                db.execute(f"PRAGMA user_version = {FORMAT}")
+                for statement in _SCHEMA.split(";"):
+                    db.execute(statement)
+                start = int(time.time() * 1000)  # wall clock: where tokens start, see above
+                db.execute(
+                    "INSERT INTO counter SELECT ? WHERE NOT EXISTS (SELECT 1 FROM counter)",
+                    (start,),
+                )
+        if (version := _one(db, "PRAGMA user_version")) != FORMAT:
+            raise StoreUnusable(
+                f"{self._path} has format {version}; this incumbent knows format {FORMAT}: use "
+                "one release of incumbent for all candidates of a host"
+            )
+        db.execute("PRAGMA cache_size = -256")
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._db.close()
+
+    # -- reading ----------------------------------------------------------------------------------
+
+    def read(self, name: str) -> Snapshot:
+        """Return one election."""
+        with _mapped(self._path):
+            return self._read(name)
+
+    def elections(self) -> list[Snapshot]:
+        """Return every election, by name."""
+        with _mapped(self._path):
+            return [_snapshot(row) for row in self._db.execute(_SELECT + "ORDER BY e.name")]
+
+    def changes(self, since: int) -> tuple[int, list[Snapshot]]:
+        """Return the serial now, and what changed after `since`, our own renewals left out."""
+        with _mapped(self._path), self._reading():
+            serial = self._serial()
+            if serial == since:
+                return serial, []
+            rows = self._db.execute(
+                _SELECT + "WHERE e.serial > ? "
+                "OR e.session IN (SELECT key FROM session WHERE serial > ? AND opener <> ?)",
+                (since, since, self._opener),
+            )
+            return serial, [_snapshot(row) for row in rows]
+
+    def held(self, name: str, claim: Claim) -> Held | Snapshot:
+        """Return the term of `claim` if the record carries its nonce, else the record."""
+        snapshot = self.read(name)
+        if snapshot.holding is Holding.HELD and snapshot.term == claim.term:
+            return _held(claim, snapshot)
+        return snapshot
+
+    # -- writing ----------------------------------------------------------------------------------
+
+    def take(self, name: str, claim: Claim, over: Snapshot) -> Held:
+        """Swap the record `over` for one that names the claim."""
+        session = claim.session.key if claim.session else ""
+        self._db.execute("PRAGMA synchronous = FULL")
+        try:
+            with self._writing():
+                if not self._alive(session):
+                    raise SessionGone(f"session {session!r} was closed or voided")
+                now = self._read(name)
+                if now.watched != over.watched or now.holding is not over.holding:
+                    raise Refused(now)
+                if over.holding is Holding.FOREIGN:
+                    raise Refused(now)
+                serial = self._next()
+                if over.lease_key and over.lease_key != session:
+                    self._db.execute(
+                        "UPDATE session SET beat = ?, serial = ? WHERE key = ?",
+                        (VOID, serial, over.lease_key),
+                    )
+                self._db.execute(
+                    "INSERT OR REPLACE INTO election VALUES (?, ?, ?, ?, ?, ?, ?, '', '', '')",
+                    (name, FORMAT, serial, claim.identity, claim.term, serial, session),
+                )
+                taken = self._read(name)
+        finally:
+            self._db.execute("PRAGMA synchronous = NORMAL")
+        return _held(claim, taken)
+
+    def renew(self, lease: Lease) -> Lease:
+        """Move the session's beat."""
+        with self._writing():
+            beat = self._db.execute(
+                "UPDATE session SET beat = beat + 1, serial = ? WHERE key = ? AND beat <> ? "
+                "RETURNING beat",
+                (self._next(), lease.key, VOID),
+            ).fetchall()
+            if not beat:
+                raise Refused(absent("the session", self._serial()))
+        return lease.at(beat[0][0])
+
+    def release(self, held: Held, successor: str) -> Snapshot:
+        """Make the record vacant if it still carries exactly this term."""
+        with self._writing():
+            self._db.execute(
+                "UPDATE election SET session = '', successor = ?, request_term = '', "
+                "request_to = '', serial = ? WHERE name = ? AND term = ? AND session <> ''",
+                (successor, self._next(), held.name, held.term),
+            )
+            return self._read(held.name)
+
+    def ask(self, name: str, request: StepDownRequest) -> Snapshot:
+        """Leave a request in the record if it still carries `request.term`."""
+        with self._writing():
+            changed = self._db.execute(
+                "UPDATE election SET request_term = ?, request_to = ?, serial = ? "
+                "WHERE name = ? AND term = ? AND session <> ''",
+                (request.term, request.to, self._next(), name, request.term),
+            ).rowcount
+            now = self._read(name)
+            if not changed:
+                raise Refused(now)
+            return now
+
+    def open_session(self, key: str, owner: str, ttl_s: float) -> Lease:
+        """Write a session, and clear away those that are over and named by nothing."""
+        with self._writing():
+            self._db.execute(
+                "DELETE FROM session WHERE beat = ? AND key NOT IN (SELECT session FROM election)",
+                (VOID,),
+            )
+            self._db.execute(
+                "INSERT INTO session VALUES (?, ?, ?, ?, 0, ?)",
+                (key, self._opener, owner, ttl_s, self._next()),
+            )
+        return Lease(key=key, version=0, ttl_s=ttl_s, owner=owner)
+
+    def close_session(self, key: str) -> None:
+        """Void a session; what is held under it is vacant."""
+        with self._writing():
+            self._db.execute(
+                "UPDATE session SET beat = ?, serial = ? WHERE key = ?", (VOID, self._next(), key)
+            )
+
+    def sessions(self) -> set[str]:
+        """Return the keys of the sessions that are not over."""
+        with _mapped(self._path):
+            rows = self._db.execute("SELECT key FROM session WHERE beat <> ?", (VOID,))
+            return {key for (key,) in rows}
+
+    # -- helpers ----------------------------------------------------------------------------------
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        with _mapped(self._path):
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        self._db.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._db.execute("COMMIT")
+
+    def _read(self, name: str) -> Snapshot:
+        row = self._db.execute(_SELECT + "WHERE e.name = ?", (name,)).fetchone()
+        return _snapshot(row) if row is not None else absent(name, self._serial())
+
+    def _alive(self, session: str) -> bool:
+        query = "SELECT count(*) FROM session WHERE key = ? AND beat <> ?"
+        return bool(_one(self._db, query, (session, VOID)))
+
+    def _serial(self) -> int:
+        return int(_one(self._db, "SELECT serial FROM counter"))
+
+    def _next(self) -> int:
+        return int(_one(self._db, "UPDATE counter SET serial = serial + 1 RETURNING serial"))
+
+
+def _one(db: sqlite3.Connection, query: str, values: tuple[Any, ...] = ()) -> Any:
+    rows = db.execute(query, values).fetchall()
+    if len(rows) != 1:
+        raise StoreUnusable(f"the database is damaged: {query!r} gave {len(rows)} rows, not one")
+    return rows[0][0]
+
+
+def _held(claim: Claim, snapshot: Snapshot) -> Held:
+    if claim.session is None:
+        raise AssertionError("held without a session")
+    return Held(snapshot.name, claim.term, snapshot.token, claim.session, snapshot)
+
+
+def _snapshot(row: tuple[Any, ...]) -> Snapshot:
+    (name, form, serial, holder, term, token, session, successor, asked, to, ttl_s, beat) = row
+    sound = (
+        form == FORMAT
+        and type(serial) is int
+        and type(token) is int
+        and all(type(text) is str for text in (holder, term, session, successor, asked, to))
+        and (ttl_s is None or (type(ttl_s) is float and ttl_s > 0))
+        and (beat is None or type(beat) is int)
+    )
+    if not sound:
+        why = f"format {form!r}" if form != FORMAT else "a column has a value of the wrong type"
+        number = serial if type(serial) is int else 0
+        return Snapshot(name, Holding.FOREIGN, version=repr(row), serial=number, why=why)
+    live = bool(session) and beat is not None and beat != VOID
+    return Snapshot(
+        name=name,
+        holding=Holding.HELD if live else Holding.VACANT,
+        version=serial,
+        serial=serial,
+        holder=holder,
+        term=term,
+        token=token,
+        ttl_s=ttl_s or 0.0,
+        lease_key=session,
+        lease_version=beat if live else "void",
+        successor=successor,
+        request=StepDownRequest(asked, to) if asked else None,
+    )
+
+
+_UNAVAILABLE = {"SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_CANTOPEN", "SQLITE_NOMEM"}
+_DENIED = {"SQLITE_READONLY", "SQLITE_PERM", "SQLITE_AUTH"}
+_DAMAGED = {"SQLITE_CORRUPT", "SQLITE_NOTADB"}
+
+
+@contextmanager
+def _mapped(path: Path) -> Iterator[None]:
+    """Make of SQLite's errors ours. A transaction that was not committed was rolled back."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise _ours(path, error) from error
+
+
+def _ours(path: Path, error: sqlite3.Error) -> StoreError:
+    code = getattr(error, "sqlite_errorname", "") or ""
+    basic = "_".join(code.split("_")[:2])
+    if basic == "SQLITE_FULL":
+        return StoreFull(f"no room for {path}: free space on its disk; nothing was changed")
+    if basic in _UNAVAILABLE:
+        return StoreUnavailable(f"{path}: {error}")
+    if basic in _DENIED:
+        return PermissionDenied(f"no right to write {path} and its folder: {error}")
+    if basic in _DAMAGED:
+        return StoreUnusable(f"{path} is not a database, or is damaged: {error}")
+    return OutcomeUnknown(f"{path}: {error} ({code or type(error).__name__})")

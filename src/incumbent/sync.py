@@ -1,0 +1,264 @@
+"""Elections for ordinary threads.
+
+    election = Election("billing", store="sqlite:///var/lib/billing/incumbent.db")
+
+    with election.hold() as term:          # waits; the body never runs without the lock
+        settle(fencing_token=term.token)
+
+    @election.hold(timeout_s=0)            # ... or as a decorator: raises NotElected at once
+    def nightly(): ...
+
+    election.lead(poll_forever)            # run it whenever elected, contend again for ever
+
+A thread cannot be stopped from outside. So `lead` asks the work to stop (`term.lost`), and if it
+goes on past the term the kernel ends this process (`deadman`, armed by default in `lead`). A
+process that must survive that, a web worker say, gives the work a child process: `isolate=True`.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, InvalidStateError
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import ContextDecorator, suppress
+from types import TracebackType
+from typing import TypeVar
+
+from incumbent.core.events import Why
+from incumbent.core.records import Snapshot
+from incumbent.errors import IncumbentError, LeadershipLost, NotElected
+from incumbent.runtime.candidacy import Candidacy, Observer
+from incumbent.runtime.settings import Settings
+from incumbent.runtime.term import Term
+from incumbent.stores.api import Store
+
+__all__ = ["Election", "Hold", "Term"]
+
+R = TypeVar("R")
+
+
+class Election:
+    """An election in which this process can be a candidate.
+
+    Args:
+        name: the election: what all replicas share.
+        store: URL of the store, or a `Store`; see `runtime.settings` for the default.
+        ttl_s: time to live of the lease, in seconds.
+        grace_s: how long the work may take to stop, in seconds.
+        rho: the greatest clock-rate error of any host, as a share of one.
+        as_: the first part of this candidate's identity.
+        require: "token" or "exclusive": refuse a store or set-up that cannot do that.
+        observer: called with a `Sighting` for everything that happens, on the keeper's thread.
+
+    Raises:
+        ConfigError: some setting cannot work; the message says what to change.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        store: str | Store | None = None,
+        ttl_s: float | None = None,
+        grace_s: float | None = None,
+        rho: float | None = None,
+        as_: str | None = None,
+        require: str = "",
+        observer: Observer | None = None,
+    ) -> None:
+        def settings(*, armed: bool) -> Settings:
+            return Settings.resolve(
+                name,
+                store=store,
+                ttl_s=ttl_s,
+                grace_s=grace_s,
+                rho=rho,
+                as_=as_,
+                armed=armed,
+                require=require,
+            )
+
+        self.name = name
+        self._settings = settings
+        self._observer = observer
+        self._leading: Seat | None = None
+        if not require:
+            settings(armed=False)
+
+    def hold(self, *, timeout_s: float | None = None, deadman: bool = False) -> Hold:
+        """Return a context manager, and decorator, whose body runs only while we hold.
+
+        Args:
+            timeout_s: how long to wait to be elected; None for ever, 0 to try once.
+            deadman: have the kernel end this process if the body outlives its term.
+
+        Raises:
+            NotElected: on entering, if the time is up.
+            LeadershipLost: on leaving, if the term was lost while the body ran.
+        """
+        return Hold(self, timeout_s, deadman)
+
+    def lead(
+        self,
+        work: Callable[[Term], R],
+        *,
+        deadman: bool = True,
+        timeout_s: float | None = None,
+    ) -> R:
+        """Run `work(term)` whenever elected, until it returns by itself; then return its result.
+
+        If the term ends first, `term.lost` is set: the work should return, or let `term.check()`
+        raise `LeadershipLost`. It is then run again with a new term when elected again, for ever.
+        An exception of the work is raised here, after the lease was released.
+
+        Args:
+            work: called in this thread.
+            deadman: have the kernel end this process if the work outlives its term.
+            timeout_s: how long to wait each time to be elected; None for ever.
+
+        Raises:
+            NotElected: the time is up.
+        """
+        seat = self._seat(deadman)
+        self._leading = seat
+        try:
+            while True:
+                term = seat.wait(timeout_s)
+                try:
+                    result = work(term)
+                except LeadershipLost:
+                    if not term.ended:
+                        raise
+                    seat.work_ended(term)
+                    continue
+                if not term.ended:
+                    return result
+                seat.work_ended(term)
+        finally:
+            self._leading = None
+            seat.leave()
+
+    def step_down(self, to: str = "") -> None:
+        """Hand over, if this `Election` object leads in another thread by `lead`.
+
+        Args:
+            to: the candidate that shall follow, or "" for anybody.
+        """
+        if self._leading is not None:
+            self._leading.step_down(to)
+
+    def _seat(self, armed: bool) -> Seat:
+        seat = Seat(self._settings(armed=armed), self._observer)
+        seat.start()
+        return seat
+
+
+class Hold(ContextDecorator):
+    """The context manager of `Election.hold`. It can be entered again after it was left."""
+
+    def __init__(self, election: Election, timeout_s: float | None, deadman: bool) -> None:
+        self._election = election
+        self._timeout_s = timeout_s
+        self._deadman = deadman
+        self._seat: Seat | None = None
+        self._term: Term | None = None
+
+    def __enter__(self) -> Term:
+        """Wait to be elected."""
+        if self._seat is not None:
+            raise IncumbentError("this hold is entered already: make one for each `with`")
+        seat = self._election._seat(self._deadman)
+        try:
+            self._term = seat.wait(self._timeout_s)
+        except BaseException:
+            seat.leave()
+            raise
+        self._seat = seat
+        return self._term
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Release; the body has ended."""
+        seat, term = self._seat, self._term
+        self._seat = self._term = None
+        if seat is None or term is None:
+            return
+        lost = seat.was_lost
+        seat.leave()
+        if lost and error is None:
+            raise LeadershipLost(f"{term.name!r} was lost while the body ran: {term.cause}")
+
+    def _recreate_cm(self) -> Hold:
+        return Hold(self._election, self._timeout_s, self._deadman)
+
+
+class Seat(Candidacy):
+    """A candidate for whom one thread waits."""
+
+    def __init__(self, settings: Settings, observer: Observer | None) -> None:
+        super().__init__(settings, observer)
+        self.was_lost = False
+        self._term: Term | None = None
+        self._elected: Future[Term] = Future()
+        self._tried = threading.Event()
+        self._gone = threading.Event()
+
+    def wait(self, timeout_s: float | None) -> Term:
+        """Return the next term.
+
+        Raises:
+            NotElected: the time is up; with 0, somebody else holds.
+        """
+        try:
+            if timeout_s == 0:
+                self._tried.wait()
+                term = self._elected.result(0)
+            else:
+                term = self._elected.result(timeout_s)
+        except (TimeoutError, FutureTimeoutError):
+            raise NotElected(
+                f"{self.settings.name!r} {self._last or 'was not to be had'}"
+            ) from None
+        self._elected = Future()
+        self._tried.clear()
+        return term
+
+    def leave(self) -> None:
+        """Say that the work has ended, withdraw, and return when that is done."""
+        if self._term is not None:
+            self.work_ended(self._term)
+        self.close()
+        if self.here:
+            self._gone.wait()
+
+    def on_elected(self, term: Term) -> None:
+        """Hand the term over."""
+        self._term = term
+        self.was_lost = False
+        self._elected.set_result(term)
+        self._tried.set()
+
+    def on_waiting(self, snapshot: Snapshot | None, until: float) -> None:
+        """Let go of somebody who would not wait."""
+        self._tried.set()
+
+    def on_note(self, code: str, text: str) -> None:
+        """Let go of somebody who would not wait for a store that does not answer."""
+        if code == "unreachable":
+            self._tried.set()
+
+    def on_stop(self, term: Term, why: Why, cause: str, deadline: float) -> None:
+        """Remember whether the term was lost; `term.lost` has told the work already."""
+        self.was_lost = not why.planned
+
+    def on_closed(self, error: BaseException | None) -> None:
+        """Let go of everybody who waits."""
+        with suppress(InvalidStateError):
+            self._elected.set_exception(error or NotElected("the candidate was withdrawn"))
+        self._tried.set()
+        self._gone.set()
