@@ -1,0 +1,132 @@
+# A fresh machine needs Python 3.11+, make and Go; everything else is fetched by pip, by Go modules,
+# and by apt for what APT_PACKAGES names. `make help` lists the targets.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+MAKEFLAGS += --no-builtin-rules --no-print-directory
+
+# Settings; give them on the command line, as in `make test PYTHON=python3.13`.
+PYTHON ?= python3
+VENV ?= .venv
+APT_PACKAGES ?=
+PYTEST_ARGS ?=
+FAULTS_ARGS ?=
+BENCH_ARGS ?=
+HISTORIES ?= 100000
+SEED ?=
+
+BIN := $(VENV)/bin
+PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+SIMULATOR_ARGS = --histories $(HISTORIES) $(if $(SEED),--seed $(SEED))
+CHECKED := src tests $(wildcard benchmarks)
+
+# $(call stage,NAME,COMMAND): runs a command and prints its name, its outcome and its time.
+define stage
+@started_s=$$(date +%s); \
+printf '== %s\n' '$(1)'; \
+$(2) && outcome=0 || outcome=$$?; \
+if [ $$outcome -eq 0 ]; then word=ok; else word="FAILED ($$outcome)"; fi; \
+printf '== %s: %s, %s s\n' '$(1)' "$$word" $$(($$(date +%s) - started_s)); \
+exit $$outcome
+endef
+
+.PHONY: help
+help: ## list the targets and the settings
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
+	@echo
+	@echo 'Settings: PYTHON VENV APT_PACKAGES PYTEST_ARGS FAULTS_ARGS BENCH_ARGS HISTORIES SEED'
+
+# ---- the environment
+
+.PHONY: python
+python:
+	@$(PYTHON) -c 'import sys; v = sys.version_info[:2]; v >= (3, 11) or sys.exit( \
+	    "incumbent needs Python 3.11 or newer, and $(PYTHON) is %d.%d: set PYTHON=" % v)'
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	    echo '$(PYTHON) cannot make environments. On Debian: apt-get install python3-venv' >&2; \
+	    exit 1; }
+
+.PHONY: apt
+apt:
+ifneq ($(strip $(APT_PACKAGES)),)
+	@missing=(); \
+	for package in $(APT_PACKAGES); do \
+	    dpkg -s "$$package" 2>/dev/null | grep -x 'Status: install ok installed' >/dev/null \
+	        || missing+=("$$package"); \
+	done; \
+	if [ $${#missing[@]} -eq 0 ]; then exit 0; fi; \
+	if [ "$$(id -u)" -ne 0 ]; then \
+	    echo "Missing packages. As root: apt-get install $${missing[*]}" >&2; exit 1; \
+	fi; \
+	apt-get update -qq; \
+	DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$${missing[@]}"
+endif
+
+# Two stamps: the least that the demo needs is there in seconds, the rest comes with `make venv`.
+$(VENV)/.demo: requirements/demo.txt requirements/dev.txt pyproject.toml | python
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
+	@$(PIP_INSTALL) -r requirements/demo.txt
+	@$(PIP_INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.demo
+	@$(PIP_INSTALL) -r requirements/dev.txt
+	@touch $@
+
+.PHONY: venv
+venv: $(VENV)/.dev ## make or refresh .venv with the pinned tools
+
+.PHONY: pins
+pins: python ## choose new versions: requirements/dev.in into requirements/dev.txt
+	@folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
+	$(PYTHON) -m venv "$$folder"; \
+	"$$folder/bin/python" -m pip install --quiet --disable-pip-version-check -r requirements/dev.in; \
+	{ echo '# Written by `make pins` from dev.in. Do not edit.'; \
+	  "$$folder/bin/python" -m pip freeze; } > "$$folder/dev.txt"; \
+	cp "$$folder/dev.txt" requirements/dev.txt
+
+# ---- to look at
+
+.PHONY: demo
+demo: $(VENV)/.demo ## see a takeover on this machine, in well under a minute
+	@$(BIN)/incumbent demo
+
+# ---- checks
+
+.PHONY: test
+test: apt ## everything that must pass before a commit
+	$(call stage,venv,$(MAKE) venv)
+	$(call stage,servers,$(BIN)/python -m tests.servers.build)
+	@$(MAKE) lint
+	@echo '== pytest'
+	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+.PHONY: lint
+lint: $(VENV)/.dev ## style, types and layers
+	$(call stage,ruff check,$(BIN)/ruff check $(CHECKED))
+	$(call stage,ruff format,$(BIN)/ruff format --check $(CHECKED))
+	$(call stage,mypy,$(BIN)/mypy $(CHECKED))
+	$(call stage,lint-imports,$(BIN)/lint-imports)
+
+.PHONY: faults
+faults: $(VENV)/.dev ## long: faults against real servers, then HISTORIES simulated ones
+	$(call stage,servers,$(BIN)/python -m tests.servers.build)
+	$(call stage,faults,$(BIN)/python -m tests.faults $(FAULTS_ARGS))
+	$(call stage,simulator,$(BIN)/python -m incumbent.testing.simulator $(SIMULATOR_ARGS))
+
+.PHONY: bench
+bench: $(VENV)/.dev ## measure
+	$(call stage,servers,$(BIN)/python -m tests.servers.build)
+	$(call stage,benchmarks,$(BIN)/python -m benchmarks $(BENCH_ARGS))
+
+.PHONY: docs-check
+docs-check: $(VENV)/.dev ## links and code in the documentation, and the change fragments
+	$(call stage,documents,$(BIN)/python -m pytest -q tests/style/test_documents.py)
+	$(call stage,changelog,$(BIN)/towncrier build --draft --version next --date today)
+
+.PHONY: clean
+clean: ## remove .venv, caches and build results (built servers stay in the user's cache)
+	rm -rf $(VENV) build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find src tests $(wildcard benchmarks) -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,267 @@
+"""Builds the servers that the tests run against, once per machine, into a cache outside the tree.
+
+The servers come as Go modules because that is the one channel that offers every one of them in an
+exact version, without a container daemon, and with hashes to check against (`modules/*/go.sum`,
+written by `pin`). A cold build takes minutes, hence the cache: `$INCUMBENT_CACHE`, else
+`$XDG_CACHE_HOME/incumbent-servers`, else `~/.cache/incumbent-servers`, with one folder per target
+and version, so that several checkouts and several versions share it without disturbing each other.
+
+A binary appears under its final name by a rename of a finished build, so a reader never sees half
+of one; a lock file per target makes a second builder wait for the first and then use its result.
+There is no way to skip: a target that cannot be built raises `BuildError` with the compiler's own
+words.
+
+Runs as `python -m tests.servers.build [target ...]` or `python tests/servers/build.py [target
+...]`, and prints the path of each binary.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import fcntl
+import hashlib
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+SERVERS_DIR = Path(__file__).resolve().parent
+TESTS_DIR = SERVERS_DIR.parent
+MODULES_DIR = SERVERS_DIR / "modules"
+
+KUBERNETES_VERSION = "v1.36.3"
+ETCD_VERSION = "v3.6.5"
+
+_QUIET_S = 1.0
+_PROGRESS_INTERVAL_S = 15.0
+
+
+class BuildError(RuntimeError):
+    """A server could not be built; the message says which, why, and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One binary: a package within a committed Go module, and the version it is cached under.
+
+    `version` is None for a program of our own, which is cached under a hash of its sources.
+    `typical_s` is the time of a cold build on two cores, downloads included; whoever has to wait is
+    told.
+    """
+
+    name: str
+    module_dir: Path
+    package: str
+    version: str | None
+    typical_s: int
+    by_default: bool = False
+    string_variables: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def key(self) -> str:
+        return self.version if self.version is not None else _source_hash(self.module_dir)
+
+    @property
+    def path(self) -> Path:
+        return cache_dir() / self.name / f"{self.key}-{_platform()}" / self.name
+
+
+def _kubernetes(program: str, *, typical_s: int, by_default: bool = False) -> Target:
+    major, minor = KUBERNETES_VERSION.removeprefix("v").split(".")[:2]
+    package = "k8s.io/component-base/version"
+    return Target(
+        name=program,
+        module_dir=MODULES_DIR / "kubernetes",
+        package=f"k8s.io/kubernetes/cmd/{program}",
+        version=KUBERNETES_VERSION,
+        typical_s=typical_s,
+        by_default=by_default,
+        string_variables=(
+            (f"{package}.gitVersion", KUBERNETES_VERSION),
+            (f"{package}.gitMajor", major),
+            (f"{package}.gitMinor", minor),
+            (f"{package}.gitTreeState", "clean"),
+        ),
+    )
+
+
+def _etcd(program: str, package: str, *, typical_s: int, by_default: bool = False) -> Target:
+    return Target(
+        name=program,
+        module_dir=MODULES_DIR / "etcd",
+        package=package,
+        version=ETCD_VERSION,
+        typical_s=typical_s,
+        by_default=by_default,
+    )
+
+
+TARGETS: dict[str, Target] = {
+    target.name: target
+    for target in (
+        _kubernetes("kube-apiserver", typical_s=240, by_default=True),
+        _etcd("etcd", "go.etcd.io/etcd/server/v3", typical_s=45, by_default=True),
+        _etcd("etcdctl", "go.etcd.io/etcd/etcdctl/v3", typical_s=15),
+        Target(
+            name="clientgo-candidate",
+            module_dir=TESTS_DIR / "clientgo",
+            package=".",
+            version=None,
+            typical_s=60,
+            by_default=True,
+        ),
+    )
+}
+
+
+def cache_dir() -> Path:
+    """The folder that all checkouts of this user share."""
+    own = os.environ.get("INCUMBENT_CACHE")
+    if own:
+        return Path(own).expanduser().absolute()
+    general = os.environ.get("XDG_CACHE_HOME")
+    return (Path(general) if general else Path.home() / ".cache") / "incumbent-servers"
+
+
+def ensure(name: str) -> Path:
+    """Return the path of a target's binary, building it first when the cache lacks it."""
+    try:
+        target = TARGETS[name]
+    except KeyError:
+        known = ", ".join(TARGETS)
+        raise BuildError(f"there is no server named {name!r}; known: {known}") from None
+    path = target.path
+    if path.is_file():
+        return path
+    path.parent.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(path.parent.parent / "lock", f"another build of {name}"):
+        if not path.is_file():
+            _build(target, path)
+    return path
+
+
+def _platform() -> str:
+    return f"{sys.platform}-{platform.machine()}"
+
+
+def _source_hash(module_dir: Path) -> str:
+    digest = hashlib.sha256()
+    sources = sorted(
+        path for path in module_dir.iterdir() if path.suffix in {".go", ".mod", ".sum"}
+    )
+    if not sources:
+        raise BuildError(f"no Go sources in {module_dir}")
+    for path in sources:
+        content = path.read_bytes()
+        digest.update(f"{path.name}\0{len(content)}\0".encode())
+        digest.update(content)
+    return digest.hexdigest()[:16]
+
+
+def _build(target: Target, path: Path) -> None:
+    go = shutil.which("go")
+    if go is None:
+        raise BuildError(
+            f"cannot build {target.name}: there is no `go` on PATH. Install Go (1.26 or newer), "
+            f"or put a finished binary at {path}"
+        )
+    label = f"building {target.name} {target.key}"
+    _say(f"{label}: once per machine, typically {_duration(target.typical_s)} on two cores")
+    variables = [f"-X {name}={value}" for name, value in target.string_variables]
+    with tempfile.TemporaryDirectory(prefix="build-", dir=path.parent.parent) as temporary:
+        built = Path(temporary) / target.name
+        command = [
+            go,
+            "build",
+            "-mod=readonly",
+            "-trimpath",
+            "-buildvcs=false",
+            "-ldflags",
+            " ".join(["-s", "-w", *variables]),
+            "-o",
+            str(built),
+            target.package,
+        ]
+        environment = {**os.environ, "CGO_ENABLED": "0", "GOWORK": "off"}
+        log_path = Path(temporary) / "log"
+        started_s = time.monotonic()
+        with log_path.open("wb") as log:
+            child = subprocess.Popen(
+                command,
+                cwd=target.module_dir,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+            try:
+                status = _wait_with_progress(child, label, started_s)
+            except BaseException:
+                child.terminate()
+                child.wait()
+                raise
+        if status != 0:
+            output = log_path.read_text(encoding="utf-8", errors="replace")
+            raise BuildError(f"{label} failed with status {status}:\n{output.strip()}")
+        path.parent.mkdir(exist_ok=True)
+        built.replace(path)
+    _say(f"{label}: done in {_duration(time.monotonic() - started_s)}")
+
+
+def _wait_with_progress(child: subprocess.Popen[bytes], label: str, started_s: float) -> int:
+    while True:
+        try:
+            return child.wait(timeout=_PROGRESS_INTERVAL_S)
+        except subprocess.TimeoutExpired:
+            _say(f"{label}: {_duration(time.monotonic() - started_s)} so far")
+
+
+@contextlib.contextmanager
+def _locked(path: Path, awaited: str) -> Iterator[None]:
+    with path.open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            _say(f"waiting for {awaited}")
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def _say(message: str) -> None:
+    print(f"[servers] {message}", file=sys.stderr, flush=True)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="tests.servers.build", description="Builds the servers that the tests run against."
+    )
+    default = [target.name for target in TARGETS.values() if target.by_default]
+    parser.add_argument(
+        "target",
+        nargs="*",
+        help=f"one of {', '.join(TARGETS)}; without any: {', '.join(default)}",
+    )
+    names: list[str] = parser.parse_args(arguments).target or default
+    try:
+        for name in names:
+            print(ensure(name), flush=True)
+    except BuildError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
