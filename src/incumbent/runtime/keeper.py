@@ -16,7 +16,6 @@ from __future__ import annotations
 import asyncio
 import atexit
 import os
-import secrets
 import threading
 from collections import deque
 from collections.abc import Coroutine
@@ -63,7 +62,7 @@ class Keeper:
     _creating = threading.Lock()
 
     def __init__(self) -> None:
-        self.incarnation = secrets.token_hex(5)
+        self.incarnation = os.urandom(5).hex()
         self.loop = asyncio.new_event_loop()
         self.attempts: dict[tuple[str, str], int] = {}
         self._hubs: dict[str, _Shared] = {}

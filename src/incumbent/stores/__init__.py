@@ -2,15 +2,17 @@
 
 `api` is what a store must do; each further module is one store, and they do not know one another.
 Stores are found over the entry point group `incumbent.stores`: a third party adds one by
-installing a package.
+installing a package. Our own are found by name first: reading the entry points of everything that
+is installed costs 12 ms and 3 MiB, which is much for a process that shall be small.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from importlib.metadata import entry_points
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from incumbent.errors import MissingExtra, StoreRequired, UnknownScheme
 from incumbent.stores.api import Store, StoreURL, redact
@@ -24,9 +26,19 @@ _CHOICES = (
 )
 
 
+OURS = {
+    "kubernetes": "incumbent.stores.kubernetes",
+    "memory": "incumbent.stores.memory",
+    "sqlite": "incumbent.stores.sqlite",
+}
+"""The stores of this package, by scheme. `pyproject.toml` has the same as entry points."""
+
+
 def schemes() -> list[str]:
     """Return the schemes of the installed stores."""
-    return sorted({point.name for point in entry_points(group=_GROUP)})
+    from importlib.metadata import entry_points
+
+    return sorted({*OURS, *(point.name for point in entry_points(group=_GROUP))})
 
 
 def open_store(url: str) -> Store:
@@ -38,18 +50,24 @@ def open_store(url: str) -> Store:
         ConfigError: the store does not understand the rest of the URL.
     """
     parsed = StoreURL.parse(url)
-    for point in entry_points(group=_GROUP, name=parsed.scheme):
-        try:
-            opener = point.load()
-        except ModuleNotFoundError as error:
-            raise MissingExtra(
-                f"{parsed.scheme}:// needs {error.name}: pip install 'incumbent[{parsed.scheme}]'"
-            ) from error
-        store: Store = opener(parsed)
-        return store
+    try:
+        store: Store = _opener(parsed.scheme, url)(parsed)
+    except ModuleNotFoundError as error:
+        raise MissingExtra(
+            f"{parsed.scheme}:// needs {error.name}: pip install 'incumbent[{parsed.scheme}]'"
+        ) from error
+    return store
+
+
+def _opener(scheme: str, url: str) -> Any:
+    if scheme in OURS:
+        return import_module(OURS[scheme]).open
+    from importlib.metadata import entry_points
+
+    for point in entry_points(group=_GROUP, name=scheme):
+        return point.load()
     raise UnknownScheme(
-        f"no store answers to {parsed.scheme}:// (in {redact(url)!r}); "
-        f"installed: {', '.join(schemes())}"
+        f"no store answers to {scheme}:// (in {redact(url)!r}); installed: {', '.join(schemes())}"
     )
 
 

@@ -21,8 +21,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import secrets
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -76,7 +74,7 @@ class SqliteStore:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.url = f"sqlite://{path}"
-        self._opener = secrets.token_hex(8)
+        self._opener = os.urandom(8).hex()
         self._bell_path = path.with_name(path.name + "-bell")
         self._locks = LockFolder(path.with_name(path.name + "-locks"))
         self._executor: ThreadPoolExecutor | None = None
@@ -223,7 +221,7 @@ class SqliteStore:
 
     async def open_session(self, owner: str, ttl_s: float) -> Lease:
         """Lock a new session's file, then write the session: whoever sees it, sees it locked."""
-        key = secrets.token_hex(12)
+        key = os.urandom(12).hex()
 
         def work(tables: Tables) -> Lease:
             try:
@@ -416,7 +414,8 @@ class SqliteStore:
         findings = [
             Finding("file system", not refused, f"{self.path} lies on {type_ or 'an unknown one'}")
         ]
-        free = shutil.disk_usage(self.path.parent).free
+        disk = os.statvfs(self.path.parent)
+        free = disk.f_bavail * disk.f_frsize
         findings.append(
             Finding(
                 "disk", free > 16 << 20, f"{free >> 20} MiB free", "free space" * (free < 16 << 20)

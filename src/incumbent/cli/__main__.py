@@ -1,0 +1,43 @@
+"""The `incumbent` command. It imports nothing heavy: `run` must start fast and stay small.
+
+`run` may find itself as PID 1 of a container, and then must become the child of a small init before
+anything else happens in the process; see `runtime.contain`.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from incumbent.errors import IncumbentError, MissingExtra
+
+__all__ = ["main"]
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command line; return the exit code."""
+    arguments = sys.argv[1:] if argv is None else argv
+    if arguments[:1] == ["run"]:
+        from incumbent.runtime.contain import leave_pid1
+
+        leave_pid1()
+    try:
+        try:
+            import click  # noqa: F401  asked for here, to say what to install
+        except ModuleNotFoundError:
+            raise MissingExtra(
+                "the command line needs click and rich: pip install 'incumbent[cli]'"
+            ) from None
+        if arguments[:1] == ["run"]:
+            from incumbent.cli import run
+
+            return run.main(arguments[1:])
+        from incumbent.cli import app
+
+        return app.main(arguments)
+    except IncumbentError as error:
+        print(f"incumbent: error: {error}", file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,399 @@
+"""`incumbent run NAME -- CMD`: a command of any language, run by one replica at a time.
+
+One thread, the main one, runs the loop below: it alone touches the process tree, and it must, since
+the kernel ties the tree's life to the thread that made it. The keeper's thread tells it over a pipe
+what happens to the candidacy; the kernel tells it over the same selector about signals and about
+the tree.
+
+What it promises, in the order in which it is kept:
+
+1. The command runs only inside a term, and starts only while the term is trusted.
+2. When the term is to end, the whole tree gets TERM, then KILL after the grace, and its end is
+   *confirmed* before the lease is given up.
+3. If this process dies, is stopped past its deadline, or cannot reach the store, the tree dies
+   within the trusted time: by the kernel's timer on this process, and the tree with it.
+4. The exit code is the command's own.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import signal
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import click
+
+from incumbent.clock import boottime
+from incumbent.core.events import Why
+from incumbent.core.records import Snapshot
+from incumbent.errors import (
+    ConfigError,
+    IncumbentError,
+    LeadershipLost,
+    PermissionDenied,
+    StoreError,
+    WorkStuck,
+)
+from incumbent.runtime.candidacy import Candidacy, Sighting
+from incumbent.runtime.contain import Tree
+from incumbent.runtime.settings import Settings
+from incumbent.runtime.term import Term
+
+__all__ = ["command", "main"]
+
+EX_USAGE, EX_UNAVAILABLE, EX_TEMPFAIL, EX_NOPERM = 2, 69, 75, 77
+
+_ENDING = (signal.SIGTERM, signal.SIGINT)
+_FORWARDED = (signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH)
+
+
+class Runner(Candidacy):
+    """The candidate of `incumbent run`, and the loop that runs its command."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        argv: Sequence[str],
+        *,
+        contain: str = "auto",
+        wait_s: float | None = None,
+        again: bool = False,
+        once: bool = False,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        super().__init__(settings, observer=self._observe)
+        self._argv = list(argv)
+        self._contain = contain
+        self._wait_s = wait_s
+        self._again = again
+        self._once = once
+        self._say = say
+        self._inbox: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
+        self._bell_read, self._bell_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(self._bell_read, selectors.EVENT_READ)
+        self._tree: Tree | None = None
+        self._registered = -1
+        self._term: Term | None = None
+        self._running = False
+        self._kill_at = float("inf")
+        self._give_up_at = float("inf")
+        self._signals = 0
+        self._code: int | None = None
+        self._done = False
+        self._ended_first = False
+
+    # -- hooks of the candidacy: on the keeper's thread, handed over ------------------------------
+
+    def on_elected(self, term: Term) -> None:
+        """Start the command."""
+        self._post(self._begin, term)
+
+    def on_stop(self, term: Term, why: Why, cause: str, deadline: float) -> None:
+        """Stop the command."""
+        self._post(self._stop, term, cause, deadline)
+
+    def on_waiting(self, snapshot: Snapshot | None, until: float) -> None:
+        """Go, if waiting is not wanted."""
+        if self._wait_s == 0:
+            self._post(self._give_up)
+
+    def on_note(self, code: str, text: str) -> None:
+        """Go, if waiting for a store that does not answer is not wanted."""
+        if code == "unreachable" and self._wait_s == 0:
+            self._post(self._give_up)
+
+    def on_closed(self, error: BaseException | None) -> None:
+        """End the loop."""
+        self._post(self._finish, error)
+
+    def _observe(self, sighting: Sighting) -> None:
+        if sighting.event not in ("closed", "ended"):
+            self._say(sighting.text)
+
+    def _post(self, what: Callable[..., None], *values: Any) -> None:
+        self._inbox.append((what, values))
+        os.write(self._bell_write, b"!")
+
+    # -- the loop ---------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Contend and run until there is an exit code."""
+        self._prepare()
+        self._catch_signals()
+        if self._wait_s:
+            self._give_up_at = boottime() + self._wait_s
+        self.start()
+        try:
+            while not self._done:
+                self._turn()
+        finally:
+            if self._tree is not None:
+                self._tree.close()
+        return EX_TEMPFAIL if self._code is None else self._code
+
+    def _turn(self) -> None:
+        deadline = min(self._kill_at, self._give_up_at)
+        timeout_s = None if deadline == float("inf") else max(0.0, deadline - boottime())
+        for key, _ in self._selector.select(timeout_s):
+            if key.fd == self._bell_read:
+                self._read_bell()
+        while self._inbox:
+            what, values = self._inbox.popleft()
+            what(*values)
+        self._look_at_tree()
+        now = boottime()
+        if now >= self._kill_at:
+            self._kill_at = float("inf")
+            if self._tree is not None:
+                self._tree.kill()
+        if now >= self._give_up_at:
+            self._give_up_at = float("inf")
+            if self._term is None:
+                self._give_up()
+
+    def _read_bell(self) -> None:
+        try:
+            data = os.read(self._bell_read, 4096)
+        except BlockingIOError:
+            return
+        for number in data:
+            if number != ord("!"):
+                self._signalled(signal.Signals(number))
+
+    # -- the tree ---------------------------------------------------------------------------------
+
+    def _prepare(self) -> None:
+        tree = Tree.prepare(self._contain)
+        if self._tree is None and not tree.containment.strong:
+            self._say(f"containment: {tree.containment.guarantee}")
+            if tree.containment.why_not_stronger:
+                self._say(f"no PID namespace: {tree.containment.why_not_stronger}")
+        self._tree = tree
+        if self._registered >= 0:
+            self._selector.unregister(self._registered)
+        self._registered = tree.fileno()
+        self._selector.register(self._registered, selectors.EVENT_READ)
+
+    def _begin(self, term: Term) -> None:
+        self._term = term
+        self._give_up_at = float("inf")
+        tree = self._tree
+        if tree is None:
+            raise AssertionError("no tree was prepared")
+        if self._signals:
+            self._ended(term)
+            return
+        environment = {
+            **os.environ,
+            "INCUMBENT_ELECTION": term.name,
+            "INCUMBENT_IDENTITY": term.identity,
+            "INCUMBENT_TERM": term.id,
+            "INCUMBENT_TOKEN": "" if term.token is None else str(term.token),
+        }
+        try:
+            term.check()
+        except LeadershipLost:
+            self._ended(term)
+            return
+        self._running = True
+        self._ended_first = False
+        tree.start(self._argv, env=environment, pass_fds=term.pass_fds)
+        if tree.error:
+            self._say(tree.error)
+
+    def _stop(self, term: Term, cause: str, deadline: float) -> None:
+        if term is not self._term or not self._running or self._tree is None:
+            return
+        if self._tree.poll() is None:
+            self._ended_first = True
+        left_s = deadline - boottime() - self.settings.timing.kill_s
+        self._tree.request_stop(max(0.0, left_s))
+
+    def _look_at_tree(self) -> None:
+        tree, term = self._tree, self._term
+        if tree is None or term is None or not self._running:
+            return
+        status = tree.poll()
+        if not tree.gone:
+            return
+        try:
+            tree.wait_gone()
+        except WorkStuck as error:
+            # Not confirmed, so never released: the kernel's timer ends this process.
+            self._say(str(error))
+            self._running = False
+            return
+        self._running = False
+        self._kill_at = float("inf")
+        for note in tree.notes:
+            self._say(note)
+        self._after_run(term, 137 if status is None else status)
+
+    def _after_run(self, term: Term, status: int) -> None:
+        """The whole tree is gone: release, and decide whether to contend again."""
+        if self._signals or self._once:
+            self._code = EX_TEMPFAIL if self._ended_first and not self._signals else status
+            self._ended(term)
+            self.close()
+        elif self._ended_first or self._again:
+            if not self._ended_first:
+                self._say(f"the command ended with {status}; contending again")
+                self.step_down(cause=f"the command ended with {status}")
+            self._renew_tree()
+            self._ended(term)
+        else:
+            self._code = status
+            self._ended(term)
+            self.close()
+
+    def _renew_tree(self) -> None:
+        if self._tree is not None:
+            self._selector.unregister(self._registered)
+            self._registered = -1
+            self._tree.close()
+        self._prepare()
+
+    def _ended(self, term: Term) -> None:
+        self._term = None
+        self.work_ended(term)
+
+    # -- going ------------------------------------------------------------------------------------
+
+    def _give_up(self) -> None:
+        if self._term is None and self._code is None:
+            self._say(f"not elected: {self._last}")
+            self._code = EX_TEMPFAIL
+            self.close()
+
+    def _finish(self, error: BaseException | None) -> None:
+        if error is not None:
+            self._say(f"error: {error}")
+            self._code = _code_of(error)
+        self._done = True
+
+    def _catch_signals(self) -> None:
+        signal.set_wakeup_fd(self._bell_write, warn_on_full_buffer=False)
+        for number in (*_ENDING, *_FORWARDED):
+            signal.signal(number, lambda *_: None)
+        # Stopped from a terminal, this process would be killed at its deadline.
+        signal.signal(signal.SIGTSTP, signal.SIG_IGN)
+
+    def _signalled(self, number: signal.Signals) -> None:
+        if number in _FORWARDED:
+            if self._tree is not None:
+                self._tree.signal(number, group=True)
+            return
+        self._signals += 1
+        if not self._running:
+            if self._term is None:
+                self._code = 128 + number
+                self.close()
+            return
+        if self._tree is None:
+            return
+        if self._signals == 1:
+            self._tree.signal(number, group=True)
+            self._kill_at = boottime() + self.settings.timing.grace_s
+        else:
+            self._tree.kill()
+
+
+def _code_of(error: BaseException) -> int:
+    if isinstance(error, PermissionDenied):
+        return EX_NOPERM
+    if isinstance(error, StoreError):
+        return EX_UNAVAILABLE
+    return EX_USAGE
+
+
+@click.command(
+    "run",
+    context_settings={"ignore_unknown_options": False, "help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: the command's own; 75 not elected; 69 no store; 77 no right; 2 usage.",
+)
+@click.argument("name")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.option("--store", metavar="URL", help="Where the election is kept [INCUMBENT_STORE].")
+@click.option("--ttl", "ttl_s", type=float, metavar="S", help="Time to live of the lease [15].")
+@click.option(
+    "--grace", "grace_s", type=float, metavar="S", help="From TERM to KILL of the whole tree."
+)
+@click.option("--rho", type=float, metavar="SHARE", help="Greatest clock-rate error [0.1].")
+@click.option("--as", "as_", metavar="NAME", help="First part of this candidate's identity.")
+@click.option("--no-wait", "no_wait", is_flag=True, help="Exit 75 if somebody else holds.")
+@click.option("--wait", "wait_s", type=float, metavar="S", help="Exit 75 if not elected in time.")
+@click.option("--once", is_flag=True, help="Exit when the first term ends, also if it was lost.")
+@click.option("--again", is_flag=True, help="Contend again also when the command ends by itself.")
+@click.option(
+    "--contain",
+    type=click.Choice(["auto", "pidns", "group"]),
+    default="auto",
+    help="What holds the process tree together [auto: the strongest permitted].",
+)
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+def command(
+    name: str,
+    command: tuple[str, ...],
+    store: str | None,
+    ttl_s: float | None,
+    grace_s: float | None,
+    rho: float | None,
+    as_: str | None,
+    no_wait: bool,
+    wait_s: float | None,
+    once: bool,
+    again: bool,
+    contain: str,
+    quiet: bool,
+) -> int:
+    """Run COMMAND in one replica at a time: the one that is elected for NAME.
+
+    The command gets INCUMBENT_ELECTION, INCUMBENT_IDENTITY, INCUMBENT_TERM and INCUMBENT_TOKEN, the
+    fencing token. When the term is to end it is stopped (TERM, grace, KILL of its whole process
+    tree) before the lease can pass to another. It is started again when elected again, until it
+    ends by itself.
+    """
+    if once and again:
+        raise click.UsageError("--once and --again exclude each other")
+    if no_wait and wait_s is not None:
+        raise click.UsageError("--no-wait and --wait exclude each other")
+    settings = Settings.resolve(
+        name, store=store, ttl_s=ttl_s, grace_s=grace_s, rho=rho, as_=as_, armed=True
+    )
+
+    def say(text: str) -> None:
+        if not quiet:
+            click.echo(f"incumbent: {text}", err=True)
+
+    runner = Runner(
+        settings,
+        command,
+        contain=contain,
+        wait_s=0 if no_wait else wait_s,
+        again=again,
+        once=once,
+        say=say,
+    )
+    return runner.run()
+
+
+def main(argv: list[str]) -> int:
+    """Run `incumbent run` with `argv`; return the exit code."""
+    try:
+        result = command.main(args=argv, prog_name="incumbent run", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    except click.Abort:
+        return 130
+    except ConfigError as error:
+        click.echo(f"incumbent: error: {error}", err=True)
+        return EX_USAGE
+    except (IncumbentError, OSError) as error:
+        click.echo(f"incumbent: error: {error}", err=True)
+        return _code_of(error)
+    return int(result or 0)
