@@ -18,18 +18,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncContextDecorator
+from inspect import isawaitable
 from types import TracebackType
 from typing import Any, TypeVar
 
+from incumbent.clock import boottime
 from incumbent.core.events import Why
 from incumbent.core.records import Snapshot
 from incumbent.errors import IncumbentError, LeadershipLost, NotElected
 from incumbent.runtime import term as plain
 from incumbent.runtime.candidacy import Candidacy, Observer
+from incumbent.runtime.health import Health, HealthMonitor
+from incumbent.runtime.isolate import Isolation
 from incumbent.runtime.settings import Settings
 from incumbent.stores.api import Store
 
-__all__ = ["Election", "Hold", "Term"]
+__all__ = ["Election", "Health", "Hold", "Term"]
 
 R = TypeVar("R")
 
@@ -79,7 +83,7 @@ class Election:
         require: str = "",
         observer: Observer | None = None,
     ) -> None:
-        def settings(*, armed: bool) -> Settings:
+        def settings(*, armed: bool, isolated: bool = False) -> Settings:
             return Settings.resolve(
                 name,
                 store=store,
@@ -88,6 +92,7 @@ class Election:
                 rho=rho,
                 as_=as_,
                 armed=armed,
+                isolated=isolated,
                 require=require,
             )
 
@@ -118,6 +123,8 @@ class Election:
         work: Callable[[Term], Awaitable[R]],
         *,
         deadman: bool = True,
+        isolate: bool = False,
+        health: Health | None = None,
         timeout_s: float | None = None,
     ) -> R:
         """Run `work(term)` whenever elected, until it returns by itself; then return its result.
@@ -128,33 +135,38 @@ class Election:
         Args:
             work: a coroutine function.
             deadman: have the kernel end this process if the work outlives its term.
+            isolate: run it in a child process instead, which the kernel ends; this one survives.
+                The work and its result must be picklable.
+            health: how the work is known to be well; if it is not, the term is handed over.
             timeout_s: how long to wait each time to be elected; None for ever.
 
         Raises:
             NotElected: the time is up.
         """
-        seat = self._seat(deadman)
+        isolation = await asyncio.to_thread(Isolation) if isolate else None
+        seat = self._seat(deadman, isolation)
         self._leading = seat
         try:
             while True:
                 term = await seat.wait(timeout_s)
-                task = asyncio.ensure_future(_awaited(work(term)))
-                seat.cancel_on_stop(task, term)
+                monitor = HealthMonitor(health, seat.sick, seat.ask) if health else None
                 try:
-                    result = await _joined(task)
-                except asyncio.CancelledError:
-                    if not task.cancelled() or not term.ended or _outer_cancelled():
-                        raise
+                    result = await seat.serve(term, work)
                 except LeadershipLost:
                     if not term.ended:
                         raise
                 else:
                     if not term.ended:
                         return result
+                finally:
+                    if monitor is not None:
+                        monitor.stop()
                 seat.work_ended(term)
         finally:
             self._leading = None
             await seat.leave()
+            if isolation is not None:
+                await asyncio.to_thread(isolation.close)
 
     def step_down(self, to: str = "") -> None:
         """Hand over, if this `Election` object leads by `lead`.
@@ -165,8 +177,9 @@ class Election:
         if self._leading is not None:
             self._leading.step_down(to)
 
-    def _seat(self, armed: bool) -> Seat:
-        seat = Seat(self._settings(armed=armed), self._observer)
+    def _seat(self, armed: bool, isolation: Isolation | None = None) -> Seat:
+        settings = self._settings(armed=armed, isolated=isolation is not None)
+        seat = Seat(settings, self._observer, isolation)
         seat.start()
         return seat
 
@@ -225,11 +238,16 @@ class Hold(AsyncContextDecorator):
 class Seat(Candidacy):
     """A candidate for whom one task waits."""
 
-    def __init__(self, settings: Settings, observer: Observer | None) -> None:
+    def __init__(
+        self, settings: Settings, observer: Observer | None, isolation: Isolation | None = None
+    ) -> None:
         self._loop = asyncio.get_running_loop()
-        super().__init__(
-            settings, observer, term_factory=lambda **values: Term(loop=self._loop, **values)
-        )
+
+        def make(**values: Any) -> plain.Term:
+            return Term(loop=self._loop, **values)
+
+        super().__init__(settings, observer, isolation.term if isolation else make, isolation)
+        self._isolation = isolation
         self.was_lost = False
         self._term: Term | None = None
         self._elected: asyncio.Future[Term] = self._loop.create_future()
@@ -259,6 +277,27 @@ class Seat(Candidacy):
         self._tried.clear()
         return term
 
+    async def serve(self, term: Term, work: Callable[[Term], Awaitable[R]]) -> R:
+        """Run the work of one term to its confirmed end.
+
+        Raises:
+            LeadershipLost: it was ended because of its term.
+            Exception: whatever the work raised.
+        """
+        task: asyncio.Future[R]
+        if self._isolation is not None:
+            grace_s = self.settings.timing.grace_s
+            task = asyncio.ensure_future(_isolated(self._isolation, term, work, grace_s))
+        else:
+            task = asyncio.ensure_future(_awaited(work(term)))
+            self.cancel_on_stop(task, term)
+        try:
+            return await _joined(task)
+        except asyncio.CancelledError as error:
+            if not task.cancelled() or not term.ended or _outer_cancelled():
+                raise
+            raise LeadershipLost(term.cause) from error
+
     def cancel_on_stop(self, task: asyncio.Future[Any], term: Term) -> None:
         """Cancel `task` when `term` is to end; at once, if that was said already."""
         self._task = task
@@ -272,6 +311,17 @@ class Seat(Candidacy):
         if self._cancelled and isinstance(task, asyncio.Task):
             task.uncancel()
         return self._cancelled
+
+    def sick(self, cause: str) -> None:
+        """Hand over: the work is not well."""
+        self.step_down(cause=cause)
+
+    def ask(self, check: Callable[[], Any]) -> Any:
+        """Call a health check, on the event loop if it is a coroutine function."""
+        answer = check()
+        if isawaitable(answer):
+            return asyncio.run_coroutine_threadsafe(_awaited(answer), self._loop).result()
+        return answer
 
     async def leave(self) -> None:
         """Say that the work has ended, withdraw, and return when that is done."""
@@ -310,6 +360,8 @@ class Seat(Candidacy):
 
     def on_stop(self, term: plain.Term, why: Why, cause: str, deadline: float) -> None:
         """Cancel the work."""
+        if self._isolation is not None:
+            self._isolation.request_stop(deadline - boottime() - self.settings.timing.kill_s)
         self._later(self._stopped, why)
 
     def _stopped(self, why: Why) -> None:
@@ -333,6 +385,24 @@ class Seat(Candidacy):
 
 async def _awaited(work: Awaitable[R]) -> R:
     return await work
+
+
+async def _isolated(
+    isolation: Isolation, term: Term, work: Callable[[Any], Any], grace_s: float
+) -> Any:
+    """Run `work` in its process; to cancel this is to stop that, and the end is awaited."""
+    running = asyncio.ensure_future(asyncio.to_thread(isolation.run, term, work))
+    cancelled = False
+    while not running.done():
+        try:
+            await asyncio.wait([running])
+        except asyncio.CancelledError:
+            cancelled = True
+            isolation.request_stop(grace_s)
+    if cancelled:
+        running.exception()
+        raise asyncio.CancelledError
+    return running.result()
 
 
 async def _joined(task: asyncio.Future[R]) -> R:

@@ -25,15 +25,18 @@ from contextlib import ContextDecorator, suppress
 from types import TracebackType
 from typing import TypeVar
 
+from incumbent.clock import boottime
 from incumbent.core.events import Why
 from incumbent.core.records import Snapshot
 from incumbent.errors import IncumbentError, LeadershipLost, NotElected
 from incumbent.runtime.candidacy import Candidacy, Observer
+from incumbent.runtime.health import Health, HealthMonitor
+from incumbent.runtime.isolate import Isolation
 from incumbent.runtime.settings import Settings
 from incumbent.runtime.term import Term
 from incumbent.stores.api import Store
 
-__all__ = ["Election", "Hold", "Term"]
+__all__ = ["Election", "Health", "Hold", "Term"]
 
 R = TypeVar("R")
 
@@ -67,7 +70,7 @@ class Election:
         require: str = "",
         observer: Observer | None = None,
     ) -> None:
-        def settings(*, armed: bool) -> Settings:
+        def settings(*, armed: bool, isolated: bool = False) -> Settings:
             return Settings.resolve(
                 name,
                 store=store,
@@ -76,6 +79,7 @@ class Election:
                 rho=rho,
                 as_=as_,
                 armed=armed,
+                isolated=isolated,
                 require=require,
             )
 
@@ -104,6 +108,8 @@ class Election:
         work: Callable[[Term], R],
         *,
         deadman: bool = True,
+        isolate: bool = False,
+        health: Health | None = None,
         timeout_s: float | None = None,
     ) -> R:
         """Run `work(term)` whenever elected, until it returns by itself; then return its result.
@@ -115,29 +121,39 @@ class Election:
         Args:
             work: called in this thread.
             deadman: have the kernel end this process if the work outlives its term.
+            isolate: call it in a child process instead, which the kernel ends; this one survives.
+                The work and its result must be picklable.
+            health: how the work is known to be well; if it is not, the term is handed over.
             timeout_s: how long to wait each time to be elected; None for ever.
 
         Raises:
             NotElected: the time is up.
         """
-        seat = self._seat(deadman)
+        isolation = Isolation() if isolate else None
+        seat = self._seat(deadman, isolation)
         self._leading = seat
         try:
             while True:
                 term = seat.wait(timeout_s)
+                monitor = HealthMonitor(health, seat.sick) if health else None
                 try:
-                    result = work(term)
+                    result: R = isolation.run(term, work) if isolation else work(term)
                 except LeadershipLost:
                     if not term.ended:
                         raise
                     seat.work_ended(term)
                     continue
+                finally:
+                    if monitor is not None:
+                        monitor.stop()
                 if not term.ended:
                     return result
                 seat.work_ended(term)
         finally:
             self._leading = None
             seat.leave()
+            if isolation is not None:
+                isolation.close()
 
     def step_down(self, to: str = "") -> None:
         """Hand over, if this `Election` object leads in another thread by `lead`.
@@ -148,8 +164,9 @@ class Election:
         if self._leading is not None:
             self._leading.step_down(to)
 
-    def _seat(self, armed: bool) -> Seat:
-        seat = Seat(self._settings(armed=armed), self._observer)
+    def _seat(self, armed: bool, isolation: Isolation | None = None) -> Seat:
+        settings = self._settings(armed=armed, isolated=isolation is not None)
+        seat = Seat(settings, self._observer, isolation)
         seat.start()
         return seat
 
@@ -200,8 +217,14 @@ class Hold(ContextDecorator):
 class Seat(Candidacy):
     """A candidate for whom one thread waits."""
 
-    def __init__(self, settings: Settings, observer: Observer | None) -> None:
-        super().__init__(settings, observer)
+    def __init__(
+        self, settings: Settings, observer: Observer | None, isolation: Isolation | None = None
+    ) -> None:
+        if isolation is None:
+            super().__init__(settings, observer)
+        else:
+            super().__init__(settings, observer, isolation.term, isolation)
+        self._isolation = isolation
         self.was_lost = False
         self._term: Term | None = None
         self._elected: Future[Term] = Future()
@@ -227,6 +250,10 @@ class Seat(Candidacy):
         self._elected = Future()
         self._tried.clear()
         return term
+
+    def sick(self, cause: str) -> None:
+        """Hand over: the work is not well."""
+        self.step_down(cause=cause)
 
     def leave(self) -> None:
         """Say that the work has ended, withdraw, and return when that is done."""
@@ -255,6 +282,8 @@ class Seat(Candidacy):
     def on_stop(self, term: Term, why: Why, cause: str, deadline: float) -> None:
         """Remember whether the term was lost; `term.lost` has told the work already."""
         self.was_lost = not why.planned
+        if self._isolation is not None:
+            self._isolation.request_stop(deadline - boottime() - self.settings.timing.kill_s)
 
     def on_closed(self, error: BaseException | None) -> None:
         """Let go of everybody who waits."""

@@ -22,6 +22,7 @@ from incumbent.runtime.driver import Driver, TermFactory
 from incumbent.runtime.keeper import Keeper
 from incumbent.runtime.settings import Settings
 from incumbent.runtime.term import Term
+from incumbent.runtime.watchdog import Timer
 
 __all__ = ["Candidacy", "Observer", "Sighting"]
 
@@ -63,11 +64,16 @@ class Candidacy:
     """One candidate. Subclass it and override the hooks; then `start`."""
 
     def __init__(
-        self, settings: Settings, observer: Observer | None = None, term_factory: TermFactory = Term
+        self,
+        settings: Settings,
+        observer: Observer | None = None,
+        term_factory: TermFactory = Term,
+        timer: Timer | None = None,
     ) -> None:
         self.settings = settings
         self._observer = observer
         self._term_factory = term_factory
+        self._timer = timer
         self._driver: Driver | None = None
         self._keeper: Keeper | None = None
         self._ending = False
@@ -79,7 +85,7 @@ class Candidacy:
     def start(self) -> None:
         """Become a candidate."""
         self._keeper = Keeper.current()
-        self._keeper.enter(self.settings, self, self._term_factory)
+        self._keeper.enter(self.settings, self, self._term_factory, self._timer)
 
     def step_down(self, to: str = "", cause: str = "asked to") -> None:
         """Hand over, if leading."""

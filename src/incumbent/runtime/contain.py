@@ -42,7 +42,6 @@ Warnings
 
 from __future__ import annotations
 
-import errno
 import os
 import select
 import signal
@@ -51,6 +50,7 @@ import sys
 import time
 
 from incumbent.errors import ConfigError, IncumbentError, UnsupportedPlatform, WorkStuck
+from incumbent.runtime.pid1 import leave_pid1
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -622,63 +622,3 @@ class Tree:
                 except OSError:
                     pass
             killed |= fresh
-
-
-_FORWARDED = ("TERM", "INT", "HUP", "QUIT", "USR1", "USR2", "WINCH", "CONT")
-_SI_KERNEL = 128
-
-
-def leave_pid1() -> bool:
-    """If this process is PID 1, go on as the child of a minimal init; returns whether it was.
-
-    To be called first thing, before threads and heavy imports exist. PID 1 of a container gets no
-    signal that it has no handler for, is expected to reap strangers, and above all ignores the
-    dead-man's SIGKILL. So it forks: the parent stays as PID 1, reaps, forwards TERM, INT, HUP,
-    QUIT, USR1, USR2, WINCH and CONT, and exits with the child's code (128 + n after signal n),
-    upon which the kernel ends everything in the container. The child returns from here.
-
-    Raises OSError if it cannot fork.
-    """
-    if not sys.platform.startswith("linux") or os.getpid() != 1:
-        return False
-    # Blocked before the fork, so that no signal falls between the two; a blocked signal is kept
-    # even for PID 1, which drops those that it neither blocks nor handles.
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    child = os.fork()
-    if child == 0:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        return True
-    forwarded = {getattr(signal, f"SIG{name}") for name in _FORWARDED}
-    awaited = forwarded | {signal.SIGCHLD}
-    while True:
-        info = signal.sigwaitinfo(awaited)
-        if info.si_signo != signal.SIGCHLD:
-            # What the terminal's driver sends (code SI_KERNEL) the child has got as well.
-            if info.si_code != _SI_KERNEL:
-                os.kill(child, info.si_signo)
-            continue
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                break
-            if pid == 0:
-                break
-            if pid == child:
-                _exit_as(status)
-
-
-def _exit_as(status: int) -> None:
-    code = os.waitstatus_to_exitcode(status)
-    if code == -signal.SIGKILL:
-        line = (
-            "incumbent: the main process was killed by SIGKILL: by its dead-man timer if a line"
-            " above says so or it was stopped past its deadline, else for lack of memory or by"
-            " somebody\n"
-        )
-        try:
-            os.write(2, line.encode())
-        except OSError as error:
-            if error.errno not in (errno.EBADF, errno.EPIPE, errno.EIO, errno.EAGAIN):
-                raise
-    os._exit(code if code >= 0 else 128 - code)

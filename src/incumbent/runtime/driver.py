@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import math
 import traceback
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol
 
@@ -75,7 +75,9 @@ class Hub:
         self.owner = owner
         self.watchdog = watchdog
         self.clock = clock
+        self._watchdogs = [watchdog] if watchdog is not None else []
         self._sessions: dict[Timing, LeaseKeeper] = {}
+        self._works: Counter[LeaseKeeper] = Counter()
         self._opening = asyncio.Lock()
 
     async def session(self, timing: Timing) -> LeaseKeeper:
@@ -106,6 +108,23 @@ class Hub:
         if keeper is not None:
             keeper.revoke(cause)
 
+    def work_begins(self, keeper: LeaseKeeper) -> None:
+        """Take note of work under a lease; `work_ended` when it has ended, however it came to."""
+        self._works[keeper] += 1
+
+    def work_ended(self, keeper: LeaseKeeper) -> None:
+        """Take note that work under a lease has ended, confirmed."""
+        self._works[keeper] -= 1
+        if not self._works[keeper]:
+            del self._works[keeper]
+
+    def working(self, lease_key: str) -> LeaseKeeper | None:
+        """Return the lease of that key if work of this process runs under it or is being stopped.
+
+        Such a lease must not be ended: it is what keeps others away from that work.
+        """
+        return next((keeper for keeper in self._works if keeper.lease.key == lease_key), None)
+
     async def close(self) -> None:
         """End the sessions under which nothing is held."""
         for timing, keeper in list(self._sessions.items()):
@@ -114,7 +133,9 @@ class Hub:
     async def _close(self, timing: Timing, keeper: LeaseKeeper) -> None:
         """Forget a session; tell the store only if nothing can be working under it."""
         self._sessions.pop(timing, None)
-        if not keeper.members:
+        if not keeper.members and keeper not in self._works:
+            # A take under it may be in flight; it must not begin a term that nobody has to respect.
+            keeper.revoke("the session is being closed")
             await keeper.quiesce()
             try:
                 async with asyncio.timeout(timing.attempt_s):
@@ -122,9 +143,19 @@ class Hub:
             except (StoreError, TimeoutError):
                 pass  # It is renewed no more and expires for everybody.
 
+    def watch(self, watchdog: Watchdog) -> None:
+        """Tell `watchdog` of every renewal from now on."""
+        if watchdog not in self._watchdogs:
+            self._watchdogs.append(watchdog)
+
+    def unwatch(self, watchdog: Watchdog) -> None:
+        """Tell it no more, if it guards nothing."""
+        if watchdog.idle and watchdog in self._watchdogs:
+            self._watchdogs.remove(watchdog)
+
     def _confirmed(self) -> None:
-        if self.watchdog is not None:
-            self.watchdog.update()
+        for watchdog in self._watchdogs:
+            watchdog.update()
 
 
 class Driver:
@@ -139,7 +170,8 @@ class Driver:
         listener: runs the work.
         attempts: how many attempts drivers before this one made, in this process.
         on_closed: called after `Listener.closed`.
-        armed: whether the kernel's timer ends the process if the work outlives its term.
+        armed: whether the kernel's timer ends the work if it outlives its term.
+        watchdog: whose timer that is; None for the process's own.
         term_factory: makes the term handle; a face may have its own kind.
     """
 
@@ -153,6 +185,7 @@ class Driver:
         listener: Listener,
         *,
         armed: bool,
+        watchdog: Watchdog | None = None,
         attempts: int = 0,
         on_closed: Callable[[], None] = lambda: None,
         term_factory: TermFactory = Term,
@@ -163,7 +196,7 @@ class Driver:
         self._store = hub.store
         self._timing = timing
         self._listener = listener
-        self._watchdog = hub.watchdog if armed else None
+        self._watchdog = (watchdog or hub.watchdog) if armed else None
         self._term_factory = term_factory
         self._on_closed = on_closed
         self._machine = Elector(
@@ -186,6 +219,8 @@ class Driver:
         self._keeper: LeaseKeeper | None = None
         self._leaving: LeaseKeeper | None = None
         self._held: Held | None = None
+        self._working_under: LeaseKeeper | None = None
+        self._stop_by = math.inf
         self._term: Term | None = None
         self._dead: dict[str, str] = {}
 
@@ -226,9 +261,12 @@ class Driver:
         if term is not self._term:
             return
         self._term = None
+        if self._working_under is not None:
+            self._hub.work_ended(self._working_under)
         valid_until = term.valid_until
         if self._watchdog is not None:
-            self._watchdog.relieve(term.id)
+            self._watchdog.relieve(term)
+            self._hub.unwatch(self._watchdog)
         term.void()
         term.end("the work has ended")
         self.handle(ev.WorkEnded(valid_until))
@@ -312,22 +350,30 @@ class Driver:
             inherited_fds=keeper.inherited_fds,
         )
         self._term = term
+        self._working_under = keeper
+        self._stop_by = math.inf
+        self._hub.work_begins(keeper)
         keeper.join(self)
         if self._watchdog is not None:
             text = f"the work of election {self.name!r} (token {held.token}) outlived its term"
-            self._watchdog.guard(term.id, keeper.trust, text)
+            self._hub.watch(self._watchdog)
+            self._watchdog.guard(term, keeper.trust, text)
         self._listener.begun(term)
 
     def _void(self, cause: str) -> None:
         if self._term is not None:
             self._term.void(cause)
+            if self._watchdog is not None and self._stop_by != math.inf:
+                # Deposed while stopping: the stop's deadline stays, whatever the session is good for.
+                self._watchdog.depose(self._term, self._stop_by)
 
     def _stop(self, why: ev.Why, cause: str, deadline: float) -> None:
         term = self._term
         if term is None:
             return
+        self._stop_by = deadline
         if why is ev.Why.DEPOSED and self._watchdog is not None:
-            self._watchdog.depose(term.id, deadline)
+            self._watchdog.depose(term, deadline)
         term.end(cause)
         self._listener.stop(term, why, cause, deadline)
 
@@ -376,9 +422,13 @@ class Driver:
     async def _take(self, effect: ev.Take) -> ev.Event:
         timing, attempt = self._timing, effect.attempt
         sessions = self._store.capabilities.sessions
-        keeper: LeaseKeeper | None = None
+        # The session of a leftover of ours may have work of other elections under it. It must not be
+        # ended by taking the leftover under another session.
+        keeper = self._hub.working(effect.over.lease_key) if sessions else None
+        if keeper is not None and not (keeper.timing == timing and keeper.usable()):
+            return ev.TakeFailed(attempt, "its session has other work of this process under it")
         try:
-            if sessions:
+            if sessions and keeper is None:
                 async with asyncio.timeout(timing.attempt_s):
                     keeper = await self._hub.session(timing)
         except (StoreError, TimeoutError) as error:

@@ -27,7 +27,7 @@ from incumbent.core.records import check_identity
 from incumbent.runtime.deadman import DeadMan
 from incumbent.runtime.driver import Driver, Hub, Listener, TermFactory
 from incumbent.runtime.settings import Settings, host_name
-from incumbent.runtime.watchdog import Watchdog
+from incumbent.runtime.watchdog import Timer, Watchdog
 from incumbent.stores.api import Store
 
 __all__ = ["Keeper", "Seat"]
@@ -90,9 +90,19 @@ class Keeper:
         """Run `work` on the keeper's loop."""
         return asyncio.run_coroutine_threadsafe(work, self.loop)
 
-    def enter(self, settings: Settings, seat: Seat, term_factory: TermFactory) -> None:
-        """Make `seat` a candidate, or queue it behind the one that this process has."""
-        self.loop.call_soon_threadsafe(self._enter, _Entry(settings, seat, term_factory))
+    def enter(
+        self,
+        settings: Settings,
+        seat: Seat,
+        term_factory: TermFactory,
+        timer: Timer | None = None,
+    ) -> None:
+        """Make `seat` a candidate, or queue it behind the one that this process has.
+
+        `timer` is the one that ends its work if it is armed; None for the process's own.
+        """
+        entry = _Entry(settings, seat, term_factory, timer)
+        self.loop.call_soon_threadsafe(self._enter, entry)
 
     @property
     def here(self) -> bool:
@@ -150,10 +160,13 @@ class Keeper:
 class _Entry:
     """A candidate that waits for its place."""
 
-    def __init__(self, settings: Settings, seat: Seat, term_factory: TermFactory) -> None:
+    def __init__(
+        self, settings: Settings, seat: Seat, term_factory: TermFactory, timer: Timer | None
+    ) -> None:
         self.settings = settings
         self.seat = seat
         self.term_factory = term_factory
+        self.timer = timer
 
 
 class _Shared:
@@ -195,8 +208,9 @@ class _Shared:
             self._leave(entry)
             return
         settings, name = entry.settings, entry.settings.name
-        if settings.armed and hub.watchdog is None:
-            hub.watchdog = self._keeper.watchdog()
+        watchdog: Watchdog | None = None
+        if settings.armed:
+            watchdog = Watchdog(entry.timer) if entry.timer else self._keeper.watchdog()
         base = settings.candidate or self._store.candidate_name() or host_name()
         driver = Driver(
             hub,
@@ -206,6 +220,7 @@ class _Shared:
             settings.timing,
             entry.seat,
             armed=settings.armed,
+            watchdog=watchdog,
             attempts=self._keeper.attempts.get((self.url, name), 0),
             on_closed=lambda: self._closed(entry, driver),
             term_factory=entry.term_factory,

@@ -49,6 +49,7 @@ class LeaseKeeper:
         on_confirmed: Callable[[], None],
     ) -> None:
         self.lease = lease
+        self.timing = timing
         self.trust = Trust()
         self.inherited_fds = tuple(store.inherited_fds(lease))
         self._store = store

@@ -39,7 +39,8 @@ class Settings:
         store: not connected yet.
         timing: see `core.timing`.
         candidate: the first part of the identity, or "" for the store's or host's own name.
-        armed: whether the kernel ends this process if the work outlives its term.
+        armed: whether the kernel ends the work if it outlives its term.
+        isolated: whether the work has a process of its own, so that this one is never killed.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Settings:
     timing: Timing
     candidate: str
     armed: bool
+    isolated: bool = False
 
     @classmethod
     def resolve(
@@ -59,6 +61,7 @@ class Settings:
         rho: float | None = None,
         as_: str | None = None,
         armed: bool = False,
+        isolated: bool = False,
         require: str = "",
         environ: Mapping[str, str] | None = None,
     ) -> Settings:
@@ -79,11 +82,11 @@ class Settings:
             rho=_number(environ, "INCUMBENT_RHO", rho, DEFAULT_RHO) or 0.0,
             whole_seconds=opened.capabilities.whole_seconds,
         )
-        _meets(opened, require, armed=armed)
-        if armed and (why := deadman.supported()):
+        _meets(opened, require, armed=armed or isolated)
+        if armed and not isolated and (why := deadman.supported()):
             raise UnsupportedPlatform(why)
         candidate = as_ if as_ is not None else environ.get("INCUMBENT_IDENTITY", "")
-        return cls(name, opened, timing, _clean(candidate), armed)
+        return cls(name, opened, timing, _clean(candidate), armed or isolated, isolated)
 
 
 def host_name() -> str:

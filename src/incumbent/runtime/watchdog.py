@@ -5,7 +5,11 @@ kept, per lease, how many armed terms it carries; the timer is set to the earlie
 some of that work would outlive its trust. A lease that is renewed moves the timer on, a term whose
 work has ended takes its part away.
 
-A term that was *deposed* has no trust any more; its work has the stop's deadline instead.
+A term that was *deposed* has no trust any more; its work has the stop's deadline instead, and never
+more than the trust that it had: a process that wakes up late may hear of it late.
+
+Warning: terms are told apart as objects. Their nonces are unique in one election only, and a
+process may lead in several.
 """
 
 from __future__ import annotations
@@ -30,44 +34,63 @@ class Timer(Protocol):
         ...
 
 
+class _Lease:
+    """One lease with armed work under it, and the last instant up to which it was trusted."""
+
+    __slots__ = ("messages", "trust", "until")
+
+    def __init__(self, trust: Trust) -> None:
+        self.trust = trust
+        self.until = trust.valid_until
+        self.messages: dict[object, str] = {}
+
+
 class Watchdog:
     """The earliest deadline of the work that may be killed."""
 
     def __init__(self, timer: Timer) -> None:
         self._timer = timer
-        self._leases: dict[int, tuple[Trust, dict[str, str]]] = {}
-        self._trusts: dict[str, Trust] = {}
-        self._deposed: dict[str, tuple[float, str]] = {}
+        self._leases: dict[int, _Lease] = {}
+        self._trusts: dict[object, Trust] = {}
+        self._deposed: dict[object, tuple[float, str]] = {}
         self._armed = math.inf
 
-    def guard(self, term: str, trust: Trust, message: str) -> None:
+    def guard(self, term: object, trust: Trust, message: str) -> None:
         """Kill this process if the work of `term` outlives `trust`."""
-        _, messages = self._leases.setdefault(id(trust), (trust, {}))
-        messages[term] = message
+        self._leases.setdefault(id(trust), _Lease(trust)).messages[term] = message
         self._trusts[term] = trust
         self.update()
 
-    def depose(self, term: str, deadline: float) -> None:
+    def depose(self, term: object, deadline: float) -> None:
         """Give the work of a term without trust until `deadline`."""
+        trust = self._trusts.get(term)
+        if trust is not None:
+            deadline = min(deadline, self._leases[id(trust)].until)
         message = self._drop(term)
         if message is not None:
             self._deposed[term] = (deadline, message)
         self.update()
 
-    def relieve(self, term: str) -> None:
+    def relieve(self, term: object) -> None:
         """Forget `term`: its work has ended."""
         self._drop(term)
         self._deposed.pop(term, None)
         self.update()
 
+    @property
+    def idle(self) -> bool:
+        """Tell whether nothing is guarded."""
+        return not self._trusts and not self._deposed
+
     def update(self) -> None:
         """Set the timer anew: a lease was renewed, or the work changed."""
         deadline, message = math.inf, ""
-        for trust, messages in self._leases.values():
-            # A voided trust keeps the deadline that was armed: its members are about to be deposed.
-            until = trust.valid_until if not trust.voided else self._armed
-            if until < deadline:
-                deadline, message = until, next(iter(messages.values()))
+        for lease in self._leases.values():
+            # A voided trust keeps its last deadline: its members are about to be deposed.
+            if not lease.trust.voided:
+                lease.until = lease.trust.valid_until
+            if lease.until < deadline:
+                deadline, message = lease.until, next(iter(lease.messages.values()))
         for until, text in self._deposed.values():
             if until < deadline:
                 deadline, message = until, text
@@ -79,12 +102,12 @@ class Watchdog:
         else:
             self._timer.arm(deadline, message)
 
-    def _drop(self, term: str) -> str | None:
+    def _drop(self, term: object) -> str | None:
         trust = self._trusts.pop(term, None)
         if trust is None:
             return None
-        _, messages = self._leases[id(trust)]
-        message = messages.pop(term)
-        if not messages:
+        lease = self._leases[id(trust)]
+        message = lease.messages.pop(term)
+        if not lease.messages:
             del self._leases[id(trust)]
         return message

@@ -26,7 +26,7 @@ def open(url: StoreURL) -> SqliteStore:
         ConfigError: the URL does not name an absolute path.
     """
     url.take_options()
-    if url.host or not url.path.startswith("/") or url.path.endswith("/"):
+    if url.host or not url.path.startswith("/") or url.path.endswith("/") or "\0" in url.path:
         raise ConfigError(
             "sqlite:// needs the absolute path of a file, after three slashes: "
             "sqlite:///var/lib/app/incumbent.db"

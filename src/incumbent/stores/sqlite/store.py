@@ -20,6 +20,7 @@ carried out by that thread: its outcome is unknown to the caller, who reads it b
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -430,8 +431,8 @@ class SqliteStore:
 
 
 def _mapped(path: Path, error: OSError) -> StoreError:
-    if isinstance(error, PermissionError):
+    if isinstance(error, PermissionError) or error.errno == errno.EROFS:
         return PermissionDenied(f"no right to write {path} and its folder: {error.strerror}")
-    if error.errno in (28, 122):
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StoreFull(f"no room for {path}: free space on its disk; nothing was changed")
     return StoreUnavailable(f"{path}: {error.strerror}")

@@ -22,6 +22,7 @@ after a power cut every process of this host is gone.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
@@ -356,6 +357,8 @@ def _ours(path: Path, error: sqlite3.Error) -> StoreError:
     basic = "_".join(code.split("_")[:2])
     if basic == "SQLITE_FULL":
         return StoreFull(f"no room for {path}: free space on its disk; nothing was changed")
+    if basic == "SQLITE_CANTOPEN" and not os.access(path.parent, os.W_OK):
+        basic = "SQLITE_READONLY"
     if basic in _UNAVAILABLE:
         return StoreUnavailable(f"{path}: {error}")
     if basic in _DENIED:

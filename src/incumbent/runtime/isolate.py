@@ -1,0 +1,275 @@
+"""Work in a child process, so that this process survives work that will not stop.
+
+What the work sees is an ordinary `Term`. How long it is trusted lies in a page of memory that both
+processes have mapped: here it is written at each renewal, there `check()` reads it. The page only
+ever says less than what is true here: it is written after the renewal was confirmed.
+
+The work function and its result travel by pickle, as with `multiprocessing`'s "spawn": it must be
+importable by name, and a script needs its `if __name__ == "__main__":`.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import mmap
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from inspect import isawaitable
+from multiprocessing import spawn
+from typing import Any
+
+from incumbent.core.fence import Trust
+from incumbent.errors import IncumbentError, LeadershipLost
+from incumbent.runtime.guard import MAX_MESSAGE
+from incumbent.runtime.term import Term
+
+__all__ = ["Isolation", "SharedTrust"]
+
+_PAGE_BYTES = 8
+_READY_S = 30.0
+
+
+class SharedTrust(Trust):
+    """A trust that is kept in a shared page: written in one process, read in another."""
+
+    __slots__ = ("_map", "_view")
+
+    def __init__(self, fd: int, *, writable: bool) -> None:
+        protection = mmap.PROT_READ | (mmap.PROT_WRITE if writable else 0)
+        self._map = mmap.mmap(fd, _PAGE_BYTES, mmap.MAP_SHARED, protection)
+        self._view = memoryview(self._map).cast("d")
+
+    @property
+    def valid_until(self) -> float:  # type: ignore[override]
+        """The instant up to which the term is trusted."""
+        return self._view[0]
+
+    def write(self, valid_until: float) -> None:
+        """Set the instant."""
+        self._view[0] = valid_until
+
+
+class Isolation:
+    """The isolated work of one candidate, term after term. It is the watchdog's timer for it."""
+
+    def __init__(self, contain: str = "auto") -> None:
+        self._contain = contain
+        self._round = _Round(contain)
+
+    @property
+    def guarantee(self) -> str:
+        """What holds the work's process tree together, for people."""
+        return self._round.guarantee
+
+    def arm(self, deadline: float, message: str) -> None:
+        """Set the deadline (`runtime.watchdog.Timer`)."""
+        self._round.arm(deadline, message)
+
+    def disarm(self) -> None:
+        """Have no deadline (`runtime.watchdog.Timer`)."""
+        self._round.disarm()
+
+    def term(self, **values: Any) -> Term:
+        """Make the term handle of the next round (`runtime.driver.TermFactory`)."""
+        return _IsolatedTerm(self._round, **values)
+
+    def run(self, term: Term, work: Callable[[Any], Any]) -> Any:
+        """Run `work` in a process tree of its own; return its result when all of it has ended.
+
+        Raises:
+            LeadershipLost: the work was ended because of its term.
+            IncumbentError: it ended without a result; a process was killed, say.
+            Exception: whatever the work raised.
+        """
+        try:
+            return self._round.run(term, work)
+        finally:
+            self._round.close()
+            self._round = _Round(self._contain)
+
+    def request_stop(self, grace_s: float) -> None:
+        """TERM the work, and KILL its tree after `grace_s`."""
+        self._round.request_stop(grace_s)
+
+    def close(self) -> None:
+        """End the guard and whatever it holds; return when it is gone."""
+        self._round.close()
+
+
+class _IsolatedTerm(Term):
+    """The term as this process sees it; what it learns, the work learns."""
+
+    __slots__ = ("_round",)
+
+    def __init__(self, round_: _Round, **values: Any) -> None:
+        super().__init__(**values)
+        self._round = round_
+
+    def void(self, cause: str = "") -> None:
+        """End the trust here and in the work."""
+        super().void(cause)
+        self._round.void()
+
+
+class _Round:
+    """A guard with one process tree, for one term."""
+
+    def __init__(self, contain: str = "auto") -> None:
+        self._control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self._lock = threading.Lock()
+        self._over = False
+        self._page = os.memfd_create("incumbent-trust")
+        os.ftruncate(self._page, _PAGE_BYTES)
+        self._trust = SharedTrust(self._page, writable=True)
+        self._trust.write(-math.inf)
+        with theirs:
+            self._process = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "incumbent.runtime.guard",
+                    str(theirs.fileno()),
+                    contain,
+                ],
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+            )
+        self._control.settimeout(_READY_S)
+        ready = self._hear()
+        self._control.settimeout(None)
+        if ready is None:
+            raise IncumbentError("the guard of the isolated work did not come up; see stderr")
+        self.guarantee: str = ready["guarantee"]
+
+    # -- on the keeper's thread -------------------------------------------------------------------
+
+    def arm(self, deadline: float, message: str) -> None:
+        """Tell the guard, and the work, how long the term is trusted now."""
+        self._tell(arm=deadline, message=message)
+        with self._lock:
+            if not self._over:
+                self._trust.write(deadline)
+
+    def disarm(self) -> None:
+        """Tell the guard that there is no deadline: the work has ended."""
+        self._tell(disarm=True)
+
+    def void(self) -> None:
+        """Tell the work that its term is over now."""
+        with self._lock:
+            self._over = True
+            self._trust.write(-math.inf)
+
+    # -- in the thread that waits for the work ----------------------------------------------------
+
+    def run(self, term: Term, work: Callable[[Any], Any]) -> Any:
+        """See `Isolation.run`."""
+        preparation = spawn.get_preparation_data("incumbent-work")
+        preparation.pop("authkey", None)
+        words = (term.name, term.identity, term.token, term.id)
+        payload = os.memfd_create("incumbent-work")
+        with os.fdopen(payload, "wb", closefd=False) as file:
+            pickle.dump(preparation, file)
+            pickle.dump((words, work), file)
+        os.lseek(payload, 0, os.SEEK_SET)
+        result_read, result_write = os.pipe()
+        fds = [payload, self._page, result_write, *term.pass_fds]
+        argv = [sys.executable, "-m", "incumbent.runtime.isolate", "{fds}"]
+        try:
+            self._tell_with(fds, start=argv)
+        finally:
+            os.close(payload)
+            os.close(result_write)
+        with os.fdopen(result_read, "rb") as results:
+            data = results.read()
+        said = self._hear()
+        if not data:
+            if term.ended:
+                raise LeadershipLost(f"the work of {term.name!r} was ended: {term.cause}")
+            status = said["gone"] if said else 137
+            raise IncumbentError(f"the isolated work ended with status {status}, without a result")
+        good, value = pickle.loads(data)
+        if good:
+            return value
+        raise value
+
+    def request_stop(self, grace_s: float) -> None:
+        """TERM the work, and KILL its tree after `grace_s`."""
+        self._tell(stop=max(0.0, grace_s))
+
+    def close(self) -> None:
+        """End the guard and whatever it holds; return when it is gone."""
+        self._control.close()
+        self._process.wait()
+        os.close(self._page)
+
+    # -- messages ---------------------------------------------------------------------------------
+
+    def _tell(self, **message: Any) -> None:
+        self._tell_with((), **message)
+
+    def _tell_with(self, fds: Sequence[int], **message: Any) -> None:
+        try:
+            socket.send_fds(self._control, [json.dumps(message).encode()], fds)
+        except OSError:
+            pass  # The guard is gone, and the tree with it: `run` finds out.
+
+    def _hear(self) -> dict[str, Any] | None:
+        try:
+            data = self._control.recv(MAX_MESSAGE)
+        except OSError:
+            return None
+        message: dict[str, Any] | None = json.loads(data) if data else None
+        return message
+
+
+def _work(fds: list[int]) -> None:
+    payload, page, result = fds[:3]
+    with os.fdopen(payload, "rb") as file:
+        spawn.prepare(pickle.load(file))
+        (name, identity, token, term_id), work = pickle.load(file)
+    term = Term(
+        name=name,
+        identity=identity,
+        token=token,
+        term=term_id,
+        trust=SharedTrust(page, writable=False),
+        inherited_fds=fds[3:],
+    )
+    signal.signal(signal.SIGTERM, lambda *_: term.end("the term is to end"))
+    outcome: tuple[bool, Any]
+    try:
+        value = work(term)
+        if isawaitable(value):
+            value = _wait_for(value)
+        outcome = (True, value)
+    except Exception as error:
+        outcome = (False, error)
+    with os.fdopen(result, "wb") as file:
+        try:
+            data = pickle.dumps(outcome)
+        except Exception as error:
+            data = pickle.dumps((False, IncumbentError(f"{outcome[1]!r}: {error}")))
+        file.write(data)
+
+
+def _wait_for(value: Awaitable[Any]) -> Any:
+    import asyncio
+
+    async def main() -> Any:
+        task = asyncio.ensure_future(value)
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        return await task
+
+    return asyncio.run(main())
+
+
+if __name__ == "__main__":
+    _work([int(text) for text in sys.argv[1].split(",")])
