@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncContextDecorator
+from contextlib import AsyncContextDecorator, suppress
 from inspect import isawaitable
 from types import TracebackType
 from typing import Any, TypeVar
@@ -52,6 +52,12 @@ class Term(plain.Term):
         super().__init__(**values)
         self._loop = loop
         self.lost = asyncio.Event()
+
+    def forked(self) -> None:
+        """In a forked child: see `runtime.term.Term.forked`."""
+        super().forked()
+        self.lost = asyncio.Event()
+        self.lost.set()
 
     def _signal(self) -> None:
         self._later(self.lost.set)
@@ -143,30 +149,36 @@ class Election:
         Raises:
             NotElected: the time is up.
         """
+        settings = self._settings(armed=deadman, isolated=isolate)
         isolation = await asyncio.to_thread(Isolation) if isolate else None
-        seat = self._seat(deadman, isolation)
+        seat = Seat(settings, self._observer, isolation)
         self._leading = seat
         try:
+            seat.start()
             while True:
                 term = await seat.wait(timeout_s)
                 monitor = HealthMonitor(health, seat.sick, seat.ask) if health else None
                 try:
                     result = await seat.serve(term, work)
                 except LeadershipLost:
-                    if not term.ended:
+                    if not seat.is_over(term):
                         raise
                 else:
-                    if not term.ended:
+                    if not seat.is_over(term):
                         return result
                 finally:
                     if monitor is not None:
                         monitor.stop()
+                if isolation is not None:
+                    await asyncio.to_thread(isolation.renew)
                 seat.work_ended(term)
         finally:
             self._leading = None
-            await seat.leave()
-            if isolation is not None:
-                await asyncio.to_thread(isolation.close)
+            try:
+                await seat.quit()
+            finally:
+                if isolation is not None:
+                    await asyncio.to_thread(isolation.close)
 
     def step_down(self, to: str = "") -> None:
         """Hand over, if this `Election` object leads by `lead`.
@@ -177,11 +189,8 @@ class Election:
         if self._leading is not None:
             self._leading.step_down(to)
 
-    def _seat(self, armed: bool, isolation: Isolation | None = None) -> Seat:
-        settings = self._settings(armed=armed, isolated=isolation is not None)
-        seat = Seat(settings, self._observer, isolation)
-        seat.start()
-        return seat
+    def _seat(self, armed: bool) -> Seat:
+        return Seat(self._settings(armed=armed), self._observer)
 
 
 class Hold(AsyncContextDecorator):
@@ -200,9 +209,10 @@ class Hold(AsyncContextDecorator):
             raise IncumbentError("this hold is entered already: make one for each `async with`")
         seat = self._election._seat(self._deadman)
         try:
+            seat.start()
             self._term = await seat.wait(self._timeout_s)
         except BaseException:
-            await seat.leave()
+            await seat.quit()
             raise
         self._seat = seat
         task = asyncio.current_task()
@@ -223,10 +233,14 @@ class Hold(AsyncContextDecorator):
         if seat is None or term is None:
             return
         ours = seat.uncancel()
+        if ours and error is None and not _outer_cancelled():
+            # The body has ended before our cancellation reached it, which nobody wants any more.
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(0)
         lost = seat.was_lost
-        await seat.leave()
+        await seat.quit()
         text = f"{term.name!r} was lost while the body ran: {term.cause}"
-        if ours and kind is asyncio.CancelledError:
+        if ours and kind is asyncio.CancelledError and not _outer_cancelled():
             raise LeadershipLost(text) from error
         if lost and error is None:
             raise LeadershipLost(text)
@@ -249,6 +263,7 @@ class Seat(Candidacy):
         super().__init__(settings, observer, isolation.term if isolation else make, isolation)
         self._isolation = isolation
         self.was_lost = False
+        self._quitting = False
         self._term: Term | None = None
         self._elected: asyncio.Future[Term] = self._loop.create_future()
         self._tried = asyncio.Event()
@@ -323,12 +338,11 @@ class Seat(Candidacy):
             return asyncio.run_coroutine_threadsafe(_awaited(answer), self._loop).result()
         return answer
 
-    async def leave(self) -> None:
+    async def quit(self) -> None:
         """Say that the work has ended, withdraw, and return when that is done."""
         self._task = None
-        if self._term is not None:
-            self.work_ended(self._term)
-        self.close()
+        self._quitting = True
+        self.leave(self._term)
         if self.here:
             await _joined(asyncio.ensure_future(self._gone.wait()))
         if self._elected.done() and not self._elected.cancelled():
@@ -348,6 +362,8 @@ class Seat(Candidacy):
         self.was_lost = False
         self._elected.set_result(term)
         self._tried.set()
+        if self._quitting:
+            self.work_ended(term)
 
     def on_waiting(self, snapshot: Snapshot | None, until: float) -> None:
         """Let go of somebody who would not wait."""

@@ -129,31 +129,36 @@ class Election:
         Raises:
             NotElected: the time is up.
         """
+        settings = self._settings(armed=deadman, isolated=isolate)
         isolation = Isolation() if isolate else None
-        seat = self._seat(deadman, isolation)
+        seat = Seat(settings, self._observer, isolation)
         self._leading = seat
         try:
+            seat.start()
             while True:
                 term = seat.wait(timeout_s)
                 monitor = HealthMonitor(health, seat.sick) if health else None
                 try:
                     result: R = isolation.run(term, work) if isolation else work(term)
                 except LeadershipLost:
-                    if not term.ended:
+                    if not seat.is_over(term):
                         raise
-                    seat.work_ended(term)
-                    continue
+                else:
+                    if not seat.is_over(term):
+                        return result
                 finally:
                     if monitor is not None:
                         monitor.stop()
-                if not term.ended:
-                    return result
+                if isolation is not None:
+                    isolation.renew()
                 seat.work_ended(term)
         finally:
             self._leading = None
-            seat.leave()
-            if isolation is not None:
-                isolation.close()
+            try:
+                seat.quit()
+            finally:
+                if isolation is not None:
+                    isolation.close()
 
     def step_down(self, to: str = "") -> None:
         """Hand over, if this `Election` object leads in another thread by `lead`.
@@ -164,11 +169,8 @@ class Election:
         if self._leading is not None:
             self._leading.step_down(to)
 
-    def _seat(self, armed: bool, isolation: Isolation | None = None) -> Seat:
-        settings = self._settings(armed=armed, isolated=isolation is not None)
-        seat = Seat(settings, self._observer, isolation)
-        seat.start()
-        return seat
+    def _seat(self, armed: bool) -> Seat:
+        return Seat(self._settings(armed=armed), self._observer)
 
 
 class Hold(ContextDecorator):
@@ -187,9 +189,10 @@ class Hold(ContextDecorator):
             raise IncumbentError("this hold is entered already: make one for each `with`")
         seat = self._election._seat(self._deadman)
         try:
+            seat.start()
             self._term = seat.wait(self._timeout_s)
         except BaseException:
-            seat.leave()
+            seat.quit()
             raise
         self._seat = seat
         return self._term
@@ -206,7 +209,7 @@ class Hold(ContextDecorator):
         if seat is None or term is None:
             return
         lost = seat.was_lost
-        seat.leave()
+        seat.quit()
         if lost and error is None:
             raise LeadershipLost(f"{term.name!r} was lost while the body ran: {term.cause}")
 
@@ -226,6 +229,7 @@ class Seat(Candidacy):
             super().__init__(settings, observer, isolation.term, isolation)
         self._isolation = isolation
         self.was_lost = False
+        self._quitting = False
         self._term: Term | None = None
         self._elected: Future[Term] = Future()
         self._tried = threading.Event()
@@ -255,20 +259,21 @@ class Seat(Candidacy):
         """Hand over: the work is not well."""
         self.step_down(cause=cause)
 
-    def leave(self) -> None:
+    def quit(self) -> None:
         """Say that the work has ended, withdraw, and return when that is done."""
-        if self._term is not None:
-            self.work_ended(self._term)
-        self.close()
+        self._quitting = True
+        self.leave(self._term)
         if self.here:
             self._gone.wait()
 
     def on_elected(self, term: Term) -> None:
-        """Hand the term over."""
+        """Hand the term over; if nobody waits for it any more, end it."""
         self._term = term
         self.was_lost = False
         self._elected.set_result(term)
         self._tried.set()
+        if self._quitting:
+            self.work_ended(term)
 
     def on_waiting(self, snapshot: Snapshot | None, until: float) -> None:
         """Let go of somebody who would not wait."""

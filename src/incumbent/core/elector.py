@@ -204,9 +204,9 @@ class Elector:
             case Holding.VACANT:
                 if went_back:
                     return longest_s, self._note_once("rollback", _went_back(snapshot))
-                reserve_s = min(RESERVE_S, ttl_s)
-                if snapshot.successor and not same_candidate(snapshot.successor, self._identity):
-                    return reserve_s, []
+                if snapshot.successor:
+                    meant = same_candidate(snapshot.successor, self._identity)
+                    return 0.0 if meant else min(RESERVE_S, ttl_s), []
                 return max(0.0, self._yield_until - now), []
             case Holding.HELD:
                 if went_back:

@@ -130,40 +130,38 @@ class Timing:
                 f"this store keeps the TTL in whole seconds: use ttl_s={math.ceil(ttl_s)} "
                 f"instead of {ttl_s:g}"
             )
-        if margin_s is None:
-            margin_s = min(DEFAULT_MARGIN_S, 0.05 * ttl_s)
-        if kill_s is None:
-            kill_s = min(0.5, 0.05 * ttl_s)
-        _need("margin_s", margin_s, margin_s > 0, "greater than 0")
-        _need("kill_s", kill_s, kill_s > 0, "greater than 0")
-        validity_s = _validity(ttl_s, rho, margin_s)
-        _need("margin_s", margin_s, validity_s > 0, f"smaller: nothing of ttl_s={ttl_s:g} is left")
-        if grace_s is None:
-            grace_s = validity_s / 5
-        _need("grace_s", grace_s, grace_s >= 0, "0 or more")
+        least = f"at least {LEAST_ATTEMPT_S:g}"
+        if renew_every_s is not None:
+            _need("renew_every_s", renew_every_s, renew_every_s >= LEAST_ATTEMPT_S, least)
+        if attempt_s is not None:
+            _need("attempt_s", attempt_s, attempt_s >= LEAST_ATTEMPT_S, least)
+        split = _Split.of(ttl_s, rho, margin_s, kill_s, grace_s)
+        _need("margin_s", split.margin_s, split.margin_s > 0, "greater than 0")
+        _need("kill_s", split.kill_s, split.kill_s > 0, "greater than 0")
+        validity_s = split.validity_s
+        text = f"smaller: nothing of ttl_s={ttl_s:g} is left"
+        _need("margin_s", split.margin_s, validity_s > 0, text)
+        _need("grace_s", split.grace_s, split.grace_s >= 0, "0 or more")
 
-        patience_s = validity_s - (grace_s + kill_s)
+        patience_s = split.patience_s
         least_s = 3 * LEAST_ATTEMPT_S
         if renew_every_s is not None or attempt_s is not None:
             least_s = (renew_every_s or LEAST_ATTEMPT_S) + 2 * (attempt_s or LEAST_ATTEMPT_S)
         if not patience_s >= least_s:
-            raise ImpossibleTiming(
-                _arithmetic(ttl_s, rho, margin_s, grace_s, kill_s, least_s)
-                + _way_out(rho, margin_s, grace_s, kill_s, least_s)
-            )
+            given = (margin_s, kill_s, grace_s)
+            enough_s = _enough(ttl_s, rho, given, least_s, whole_seconds=whole_seconds)
+            raise ImpossibleTiming(_arithmetic(ttl_s, rho, split, least_s) + _way_out(enough_s))
         if renew_every_s is None:
             renew_every_s = (patience_s - 2 * attempt_s) if attempt_s else patience_s / 3
             renew_every_s = min(renew_every_s, patience_s / 3)
         if attempt_s is None:
             attempt_s = min((patience_s - renew_every_s) / 2, validity_s / 3)
-        _need("renew_every_s", renew_every_s, renew_every_s > 0, "greater than 0")
-        _need("attempt_s", attempt_s, attempt_s > 0, "greater than 0")
         return cls(
             ttl_s=float(ttl_s),
             rho=rho,
-            margin_s=margin_s,
-            grace_s=float(grace_s),
-            kill_s=kill_s,
+            margin_s=split.margin_s,
+            grace_s=float(split.grace_s),
+            kill_s=split.kill_s,
             renew_every_s=renew_every_s,
             attempt_s=attempt_s,
             retry_every_s=min(1.0, renew_every_s / 4),
@@ -188,20 +186,61 @@ def _need(name: str, value: float, holds: bool, wanted: str) -> None:
         raise ImpossibleTiming(f"{name}={value!r} must be {wanted}")
 
 
-def _arithmetic(
-    ttl_s: float, rho: float, margin_s: float, grace_s: float, kill_s: float, least_s: float
-) -> str:
-    validity_s = _validity(ttl_s, rho, margin_s)
+@dataclass(frozen=True, slots=True)
+class _Split:
+    """How a TTL is divided, before the renewals have their share."""
+
+    margin_s: float
+    kill_s: float
+    grace_s: float
+    validity_s: float
+
+    @classmethod
+    def of(
+        cls,
+        ttl_s: float,
+        rho: float,
+        margin_s: float | None,
+        kill_s: float | None,
+        grace_s: float | None,
+    ) -> _Split:
+        margin_s = min(DEFAULT_MARGIN_S, 0.05 * ttl_s) if margin_s is None else margin_s
+        kill_s = min(0.5, 0.05 * ttl_s) if kill_s is None else kill_s
+        validity_s = _validity(ttl_s, rho, margin_s)
+        return cls(margin_s, kill_s, validity_s / 5 if grace_s is None else grace_s, validity_s)
+
+    @property
+    def patience_s(self) -> float:
+        return self.validity_s - (self.grace_s + self.kill_s)
+
+
+def _enough(
+    ttl_s: float,
+    rho: float,
+    given: tuple[float | None, float | None, float | None],
+    least_s: float,
+    *,
+    whole_seconds: bool,
+) -> float:
+    """Return a TTL with which the other settings work out; infinity if there is none."""
+    while ttl_s <= GREATEST_TTL_S:
+        parts = 1 if whole_seconds or ttl_s >= 10 else 100
+        ttl_s = math.ceil(ttl_s * 1.02 * parts) / parts
+        if _Split.of(ttl_s, rho, *given).patience_s >= least_s and ttl_s <= GREATEST_TTL_S:
+            return ttl_s
+    return math.inf
+
+
+def _arithmetic(ttl_s: float, rho: float, split: _Split, least_s: float) -> str:
     return (
-        f"ttl_s={ttl_s:g} gives W = {ttl_s:g} x (1-{rho:g})/(1+{rho:g}) - {margin_s:g} margin "
-        f"= {validity_s:.3f} s of trust; grace_s={grace_s:g} + kill_s={kill_s:g} for the stop "
-        f"leave {validity_s - grace_s - kill_s:.3f} s for renewals, and {least_s:.3f} s are needed"
+        f"ttl_s={ttl_s:g} gives W = {ttl_s:g} x (1-{rho:g})/(1+{rho:g}) - {split.margin_s:g} "
+        f"margin = {split.validity_s:.3f} s of trust; grace_s={split.grace_s:g} + "
+        f"kill_s={split.kill_s:g} for the stop leave {split.patience_s:.3f} s for renewals, "
+        f"and {least_s:.3f} s are needed"
     )
 
 
-def _way_out(rho: float, margin_s: float, grace_s: float, kill_s: float, least_s: float) -> str:
-    least_ttl_s = (least_s + grace_s + kill_s + margin_s) * (1 + rho) / (1 - rho)
-    return (
-        f": raise ttl_s above {math.ceil(least_ttl_s * 100) / 100:g}, or lower grace_s or the "
-        f"renewal period"
-    )
+def _way_out(enough_s: float) -> str:
+    if enough_s == math.inf:
+        return ": no ttl_s up to a day is long enough; lower grace_s or the renewal period"
+    return f": raise ttl_s above {enough_s:.7g}, or lower grace_s or the renewal period"

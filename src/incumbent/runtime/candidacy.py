@@ -97,16 +97,35 @@ class Candidacy:
 
     def close(self) -> None:
         """Withdraw; `on_closed` tells when it is done."""
+        self._withdraw(None)
+
+    def leave(self, term: Term | None) -> None:
+        """Say that all work of `term` has ended and withdraw, in one step.
+
+        In two, the driver could be elected again in between.
+        """
+        self._withdraw(term)
+
+    def _withdraw(self, term: Term | None) -> None:
         with self._lock:
             self._ending = True
 
         def on_loop() -> None:
             if self._driver is not None:
+                if term is not None:
+                    self._driver.work_ended(term)
                 self._driver.close()
             elif self._keeper is not None:
                 self._keeper.withdraw(self)
 
         self._on_loop(on_loop)
+
+    def is_over(self, term: Term) -> bool:
+        """Tell whether `term` is to end or is trusted no more, and this process may contend again.
+
+        Whoever wakes up after a pause can ask `check()` before the keeper has noticed anything.
+        """
+        return self.here and (term.ended or not term.remaining())
 
     @property
     def here(self) -> bool:
@@ -149,8 +168,9 @@ class Candidacy:
     def seated(self, driver: Driver) -> None:
         """Take the driver."""
         self._driver = driver
-        if self._ending:
-            driver.close()
+        if self._ending and self._keeper is not None:
+            # Not before it has started, which is what the caller is about to do.
+            self._keeper.loop.call_soon(driver.close)
 
     def queued(self) -> None:
         """Hear that this process has a candidate already."""

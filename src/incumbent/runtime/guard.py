@@ -16,6 +16,7 @@ from __future__ import annotations
 import json
 import os
 import select
+import signal
 import socket
 import sys
 from typing import Any
@@ -90,6 +91,10 @@ class _Guard:
 
 def serve(fd: int, contain: str) -> int:
     """Be the guard at the other end of the socket `fd`; return the exit code."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        # Sent to everything in the container or group: the one that we guard decides. These are
+        # handlers and not SIG_IGN, which the work would inherit.
+        signal.signal(number, lambda *_: None)
     return _Guard(socket.socket(fileno=fd), contain).serve()
 
 

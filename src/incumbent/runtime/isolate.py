@@ -34,6 +34,7 @@ __all__ = ["Isolation", "SharedTrust"]
 
 _PAGE_BYTES = 8
 _READY_S = 30.0
+_STOP = "the term is to end"
 
 
 class SharedTrust(Trust):
@@ -61,6 +62,8 @@ class Isolation:
 
     def __init__(self, contain: str = "auto") -> None:
         self._contain = contain
+        self._lock = threading.Lock()
+        self._closed = False
         self._round = _Round(contain)
 
     @property
@@ -92,7 +95,12 @@ class Isolation:
             return self._round.run(term, work)
         finally:
             self._round.close()
-            self._round = _Round(self._contain)
+
+    def renew(self) -> None:
+        """Prepare for the next term, before the end of the last one's work is reported."""
+        with self._lock:
+            if not self._closed:
+                self._round = _Round(self._contain)
 
     def request_stop(self, grace_s: float) -> None:
         """TERM the work, and KILL its tree after `grace_s`."""
@@ -100,7 +108,9 @@ class Isolation:
 
     def close(self) -> None:
         """End the guard and whatever it holds; return when it is gone."""
-        self._round.close()
+        with self._lock:
+            self._closed = True
+            self._round.close()
 
 
 class _IsolatedTerm(Term):
@@ -140,11 +150,14 @@ class _Round:
                 ],
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
+                # What a terminal sends is for this process, which then stops the work.
+                start_new_session=True,
             )
         self._control.settimeout(_READY_S)
         ready = self._hear()
         self._control.settimeout(None)
         if ready is None:
+            self.close()
             raise IncumbentError("the guard of the isolated work did not come up; see stderr")
         self.guarantee: str = ready["guarantee"]
 
@@ -191,7 +204,8 @@ class _Round:
             data = results.read()
         said = self._hear()
         if not data:
-            if term.ended:
+            # A guard that its timer has killed may be seen here before the keeper has noticed.
+            if term.ended or not term.remaining():
                 raise LeadershipLost(f"the work of {term.name!r} was ended: {term.cause}")
             status = said["gone"] if said else 137
             raise IncumbentError(f"the isolated work ended with status {status}, without a result")
@@ -205,10 +219,12 @@ class _Round:
         self._tell(stop=max(0.0, grace_s))
 
     def close(self) -> None:
-        """End the guard and whatever it holds; return when it is gone."""
-        self._control.close()
-        self._process.wait()
-        os.close(self._page)
+        """End the guard and whatever it holds; return when it is gone. May be called twice."""
+        if self._page >= 0:
+            self._control.close()
+            self._process.wait()
+            os.close(self._page)
+            self._page = -1
 
     # -- messages ---------------------------------------------------------------------------------
 
@@ -243,30 +259,49 @@ def _work(fds: list[int]) -> None:
         trust=SharedTrust(page, writable=False),
         inherited_fds=fds[3:],
     )
-    signal.signal(signal.SIGTERM, lambda *_: term.end("the term is to end"))
+    signal.signal(signal.SIGTERM, lambda *_: term.end(_STOP))
     outcome: tuple[bool, Any]
     try:
         value = work(term)
         if isawaitable(value):
-            value = _wait_for(value)
+            value = _wait_for(value, term)
         outcome = (True, value)
     except Exception as error:
         outcome = (False, error)
     with os.fdopen(result, "wb") as file:
-        try:
-            data = pickle.dumps(outcome)
-        except Exception as error:
-            data = pickle.dumps((False, IncumbentError(f"{outcome[1]!r}: {error}")))
-        file.write(data)
+        file.write(_packed(outcome))
 
 
-def _wait_for(value: Awaitable[Any]) -> Any:
+def _packed(outcome: tuple[bool, Any]) -> bytes:
+    """Pickle the outcome, or if the other side could not read it, an error that says so."""
+    try:
+        data = pickle.dumps(outcome)
+        if not outcome[0]:
+            pickle.loads(data)  # An exception may be packed and still not be made again.
+    except Exception as error:
+        data = pickle.dumps((False, IncumbentError(f"{outcome[1]!r}: {error}")))
+    return data
+
+
+def _wait_for(value: Awaitable[Any], term: Term) -> Any:
     import asyncio
 
     async def main() -> Any:
         task = asyncio.ensure_future(value)
-        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
-        return await task
+
+        def stop() -> None:
+            term.end(_STOP)
+            task.cancel()
+
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop)
+        if term.ended:
+            task.cancel()
+        try:
+            return await task
+        except asyncio.CancelledError:
+            if not term.ended:
+                raise
+            raise LeadershipLost(f"the work of {term.name!r} was cancelled: {_STOP}") from None
 
     return asyncio.run(main())
 

@@ -62,7 +62,7 @@ class Keeper:
     _creating = threading.Lock()
 
     def __init__(self) -> None:
-        self.incarnation = os.urandom(5).hex()
+        self._incarnations: dict[str, str] = {}
         self.loop = asyncio.new_event_loop()
         self.attempts: dict[tuple[str, str], int] = {}
         self._hubs: dict[str, _Shared] = {}
@@ -103,6 +103,14 @@ class Keeper:
         """
         entry = _Entry(settings, seat, term_factory, timer)
         self.loop.call_soon_threadsafe(self._enter, entry)
+
+    def incarnation(self, url: str) -> str:
+        """Return what makes this process's candidates in one store unlike all others.
+
+        It is per URL, as are the numbers of the attempts: one store may be known under two URLs,
+        and then the candidates under either must not take the other's record for their own.
+        """
+        return self._incarnations.setdefault(url, os.urandom(5).hex())
 
     @property
     def here(self) -> bool:
@@ -145,12 +153,16 @@ class Keeper:
         for shared in list(self._hubs.values()):
             with suppress(Exception):
                 await shared.shut()
-        if self._deadman is not None:
+        if self._deadman is not None and self._watchdog is not None and self._watchdog.idle:
             self._deadman.close()
         self.loop.call_soon(self.loop.stop)
 
     def stop(self) -> None:
-        """End the keeper at the interpreter's exit. Terms whose work goes on are not released."""
+        """End the keeper at the interpreter's exit.
+
+        Work that goes on, in a daemon thread say, keeps its lease for as long as it is trusted, and
+        its kernel timer: neither is it released, nor does it look dead to others.
+        """
         if Keeper._current is self and self._thread.is_alive():
             Keeper._current = None
             asyncio.run_coroutine_threadsafe(self._stop(), self.loop)
@@ -176,6 +188,7 @@ class _Shared:
         self.url = store.url
         self._keeper = keeper
         self._store = store
+        self._incarnation = keeper.incarnation(store.url)
         self._queues: dict[str, deque[_Entry]] = {}
         self._users = 0
         self._opening: asyncio.Task[Hub] | None = None
@@ -215,8 +228,8 @@ class _Shared:
         driver = Driver(
             hub,
             name,
-            check_identity(f"{base}_{self._keeper.incarnation}"),
-            self._keeper.incarnation,
+            check_identity(f"{base}_{self._incarnation}"),
+            self._incarnation,
             settings.timing,
             entry.seat,
             armed=settings.armed,
@@ -236,7 +249,7 @@ class _Shared:
     async def _open(self) -> Hub:
         await self._store.open()
         base = self._store.candidate_name() or host_name()
-        return Hub(self._store, f"{base}_{self._keeper.incarnation}", None)
+        return Hub(self._store, f"{base}_{self._incarnation}", None)
 
     def _closed(self, entry: _Entry, driver: Driver) -> None:
         self._keeper.attempts[self.url, entry.settings.name] = driver.attempts

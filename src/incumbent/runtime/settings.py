@@ -77,9 +77,9 @@ class Settings:
             store = default_url(environ)
         opened = open_store(store) if isinstance(store, str) else store
         timing = Timing.plan(
-            _number(environ, "INCUMBENT_TTL", ttl_s, DEFAULT_TTL_S) or DEFAULT_TTL_S,
-            grace_s=_number(environ, "INCUMBENT_GRACE", grace_s, None),
-            rho=_number(environ, "INCUMBENT_RHO", rho, DEFAULT_RHO) or 0.0,
+            _number(environ, "INCUMBENT_TTL", ttl_s, DEFAULT_TTL_S),
+            grace_s=_number_or_none(environ, "INCUMBENT_GRACE", grace_s),
+            rho=_number(environ, "INCUMBENT_RHO", rho, DEFAULT_RHO),
             whole_seconds=opened.capabilities.whole_seconds,
         )
         _meets(opened, require, armed=armed or isolated)
@@ -99,13 +99,20 @@ def _clean(text: str) -> str:
 
 
 def _number(
-    environ: Mapping[str, str], variable: str, given: float | None, default: float | None
+    environ: Mapping[str, str], variable: str, given: float | None, default: float
+) -> float:
+    number = _number_or_none(environ, variable, given)
+    return default if number is None else number
+
+
+def _number_or_none(
+    environ: Mapping[str, str], variable: str, given: float | None
 ) -> float | None:
     if given is not None:
         return given
     text = environ.get(variable)
     if not text:
-        return default
+        return None
     try:
         return float(text)
     except ValueError:

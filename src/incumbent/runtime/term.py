@@ -174,6 +174,20 @@ class Term:
         if cause and not self.cause:
             self.cause = cause
 
+    def forked(self) -> None:
+        """In a forked child: this is nobody's term any more, and no thread will say so later.
+
+        Callbacks are dropped, since what they stop is the parent's. A lock may have been copied
+        while some other thread held it.
+        """
+        self._lock = threading.Lock()
+        self._callbacks = []
+        self._ended = True
+        self.lost = threading.Event()
+        self.lost.set()
+        # Not by `void`: a subclass may tell other processes, and to those the term is valid.
+        Term.void(self, "this process was forked from the one that leads")
+
     def _explain(self) -> str:
         until = self._trust.valid_until
         why = f": {self.cause}" if self.cause else ""
@@ -188,7 +202,7 @@ class Term:
 
 def _void_all_in_child() -> None:
     for term in list(_LIVE):
-        term.void("this process was forked from the one that leads")
+        term.forked()
 
 
 if hasattr(os, "register_at_fork"):

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from incumbent.errors import MissingExtra, StoreRequired, UnknownScheme
 from incumbent.stores.api import Store, StoreURL, redact
@@ -90,7 +91,8 @@ def default_url(environ: Mapping[str, str] | None = None, *, root: Path = Path("
             f"every replica would lead. Set INCUMBENT_STORE or --store to {_CHOICES}"
         )
     state = environ.get("XDG_STATE_HOME") or str(Path(environ.get("HOME", "~")) / ".local/state")
-    return f"sqlite://{Path(state).expanduser() / 'incumbent' / 'incumbent.db'}"
+    path = Path(state).expanduser() / "incumbent" / "incumbent.db"
+    return f"sqlite://{quote(str(path))}"
 
 
 def _isolated(environ: Mapping[str, str], root: Path) -> str:

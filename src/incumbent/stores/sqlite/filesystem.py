@@ -7,6 +7,7 @@ inotify is silent about what other hosts do: every replica could lead. So it is 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 __all__ = ["kind", "refusal"]
@@ -15,6 +16,8 @@ _NETWORK = (
     "9p acfs afs beegfs ceph cifs coda fhgfs gfs gfs2 glusterfs gpfs lustre ncpfs nfs nfs4 ocfs2 "
     "orangefs pvfs2 smb3 smbfs virtiofs"
 )
+_ESCAPE = re.compile(r"\\([0-7]{3})")
+"""How the kernel writes space, tab, newline and backslash; all else it leaves as it is."""
 _LOCAL_FUSE = frozenset({"fuseblk", "fuse.fuse-overlayfs"})
 
 
@@ -28,13 +31,13 @@ def kind(path: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> str:
     real = os.path.realpath(existing)
     best, best_length = "", -1
     try:
-        lines = mountinfo.read_text().splitlines()
+        lines = os.fsdecode(mountinfo.read_bytes()).split("\n")
     except OSError:
         return ""
-    for line in lines:
+    for line in filter(None, lines):
         before, _, after = line.partition(" - ")
         fields = before.split()
-        point = fields[4].encode().decode("unicode_escape")
+        point = _ESCAPE.sub(lambda escape: chr(int(escape[1], 8)), fields[4])
         inside = real == point or real.startswith(point.rstrip("/") + "/")
         if inside and (fields[2] == wanted or len(point) > best_length):
             best, best_length = after.split()[0], len(point)

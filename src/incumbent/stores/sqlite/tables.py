@@ -95,6 +95,7 @@ class Tables:
             self._db = sqlite3.connect(
                 path, timeout=BUSY_S, isolation_level=None, check_same_thread=False
             )
+            self._db.text_factory = _text
             try:
                 self._prepare()
             except BaseException:
@@ -105,14 +106,16 @@ class Tables:
         db = self._db
         if sqlite3.sqlite_version_info < (3, 35):
             raise StoreUnusable(f"SQLite 3.35 is needed; this is {sqlite3.sqlite_version}")
-        application_id = _one(db, "PRAGMA application_id")
+        with self._reading():  # One look: another process may be creating it right now.
+            application_id = _one(db, "PRAGMA application_id")
+            tables = _one(db, "SELECT count(*) FROM sqlite_master")
         if application_id != APPLICATION_ID:
-            if application_id or _one(db, "SELECT count(*) FROM sqlite_master"):
+            if application_id or tables:
                 raise StoreUnusable(
                     f"{self._path} is a database of another program: give incumbent a file of "
                     "its own"
                 )
-            db.execute("PRAGMA journal_mode = WAL")
+            self._use_wal()
             with self._writing():
                 db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
                 db.execute(f"PRAGMA user_version = {FORMAT}")
@@ -129,6 +132,19 @@ class Tables:
                 "one release of incumbent for all candidates of a host"
             )
         db.execute("PRAGMA cache_size = -256")
+
+    def _use_wal(self) -> None:
+        """Switch to the write-ahead log; of several processes that create the file, all do."""
+        give_up_s = time.monotonic() + BUSY_S
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                # For this one lock SQLite does not wait, whatever its timeout.
+                if error.sqlite_errorname != "SQLITE_BUSY" or time.monotonic() > give_up_s:
+                    raise
+                time.sleep(0.005)
 
     def close(self) -> None:
         """Close the connection."""
@@ -301,6 +317,14 @@ def _one(db: sqlite3.Connection, query: str, values: tuple[Any, ...] = ()) -> An
     return rows[0][0]
 
 
+def _text(data: bytes) -> str | bytes:
+    """Decode a text column. One that cannot be makes its row foreign, and no other."""
+    try:
+        return data.decode()
+    except UnicodeDecodeError:
+        return data
+
+
 def _held(claim: Claim, snapshot: Snapshot) -> Held:
     if claim.session is None:
         raise AssertionError("held without a session")
@@ -311,6 +335,7 @@ def _snapshot(row: tuple[Any, ...]) -> Snapshot:
     (name, form, serial, holder, term, token, session, successor, asked, to, ttl_s, beat) = row
     sound = (
         form == FORMAT
+        and type(name) is str
         and type(serial) is int
         and type(token) is int
         and all(type(text) is str for text in (holder, term, session, successor, asked, to))
@@ -320,6 +345,7 @@ def _snapshot(row: tuple[Any, ...]) -> Snapshot:
     if not sound:
         why = f"format {form!r}" if form != FORMAT else "a column has a value of the wrong type"
         number = serial if type(serial) is int else 0
+        name = name if type(name) is str else repr(name)
         return Snapshot(name, Holding.FOREIGN, version=repr(row), serial=number, why=why)
     live = bool(session) and beat is not None and beat != VOID
     return Snapshot(

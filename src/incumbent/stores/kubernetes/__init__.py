@@ -1,0 +1,51 @@
+"""The store `kubernetes://`: one Lease per election, as client-go writes it.
+
+    kubernetes://                   the Pod's own namespace, or the current context of a kubeconfig
+    kubernetes://NAMESPACE
+    kubernetes://NAMESPACE?context=NAME&kubeconfig=PATH
+
+The name of the election is the name of the Lease. Candidates of client-go, and of everything that
+uses it, may compete for the same Lease.
+
+`store` has the rules, `wire` the record, `watch` and `ledger` the following; `api` is the seam
+below which `client` and `config` speak to a real server.
+"""
+
+from __future__ import annotations
+
+import re
+
+from incumbent.errors import ConfigError, MissingExtra
+from incumbent.stores.api import StoreURL
+from incumbent.stores.kubernetes.store import KubernetesStore
+
+__all__ = ["KubernetesStore", "open"]
+
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+
+
+def open(url: StoreURL) -> KubernetesStore:
+    """Return the store of `kubernetes://NAMESPACE`; nothing is sent yet.
+
+    Raises:
+        ConfigError: the URL, or the configuration that it leads to, cannot be used.
+        MissingExtra: the HTTP client is not installed.
+    """
+    options = url.take_options("context", "kubeconfig")
+    if url.path not in ("", "/") or url.port is not None or url.username is not None:
+        raise ConfigError("kubernetes:// takes a namespace and no more: kubernetes://NAMESPACE")
+    if url.host and not _NAMESPACE.fullmatch(url.host):
+        raise ConfigError(f"{url.host!r} cannot be the name of a Kubernetes namespace")
+    try:
+        from incumbent.stores.kubernetes.client import Client
+    except ModuleNotFoundError as error:
+        text = f"kubernetes:// needs {error.name}: pip install 'incumbent[kubernetes]'"
+        raise MissingExtra(text) from None
+    from incumbent.stores.kubernetes import config
+
+    connection = config.load(
+        kubeconfig=options.get("kubeconfig", ""), context=options.get("context", "")
+    )
+    namespace = url.host or connection.namespace
+    client = Client(connection, namespace)
+    return KubernetesStore(client, f"kubernetes://{namespace}", config.candidate_name())

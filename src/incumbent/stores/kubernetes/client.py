@@ -1,0 +1,254 @@
+"""The real API server behind the seam: requests, and what its answers mean.
+
+Why no Kubernetes client library
+--------------------------------
+lightkube is the smallest that there is for asyncio. Read in its version 1.0.1 (`config/`,
+`core/generic_client.py`): its watch has no end on a dead connection, starts again without a pause,
+and does not know an answer of 410 as such; an error without a Content-Type becomes a KeyError; a
+transport with a bounded pool loses the configured trust; a list of files in KUBECONFIG and exec
+plugins that speak v1 are refused; a private key stays in a temporary file; and it stands on httpx2,
+for which see `http`. What is left, six requests on one resource, is this module.
+
+What is known after an error
+----------------------------
+Nothing was sent if there was no connection. An answer tells for certain that a write had no effect
+if it is about the request (400 to 429: the server decides these before it writes, or as the result
+of the comparison). Any answer of 500 and more may come after the write ("etcdserver: request timed
+out", a proxy that lost its upstream), and so may silence: unknown.
+
+Watches have connections of their own, so that they never keep a renewal waiting. Kernel keepalives
+end a connection whose other side is gone without a word.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import ssl
+from collections.abc import AsyncGenerator, Iterator
+from typing import Literal
+from urllib.parse import urlencode
+
+from incumbent.errors import (
+    IncumbentError,
+    OutcomeUnknown,
+    PermissionDenied,
+    StoreUnavailable,
+    StoreUnusable,
+)
+from incumbent.stores.kubernetes import rbac
+from incumbent.stores.kubernetes.api import Change, Conflict, Expired, Kind, Listing, NotFound
+from incumbent.stores.kubernetes.config import Connection
+from incumbent.stores.kubernetes.http import Broken, NotSent, Pool, Response
+from incumbent.stores.kubernetes.wire import Object, trimmed
+
+__all__ = ["Client"]
+
+POOL_CONNECTIONS = 16
+_KINDS = {kind.value: kind for kind in Kind}
+_OK = range(200, 300)
+_Effect = Literal["read", "write"]
+
+
+class Client:
+    """The Leases of one namespace of a real API server."""
+
+    def __init__(self, connection: Connection, namespace: str) -> None:
+        self.namespace = namespace
+        self.url = connection.server
+        self._credentials = connection.credentials
+        self._leases = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+        server, tls, name = connection.server, connection.tls, connection.tls_name
+        self._requests = Pool(server, tls, name, POOL_CONNECTIONS)
+        self._watches = Pool(server, tls, name, None)
+
+    async def get(self, name: str) -> Object:
+        """Read one Lease."""
+        return trimmed(await self._ask("get", name, "GET", f"{self._leases}/{name}"))
+
+    async def create(self, obj: Object) -> Object:
+        """Create a Lease."""
+        name = obj["metadata"]["name"]
+        return trimmed(await self._ask("create", name, "POST", self._leases, obj))
+
+    async def replace(self, obj: Object) -> Object:
+        """Replace a Lease."""
+        name = obj["metadata"]["name"]
+        return trimmed(await self._ask("update", name, "PUT", f"{self._leases}/{name}", obj))
+
+    async def list(self) -> Listing:
+        """Read all Leases."""
+        answer = await self._ask("list", "", "GET", self._leases)
+        return Listing([trimmed(o) for o in answer["items"]], answer["metadata"]["resourceVersion"])
+
+    async def watch(self, name: str, version: str, limit_s: float) -> AsyncGenerator[Change]:
+        """Report what happens."""
+        query = {"watch": "1", "allowWatchBookmarks": "1", "timeoutSeconds": str(int(limit_s))}
+        if name:
+            query["fieldSelector"] = f"metadata.name={name}"
+        if version:
+            query["resourceVersion"] = version
+        path = f"{self._leases}?{urlencode(query)}"
+        header, refused = None, False
+        with _meanings("read"):
+            while True:
+                newer = await self._credentials.header(refused=refused)
+                if refused and newer in (None, header):
+                    raise PermissionDenied("the API server does not know us any more")
+                header = newer
+                stream = self._watches.stream(path, _headers(header, None))
+                async with stream as (response, lines):
+                    refused = response.status == 401
+                    if refused:
+                        continue
+                    if response.status != 200:
+                        raise self._refusal("watch", name, response.status, response.body)
+                    yield Change(Kind.OPENED, {})
+                    async for line in lines:
+                        yield self._change(name, line)
+                    return
+
+    async def allowed(self, verb: str, name: str) -> bool:
+        """Ask the server's authorizer."""
+        attributes = {
+            "namespace": self.namespace,
+            "verb": verb,
+            "group": "coordination.k8s.io",
+            "resource": "leases",
+            "name": name,
+        }
+        path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+        review = {
+            "apiVersion": "authorization.k8s.io/v1",
+            "kind": "SelfSubjectAccessReview",
+            "spec": {"resourceAttributes": attributes},
+        }
+        answer = await self._ask("create", "", "POST", path, review, effect="read")
+        return bool(answer["status"]["allowed"])
+
+    async def namespace_found(self) -> bool:
+        """Look for the namespace."""
+        try:
+            await self._ask("get", "", "GET", f"/api/v1/namespaces/{self.namespace}")
+        except NotFound:
+            return False
+        return True
+
+    async def server_version(self) -> str:
+        """Ask for the version, which everybody may."""
+        return str((await self._ask("get", "", "GET", "/version"))["gitVersion"])
+
+    async def close(self) -> None:
+        """Give back every connection."""
+        await self._requests.close()
+        await self._watches.close()
+
+    # -- one request ------------------------------------------------------------------------------
+
+    async def _ask(
+        self,
+        verb: str,
+        name: str,
+        method: str,
+        path: str,
+        body: Object | None = None,
+        effect: _Effect | None = None,
+    ) -> Object:
+        if effect is None:
+            effect = "read" if body is None else "write"
+        content = None if body is None else json.dumps(body, separators=(",", ":")).encode()
+        with _meanings(effect):
+            response = await self._send(method, path, content)
+            if response.status in _OK:
+                parsed: Object = json.loads(response.body)
+                return parsed
+        raise self._refusal(verb, name, response.status, response.body, effect)
+
+    async def _send(self, method: str, path: str, content: bytes | None) -> Response:
+        """Send a request; once more only if it was refused for credentials that got old."""
+        header = await self._credentials.header(refused=False)
+        while True:
+            headers = _headers(header, content)
+            response = await self._requests.request(method, path, headers, content)
+            if response.status != 401:
+                return response
+            newer = await self._credentials.header(refused=True)
+            if newer is None or newer == header:
+                return response
+            header = newer
+
+    # -- what an answer means ---------------------------------------------------------------------
+
+    def _refusal(
+        self, verb: str, name: str, code: int, answer: bytes, effect: _Effect = "read"
+    ) -> Exception:
+        text, is_status = _message(answer)
+        match code:
+            case 401:
+                return PermissionDenied(f"the API server does not know us: {text}")
+            case 403 if " cannot " in text and "leases" in text:
+                missing = rbac.rule((verb,), name)
+                return PermissionDenied(f"{text}; the rule that is missing: {missing}")
+            case 403:
+                return PermissionDenied(text)
+            case 404 if is_status:
+                return NotFound(text)
+            case 409:
+                return Conflict(text)
+            case 410:
+                return Expired(text)
+            case 429:
+                return StoreUnavailable(f"the API server is too busy (429): {text}")
+            case _ if 400 <= code < 500 and is_status:
+                return StoreUnusable(f"the API server refused to {verb} {name!r} ({code}): {text}")
+            case _:
+                return _doubt(effect, f"the API server answered {code}: {text}")
+
+    def _change(self, name: str, line: bytes) -> Change:
+        event = json.loads(line)
+        kind = _KINDS.get(event["type"])
+        if kind is not None:
+            return Change(kind, trimmed(event["object"]))
+        status = event["object"]
+        code = status.get("code") if isinstance(status, dict) else None
+        raise self._refusal("watch", name, code or 500, json.dumps(status).encode())
+
+
+def _headers(authorization: str | None, content: bytes | None) -> list[tuple[str, str]]:
+    headers = [("Accept", "application/json"), ("User-Agent", "incumbent")]
+    if content is not None:
+        headers.append(("Content-Type", "application/json"))
+    if authorization is not None:
+        headers.append(("Authorization", authorization))
+    return headers
+
+
+@contextlib.contextmanager
+def _meanings(effect: _Effect) -> Iterator[None]:
+    """Turn the errors of the HTTP client and of the JSON decoder into ours."""
+    try:
+        yield
+    except IncumbentError:
+        raise
+    except NotSent as error:
+        if isinstance(error.__cause__, ssl.SSLCertVerificationError):
+            text = f"the API server's certificate is not trusted: {error}"
+            raise StoreUnusable(text) from None
+        raise StoreUnavailable(f"the API server cannot be reached: {error}") from None
+    except Broken as error:
+        raise _doubt(effect, f"no answer: {error}") from None
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
+        raise _doubt(effect, f"the answer cannot be understood: {error!r}") from None
+
+
+def _doubt(effect: _Effect, text: str) -> IncumbentError:
+    return OutcomeUnknown(text) if effect == "write" else StoreUnavailable(text)
+
+
+def _message(answer: bytes) -> tuple[str, bool]:
+    """Return what the answer says, and whether it is in the API server's own words."""
+    try:
+        status = json.loads(answer)
+        return str(status["message"]), status["kind"] == "Status"
+    except (ValueError, KeyError, TypeError):
+        return answer[:200].decode("utf-8", "replace"), False

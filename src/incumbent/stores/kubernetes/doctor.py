@@ -1,0 +1,82 @@
+"""What `incumbent doctor` looks at here: the server, the namespace, and every right by itself.
+
+The rights are asked of the server (SelfSubjectAccessReview), without touching any Lease. The fix is
+YAML to paste under `rules:` of a Role.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from incumbent.errors import PermissionDenied, StoreError
+from incumbent.stores.api import Finding
+from incumbent.stores.kubernetes import rbac
+from incumbent.stores.kubernetes.api import LeaseApi, NotFound
+
+__all__ = ["examine"]
+
+_SLOW_S = 1.0
+
+
+async def examine(api: LeaseApi, name: str = "") -> list[Finding]:
+    """Return the findings; with a `name`, rights limited to that Lease count too."""
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    try:
+        version = await api.server_version()
+        began = loop.time()
+        await api.server_version()
+    except StoreError as error:
+        return [Finding("reachable", False, f"{api.url}: {error}", "check the URL and the network")]
+    took_s = loop.time() - began
+    return [
+        Finding("reachable", True, f"{api.url} answers"),
+        Finding("version", True, f"Kubernetes {version}"),
+        Finding(
+            "round trip",
+            took_s < _SLOW_S,
+            f"{took_s * 1000:.1f} ms",
+            "" if took_s < _SLOW_S else "use a longer TTL: a renewal needs several round trips",
+        ),
+        await _namespace(api),
+        *await _rights(api, name),
+    ]
+
+
+async def _namespace(api: LeaseApi) -> Finding:
+    fix = f"kubectl create namespace {api.namespace}"
+    try:
+        found = await api.namespace_found()
+    except PermissionDenied:
+        text = f"{api.namespace!r}: we may not look, and need not"
+        return Finding("namespace", None, text)
+    except StoreError as error:
+        return Finding("namespace", None, str(error))
+    if found:
+        return Finding("namespace", True, f"{api.namespace!r} exists")
+    return Finding("namespace", False, f"{api.namespace!r} does not exist", fix)
+
+
+async def _rights(api: LeaseApi, name: str) -> list[Finding]:
+    findings = []
+    for verb in (*rbac.NEEDED, *rbac.OPTIONAL):
+        of = f"leases {name!r}" if name and verb != "create" else "leases"
+        check = f"right to {verb}"
+        try:
+            allowed = await api.allowed(verb, "" if verb == "create" else name)
+        except (StoreError, NotFound) as error:
+            findings.append(Finding(check, None, str(error)))
+            continue
+        if allowed:
+            text = f"may {verb} {of} in {api.namespace!r}"
+            findings.append(Finding(check, True, text))
+        else:
+            optional = verb in rbac.OPTIONAL
+            text = f"may not {verb} {of} in {api.namespace!r}"
+            if optional:
+                text += "; needed only to list elections, and to follow many by one watch"
+            elif not name:
+                text += "; a right limited to a name does not show here: give the name"
+            fix = rbac.role((verb,), name)
+            findings.append(Finding(check, None if optional else False, text, fix))
+    return findings

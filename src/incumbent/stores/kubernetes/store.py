@@ -1,0 +1,275 @@
+"""Kubernetes Leases as a store: the rules of `stores.api`, kept on an API server.
+
+What confirms a renewal: a PUT of the Lease at a known resourceVersion. The API server compares and
+writes in one etcd transaction, so its answer is a quorum's word.
+
+Who judges expiry: observers. Nobody compares `renewTime` with a clock; a takeover is a PUT at the
+very version that stood still for a whole TTL.
+
+The fencing token of a term is the resourceVersion of the write that acquired it: a revision of the
+whole database, which grows over release, expiry, restart and deletion of the Lease. After a take of
+unknown outcome the version that is read back stands for it. It may be a later one (somebody added
+an annotation), and still it is greater than every earlier token, because those were revisions
+before this term began, and smaller than every later one, because the next term begins with a write
+that replaces this version or one after it.
+
+Rules
+-----
+1. **A conflict is looked into before it is believed.** Proxies repeat a PUT whose answer they did
+   not like, and the repetition is refused because the first one worked. If the record carries the
+   nonce of our take, the take happened.
+2. **A renewal keeps what others wrote**: after a conflict it reads, and goes on at the new version
+   while the record carries its term, a few times within the caller's limit.
+3. **No time limit and no retry after silence in here.** Both are the caller's.
+
+Warning: a creation cannot name the version that it replaces, for there is none. So an absence is
+taken over only while its mark stands (see `ledger`), and what a watch has not delivered yet, this
+cannot see: a Lease that is created, held and deleted again behind the back of a stalled watch,
+within one TTL. Forbid `delete` to everybody; nothing here needs it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from incumbent.core.records import Claim, Held, Holding, Lease, Snapshot, StepDownRequest
+from incumbent.errors import Refused, StoreUnavailable, StoreUnusable
+from incumbent.stores.api import Capabilities, Finding, Grade, Sink
+from incumbent.stores.kubernetes import doctor, wire
+from incumbent.stores.kubernetes.api import Conflict, LeaseApi, NotFound
+from incumbent.stores.kubernetes.ledger import Ledger
+from incumbent.stores.kubernetes.watch import Watcher
+from incumbent.stores.kubernetes.wire import Object
+
+__all__ = ["CAPABILITIES", "KubernetesStore"]
+
+CAPABILITIES = Capabilities(
+    scheme="kubernetes",
+    sessions=False,
+    token=True,
+    judged_by="observers",
+    confirmed_by="a PUT of the Lease at its resourceVersion",
+    wakes_by="a watch",
+    evidence="",
+    absent_is_vacant=False,
+    whole_seconds=True,
+    one_host=False,
+    grade=Grade.EXCLUSIVE_WITH_FENCING,
+    assumes="etcd is linearizable, and clock rates differ by no more than rho",
+)
+
+_ATTEMPTS = 5
+"""How often a write that meets changes by third parties adopts the new version."""
+
+
+class KubernetesStore:
+    """The Leases of one namespace.
+
+    Args:
+        api: the API server.
+        url: for messages.
+        candidate: our name in the cluster, or None.
+        wall: seconds since 1970, written into the record for people and never compared.
+    """
+
+    capabilities = CAPABILITIES
+
+    def __init__(
+        self,
+        api: LeaseApi,
+        url: str,
+        candidate: str | None = None,
+        wall: Callable[[], float] = time.time,  # wall clock: written into the record for people
+    ) -> None:
+        self.url = url
+        self._api = api
+        self._candidate = candidate
+        self._wall = wall
+        self._ledger = Ledger()
+        self._watcher = Watcher(api, self._ledger)
+        self._tokens: dict[str, tuple[str, int]] = {}
+
+    async def open(self) -> None:
+        """Make sure that the server answers. Nothing has to exist beforehand but the namespace."""
+        await self._api.server_version()
+
+    async def close(self) -> None:
+        """Give back every connection."""
+        await self._watcher.close()
+        await self._api.close()
+
+    def candidate_name(self) -> str | None:
+        """Return the name and UID of our Pod, if this is one."""
+        return self._candidate
+
+    # -- reading ----------------------------------------------------------------------------------
+
+    async def read(self, name: str) -> Snapshot:
+        """Return the record as it is now."""
+        return (await self._read(name))[0]
+
+    async def _read(self, name: str) -> tuple[Snapshot, Object | None]:
+        asked = self._ledger.asking(name)
+        try:
+            obj = await self._api.get(name)
+        except NotFound:
+            serial, watched = asked.absent_from, self._watcher.continuous(name)
+            return self._ledger.absent(name, serial, continuous=watched), None
+        snapshot, went_back = self._ledger.present(name, obj, asked)
+        if went_back:
+            self._watcher.start_over()
+        return snapshot, obj
+
+    async def read_back(self, name: str, claim: Claim) -> Held | Snapshot:
+        """Find out whether the take of `claim` happened."""
+        snapshot, obj = await self._read(name)
+        if obj is not None and wire.carries(obj, claim.term):
+            return self._held(name, claim, obj)
+        return snapshot
+
+    # -- terms ------------------------------------------------------------------------------------
+
+    async def take(self, name: str, claim: Claim, over: Snapshot) -> Held:
+        """Become the holder, if the record is still exactly `over`."""
+        if over.holding is Holding.ABSENT:
+            if not self._ledger.still_absent(over):
+                raise Refused(await self.read(name))
+            new = wire.created(name, self._api.namespace, claim, self._wall())
+            write = self._api.create
+        else:
+            new = wire.taken(await self._exactly(name, over), claim, self._wall())
+            write = self._api.replace
+        try:
+            written = await write(new)
+        except (Conflict, NotFound) as error:
+            return await self._take_refused(name, claim, over, error)
+        return self._held(name, claim, written)
+
+    async def _exactly(self, name: str, over: Snapshot) -> Object:
+        """Return the object of `over`, which must be current if it has to be fetched."""
+        obj = self._ledger.object_at(name, over.version)
+        if obj is None:
+            snapshot, obj = await self._read(name)
+            if obj is None or snapshot.version != over.version:
+                raise Refused(snapshot)
+        snapshot = wire.snapshot(name, obj)
+        if snapshot.holding is Holding.FOREIGN or snapshot.watched != over.watched:
+            raise Refused(snapshot)
+        return obj
+
+    async def _take_refused(
+        self, name: str, claim: Claim, over: Snapshot, error: Conflict | NotFound
+    ) -> Held:
+        """Look into a refusal: our own write may be what stands in the way."""
+        if isinstance(error, NotFound) and over.holding is Holding.ABSENT:
+            raise StoreUnusable(f"namespace {self._api.namespace!r} does not exist: {error}")
+        found = await self.read_back(name, claim)
+        if isinstance(found, Held):
+            return found
+        raise Refused(found)
+
+    def _held(self, name: str, claim: Claim, obj: Object) -> Held:
+        snapshot, _ = self._ledger.present(name, obj)
+        token = wire.version(obj)
+        self._tokens[name] = (claim.term, token)
+        lease = Lease(claim.term, snapshot.version, claim.ttl_s, claim.identity, name)
+        return Held(name, claim.term, token, lease, snapshot)
+
+    async def renew(self, lease: Lease) -> Lease:
+        """Confirm the term by writing its record."""
+        term, known = self._tokens.get(lease.name, ("", 0))
+        token = known if term == lease.key else None
+        written = await self._write_while(
+            lease.name,
+            lease.key,
+            lease.version,
+            lambda obj: wire.renewed(obj, token, self._wall()),
+        )
+        if isinstance(written, Snapshot):
+            raise Refused(written)
+        self._ledger.present(lease.name, written)
+        return lease.at(written["metadata"]["resourceVersion"])
+
+    async def release(self, held: Held, lease: Lease, successor: str) -> Snapshot:
+        """Give up exactly this term."""
+        written = await self._write_while(
+            held.name,
+            held.term,
+            lease.version,
+            lambda obj: wire.released(obj, successor, self._wall()),
+        )
+        if self._tokens.get(held.name, ("", 0))[0] == held.term:
+            del self._tokens[held.name]
+        if isinstance(written, Snapshot):
+            return written
+        return self._ledger.present(held.name, written)[0]
+
+    async def ask(self, name: str, request: StepDownRequest) -> Snapshot:
+        """Leave a request to step down."""
+        written = await self._write_while(
+            name, request.term, None, lambda obj: wire.asked(obj, request)
+        )
+        if isinstance(written, Snapshot):
+            raise Refused(written)
+        return self._ledger.present(name, written)[0]
+
+    async def _write_while(
+        self, name: str, term: str, version: object, change: Callable[[Object], Object]
+    ) -> Object | Snapshot:
+        """Write what `change` makes of the record, while the record carries `term`.
+
+        Returns:
+            The object as written; or, if it carries another term or none, the record as it is.
+        """
+        obj = self._ledger.object_at(name, version)
+        if obj is not None and not wire.carries(obj, term):
+            obj = None
+        for _ in range(_ATTEMPTS):
+            if obj is None:
+                snapshot, obj = await self._read(name)
+                if obj is None or snapshot.term != term:
+                    return snapshot
+            try:
+                return await self._api.replace(change(obj))
+            except Conflict:
+                obj = None
+            except NotFound:
+                return await self.read(name)
+        raise StoreUnavailable(f"{name!r} was changed by others {_ATTEMPTS} times in a row")
+
+    # -- following --------------------------------------------------------------------------------
+
+    def follow(self, name: str, sink: Sink) -> None:
+        """Report the record now and after each change."""
+        self._watcher.follow(name, sink)
+
+    def unfollow(self, name: str, sink: Sink) -> None:
+        """Report no more."""
+        self._watcher.unfollow(name, sink)
+
+    # -- sessions: there are none -----------------------------------------------------------------
+
+    async def open_session(self, owner: str, ttl_s: float) -> Lease:
+        """Refuse: every election has a lease of its own."""
+        raise StoreUnusable("a Kubernetes Lease holds one election; there are no sessions")
+
+    async def close_session(self, lease: Lease) -> None:
+        """Refuse."""
+        raise StoreUnusable("a Kubernetes Lease holds one election; there are no sessions")
+
+    def inherited_fds(self, lease: Lease) -> Sequence[int]:
+        """Return none."""
+        return ()
+
+    # -- for people -------------------------------------------------------------------------------
+
+    async def elections(self) -> list[Snapshot]:
+        """Return every Lease of the namespace."""
+        listing = await self._api.list()
+        found = {obj["metadata"]["name"]: obj for obj in listing.items}
+        return [wire.snapshot(name, found[name]) for name in sorted(found)]
+
+    async def examine(self) -> list[Finding]:
+        """Look at the server, the namespace and our rights."""
+        return await doctor.examine(self._api)
