@@ -184,7 +184,7 @@ class Runner(Candidacy):
         tree = self._tree
         if tree is None:
             raise AssertionError("no tree was prepared")
-        if self._signals:
+        if self._signals or self._code is not None:
             self._ended(term)
             return
         environment = {
@@ -215,17 +215,24 @@ class Runner(Candidacy):
 
     def _look_at_tree(self) -> None:
         tree, term = self._tree, self._term
-        if tree is None or term is None or not self._running:
+        if tree is None:
             return
         status = tree.poll()
+        if term is None and tree.gone and self._code is None:
+            self._say("the init that waited for the command has ended; making another")
+            self._renew_tree()
+        if term is None or not self._running:
+            return
         if not tree.gone:
             return
         try:
             tree.wait_gone()
         except WorkStuck as error:
-            # Not confirmed, so never released: the kernel's timer ends this process.
+            # Not confirmed, so never released, and renewed no more once it is found to be stuck:
+            # then the kernel's timer ends this process.
             self._say(str(error))
             self._running = False
+            self.step_down(cause=str(error))
             return
         self._running = False
         self._kill_at = float("inf")
@@ -237,8 +244,7 @@ class Runner(Candidacy):
         """The whole tree is gone: release, and decide whether to contend again."""
         if self._signals or self._once:
             self._code = EX_TEMPFAIL if self._ended_first and not self._signals else status
-            self._ended(term)
-            self.close()
+            self._leave(term)
         elif self._ended_first or self._again:
             if not self._ended_first:
                 self._say(f"the command ended with {status}; contending again")
@@ -247,8 +253,7 @@ class Runner(Candidacy):
             self._ended(term)
         else:
             self._code = status
-            self._ended(term)
-            self.close()
+            self._leave(term)
 
     def _renew_tree(self) -> None:
         if self._tree is not None:
@@ -260,6 +265,10 @@ class Runner(Candidacy):
     def _ended(self, term: Term) -> None:
         self._term = None
         self.work_ended(term)
+
+    def _leave(self, term: Term) -> None:
+        self._term = None
+        self.leave(term)
 
     # -- going ------------------------------------------------------------------------------------
 

@@ -1,0 +1,118 @@
+"""The command line as a whole: the table of commands, and what becomes of errors.
+
+A command's module is imported when the command is called, and rich only inside of what draws, so
+that `incumbent --version` and a mistyped option answer at once.
+"""
+
+from __future__ import annotations
+
+import sys
+from difflib import get_close_matches
+from importlib import import_module
+from io import TextIOWrapper
+from typing import Any
+
+from incumbent import __version__
+from incumbent.cli import codes
+from incumbent.errors import IncumbentError, MissingExtra
+
+try:
+    import click
+except ModuleNotFoundError as missing:
+    raise MissingExtra(
+        "the command line needs click and rich: pip install 'incumbent[cli]'"
+    ) from missing
+
+from incumbent.cli.options import Options, common
+
+__all__ = ["COMMANDS", "command_line", "main"]
+
+COMMANDS = {
+    "run": ("incumbent.cli.run:command", "Run a command in one replica at a time."),
+    "status": ("incumbent.cli.status:command", "Show who holds which election."),
+    "watch": ("incumbent.cli.watch:command", "Show every change as it happens."),
+    "step-down": ("incumbent.cli.step_down:command", "Ask a holder to hand over."),
+    "doctor": ("incumbent.cli.doctor:command", "Look for what could break the promise here."),
+    "stores": ("incumbent.cli.stores:command", "List the stores and what each can do."),
+    "demo": ("incumbent.cli.demo:command", "See takeovers on this machine, in half a minute."),
+}
+"""Where each command is, and its line of help; in the order in which they are listed."""
+
+
+class Commands(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; if its reader goes away, end as other programs do."""
+        try:
+            result = super().invoke(ctx)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # Before click sees it, which would make it the code for "not so".
+            return codes.broken_pipe()
+        return result
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        found: click.Command = getattr(import_module(module), attribute)
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list of commands without importing them."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command, or say which one may have been meant."""
+        if args and args[0] not in COMMANDS:
+            near = get_close_matches(args[0], COMMANDS, 1)
+            meant = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(COMMANDS)}"
+            ctx.fail(f"no command {args[0]!r}: {meant}")
+        return super().resolve_command(ctx, args)
+
+
+@click.command(
+    cls=Commands,
+    name="incumbent",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 ok; 1 not so; 2 usage or configuration; 69 no store; 75 not elected; "
+    "77 no right.",
+)
+@click.version_option(__version__, prog_name="incumbent", message="%(prog)s %(version)s")
+@common()
+def command_line(_: Options) -> None:
+    """Leader election: many replicas, exactly one active."""
+
+
+def main(argv: list[str]) -> int:
+    """Run the command line `argv`; return the exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # An arrow is not worth a traceback.
+    try:
+        result = command_line.main(args=argv, prog_name="incumbent", standalone_mode=False)
+    except click.ClickException as error:
+        codes.complain(_in_words(error))
+        return codes.USAGE
+    except (click.Abort, KeyboardInterrupt):
+        return codes.INTERRUPTED
+    except IncumbentError as error:
+        codes.complain(error)
+        return codes.code_of(error)
+    return int(result or 0)
+
+
+def _in_words(error: click.ClickException) -> str:
+    text = error.format_message()
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        return f"{text.rstrip('.')} (see `{error.ctx.command_path} --help`)"
+    return text

@@ -1,0 +1,90 @@
+"""A connection to a store for the length of one command.
+
+Commands only look, and leave requests: none of them is ever a candidate, so there is no keeper and
+no thread; each runs an event loop of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+from incumbent.cli.options import Options
+from incumbent.cli.progress import Progress
+from incumbent.core.events import Evidence, Seen
+from incumbent.core.records import Snapshot
+from incumbent.errors import StoreUnavailable
+from incumbent.stores import open_store
+from incumbent.stores.api import Sink, Store
+
+__all__ = ["REQUEST_S", "connected", "following", "requested", "with_store"]
+
+T = TypeVar("T")
+
+REQUEST_S = 10.0
+"""The time limit of one request. Nobody is renewed here, so it can be generous."""
+
+
+def with_store(options: Options, work: Callable[[Store], Awaitable[T]]) -> T:
+    """Run `work` with the store that was asked for."""
+    store = open_store(options.url())
+
+    async def main() -> T:
+        async with connected(store, quiet=options.quiet):
+            return await work(store)
+
+    return asyncio.run(main())
+
+
+@asynccontextmanager
+async def connected(store: Store, *, quiet: bool = False) -> AsyncIterator[None]:
+    """Open `store`, and close it in the end.
+
+    Raises:
+        StoreError: it cannot be used.
+    """
+    try:
+        async with Progress(f"connecting to {store.url}", quiet=quiet):
+            await requested(store, store.open())
+        yield
+    finally:
+        # Also after a failed open: a thread may have been started.
+        await store.close()
+
+
+async def requested(store: Store, request: Awaitable[T]) -> T:
+    """Await one request, but not for ever.
+
+    Raises:
+        StoreUnavailable: there was no answer in time.
+    """
+    try:
+        async with asyncio.timeout(REQUEST_S):
+            return await request
+    except TimeoutError:
+        raise StoreUnavailable(f"{store.url} gave no answer within {REQUEST_S:g} s") from None
+
+
+@asynccontextmanager
+async def following(
+    store: Store, names: Iterable[str]
+) -> AsyncIterator[asyncio.Queue[tuple[str, Snapshot | Evidence]]]:
+    """Follow elections; yields a queue of what the store reports of them."""
+    queue: asyncio.Queue[tuple[str, Snapshot | Evidence]] = asyncio.Queue()
+
+    def sink_for(name: str) -> Sink:
+        def sink(event: Seen | Evidence) -> None:
+            queue.put_nowait((name, event.snapshot if isinstance(event, Seen) else event))
+
+        return sink
+
+    sinks = {name: sink_for(name) for name in names}
+    for name, sink in sinks.items():
+        store.follow(name, sink)
+    try:
+        yield queue
+    finally:
+        for name, sink in sinks.items():
+            store.unfollow(name, sink)

@@ -1,0 +1,148 @@
+"""`incumbent status`: what the records say.
+
+A record says who was elected, not who lives. Whether a holder still renews is seen by watching for
+up to its TTL, and `--confirm` does that; an age is never guessed from a wall clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import click
+
+from incumbent.cli import codes
+from incumbent.cli.options import Options, common
+from incumbent.cli.output import require_rich, show, write_json
+from incumbent.cli.progress import Progress
+from incumbent.cli.records import as_json, change, note
+from incumbent.cli.session import following, requested, with_store
+from incumbent.core.events import Evidence
+from incumbent.core.records import Holding, Snapshot, check_name
+from incumbent.stores.api import Store
+
+__all__ = ["command", "confirm"]
+
+LEAST_WATCH_S = 1.0
+_SIGNS = {
+    "renewed": "renews",
+    "dead": "DEAD: everything that held the lease is gone",
+    "silent": "SILENT for a whole TTL",
+    "changed": "changed meanwhile",
+}
+
+
+@click.command("status")
+@click.argument("name", required=False)
+@click.option("--confirm", "confirmed", is_flag=True, help="Watch whether each holder renews.")
+@common()
+def command(options: Options, name: str | None, confirmed: bool) -> int:
+    """Show who holds which election, or NAME alone.
+
+    With NAME the exit code is 1 if nobody holds it, or if --confirm saw no sign of life. Without
+    --confirm a holder is what the record names; whether it lives is not known.
+    """
+    if not options.json:
+        require_rich()
+    if name is not None:
+        check_name(name)
+    snapshots, signs = with_store(options, lambda store: _look(store, options, name, confirmed))
+    rows = [{**as_json(s), "sign": signs.get(s.name)} for s in snapshots]
+    if options.json:
+        write_json(rows[0] if name is not None else {"elections": rows})
+    elif not rows:
+        click.echo("no elections in this store yet", err=True)
+    else:
+        _draw(snapshots, signs, confirmed, options)
+    if name is None:
+        return codes.OK
+    alive = signs.get(name, "renewed") in ("renewed", "changed")
+    held = snapshots[0].holding is Holding.HELD
+    return codes.OK if held and alive else codes.NOT_SO
+
+
+async def _look(
+    store: Store, options: Options, name: str | None, confirmed: bool
+) -> tuple[list[Snapshot], dict[str, str]]:
+    async with Progress("reading", quiet=options.quiet):
+        if name is not None:
+            snapshots = [await requested(store, store.read(name))]
+        else:
+            snapshots = await requested(store, store.elections())
+    if not confirmed:
+        return snapshots, {}
+    return await confirm(store, snapshots, quiet=options.quiet)
+
+
+async def confirm(
+    store: Store, snapshots: list[Snapshot], *, quiet: bool = False
+) -> tuple[list[Snapshot], dict[str, str]]:
+    """Watch each holder for up to its TTL.
+
+    Returns:
+        The records as they are then, and a sign for each that was held: "renewed", "silent",
+        "dead" (the store has proof) or "changed" (another term, or none).
+    """
+    latest = {snapshot.name: snapshot for snapshot in snapshots}
+    waiting = {s.name: s for s in snapshots if s.holding is Holding.HELD}
+    signs: dict[str, str] = {}
+    longest_s = max([LEAST_WATCH_S, *(s.ttl_s for s in waiting.values())])
+    text = f"watching {len(waiting)} holders for up to {longest_s:g} s"
+    async with following(store, waiting) as queue, Progress(text, quiet=quiet):
+        try:
+            async with asyncio.timeout(longest_s):
+                while waiting:
+                    name, event = await queue.get()
+                    if isinstance(event, Evidence):
+                        if name in waiting and latest[name].lease_key == event.lease_key:
+                            signs[name] = "dead"
+                            del waiting[name]
+                        continue
+                    what = change(latest[name], event)
+                    latest[name] = event
+                    if what in ("elected", "vacant", "absent", "foreign"):
+                        signs[name] = "changed"
+                    elif what == "renewed":
+                        signs[name] = "renewed"
+                    if name in signs:
+                        waiting.pop(name, None)
+        except TimeoutError:
+            signs.update(dict.fromkeys(waiting, "silent"))
+    return list(latest.values()), signs
+
+
+def _draw(
+    snapshots: list[Snapshot], signs: dict[str, str], confirmed: bool, options: Options
+) -> None:
+    rows: list[list[Any]] = []
+    for snapshot in snapshots:
+        held = snapshot.holding is Holding.HELD
+        rows.append(
+            [
+                snapshot.name,
+                _state(snapshot, signs.get(snapshot.name, "")),
+                snapshot.holder if held else "",
+                "" if snapshot.token is None else str(snapshot.token),
+                f"{snapshot.ttl_s:g} s" if snapshot.ttl_s else "",
+                "; ".join(filter(None, [_SIGNS.get(signs.get(snapshot.name, "")), note(snapshot)])),
+            ]
+        )
+    heads = ["election", "state", "holder", "token", "TTL", "note"]
+    if not any(row[-1] for row in rows):
+        heads.pop()
+        rows = [row[:-1] for row in rows]
+    show(rows, *heads, wrap=("holder", "note"))
+    if not confirmed and not options.quiet and any(s.holding is Holding.HELD for s in snapshots):
+        click.echo("The records name them; --confirm watches for signs of life.", err=True)
+
+
+def _state(snapshot: Snapshot, sign: str) -> Any:
+    from rich.text import Text
+
+    style = {
+        Holding.HELD: "green" if sign in ("", "renewed", "changed") else "bold red",
+        Holding.VACANT: "yellow",
+        Holding.ABSENT: "yellow",
+        Holding.FOREIGN: "bold red",
+    }[snapshot.holding]
+    return Text(snapshot.holding.value, style=style)

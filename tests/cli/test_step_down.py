@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from tests.cli.conftest import Start
+from tests.cli.processes import run
+
+
+def test_to_a_chosen_one(url: str, candidate: Start) -> None:
+    before = candidate("a").event("elected")
+    for other in "bc":
+        candidate(other).event("standby")
+    done = run("step-down", "bill", "--to", "c", "--store", url, "--json")
+    assert done.code == 0, done.err
+    found = done.json
+    assert found["result"] == "handed over"
+    assert (found["election"], found["asked_for"]) == ("bill", "c")
+    assert (found["from"], found["from_token"]) == (before["identity"], before["token"])
+    assert found["to"].startswith("c_")
+    assert found["to_token"] > found["from_token"]
+    assert 0 <= found["took_s"] < 5
+    done = run("step-down", "bill", "--to", found["from"], "--store", url)
+    assert done.code == 0
+    assert done.out.startswith(f"bill: {found['from']} holds, token ")
+    assert len(done.out.splitlines()) == 1
+
+
+def test_to_anybody(url: str, candidate: Start) -> None:
+    candidate("a").event("elected")
+    candidate("b").event("standby")
+    done = run("step-down", "bill", "--store", url, "--json")
+    assert (done.code, done.json["to"].partition("_")[0]) == (0, "b")
+
+
+def test_without_waiting(url: str, candidate: Start) -> None:
+    a = candidate("a")
+    a.event("elected")
+    done = run("step-down", "bill", "--no-wait", "--store", url, "--json")
+    assert (done.code, done.json["result"], done.json["to"]) == (0, "asked", None)
+    a.event("stopping")
+
+
+def test_nobody_else_wants_it(url: str, candidate: Start) -> None:
+    candidate("a", ttl_s=1).event("elected")
+    done = run("step-down", "bill", "--store", url)
+    assert done.code == 0
+    assert "again" in done.out
+
+
+def test_another_than_the_chosen_one_follows(url: str, candidate: Start) -> None:
+    candidate("a").event("elected")
+    candidate("b").event("standby")
+    done = run("step-down", "bill", "--to", "nobody-here", "--store", url)
+    assert done.code == 1
+    assert "and not nobody-here" in done.err
+    assert done.out == ""
+
+
+def test_a_holder_that_does_not_stop(url: str, candidate: Start) -> None:
+    candidate("a", ttl_s=20, how="deaf").event("elected")
+    done = run("step-down", "bill", "--timeout", "1.6", "--store", url)
+    assert done.code == 1
+    assert "still holds" in done.err
+    assert "was asked and is stopping its work, 1 s" in done.err
+    assert "asked to step down" in run("status", "bill", "--store", url).out
+    done = run("step-down", "bill", "--timeout", "0.1", "--store", url, "--json")
+    assert (done.code, done.json["result"], done.json["to"]) == (1, "still held", None)
+
+
+def test_the_holder_itself_is_no_successor(url: str, candidate: Start) -> None:
+    identity = candidate("a").event("elected")["identity"]
+    for to in ("a", identity):
+        done = run("step-down", "bill", "--to", to, "--store", url)
+        assert done.code == 2
+        assert "is the holder already" in done.err
+    assert run("status", "bill", "--store", url, "--json").json["request"] is None
+
+
+def test_nobody_holds(url: str, candidate: Start) -> None:
+    done = run("step-down", "bill", "--store", url)
+    assert done.code == 1
+    assert done.err == "incumbent: error: nobody was asked: 'bill' has no record\n"
+    a = candidate("a")
+    a.event("elected")
+    a.process.terminate()
+    a.wait()
+    assert "is vacant" in run("step-down", "bill", "--store", url).err
+
+
+def test_bad_input(url: str) -> None:
+    for arguments in (
+        ["Bill"],
+        ["bill", "--to", "a b"],
+        ["bill", "--no-wait", "--timeout", "3"],
+        ["bill", "--timeout", "soon"],
+        [],
+    ):
+        done = run("step-down", *arguments, "--store", url)
+        assert done.code == 2, arguments
+        assert done.err.startswith("incumbent: error: ")
+        assert len(done.err.splitlines()) == 1
