@@ -143,8 +143,7 @@ class Marks:
         while {kind for kind, _ in self.seen} < set(kinds):
             assert now() < deadline, f"only {self.seen[-3:]}"
             if not self.take():
-                # Nobody has opened it yet, which a FIFO shows as an end of file.
-                time.sleep(0.005)
+                time.sleep(0.005)  # sleep: a FIFO that nobody has opened yet has no event
 
     def await_end(self) -> float:
         """Read up to the end; returns the instant of the last mark."""

@@ -96,8 +96,8 @@ PLANTED = (
     Planted(
         checks.modules_are_short,
         CORE,
-        bad=("x = 1\n" * 501,),
-        good=("x = 1\n" * 500,),
+        bad=("x = 1\n" * 451,),
+        good=("x = 1\n" * 450, "x = 1\n" * 450 + "# why\n\n" * 100 + '"""Why."""\n'),
     ),
     Planted(
         checks.modules_say_what_they_are,
