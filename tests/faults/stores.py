@@ -1,0 +1,184 @@
+"""What the fault suite has to know of a store. A store plugs in by one adapter.
+
+An adapter starts the store's server, if there is one, tells a worker by its environment where the
+store is, and breaks the server, or one worker's network to it, on command. Which faults it knows is
+its `faults`; those that concern processes alone are there for every store.
+
+A *seat* is a place for a worker: its number outlives the workers that sit on it one after another,
+and so does its network.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Protocol
+
+from tests.servers.kubernetes import ApiServer
+from tests.servers.process import ServerProcess
+from tests.servers.proxy import Proxy
+
+__all__ = ["ADAPTERS", "ON_NETWORKS", "Adapter", "Kubernetes", "Sqlite"]
+
+ON_PROCESSES = ("kill", "stop", "stop-wrapper", "freeze", "freeze-wrapper", "step-down")
+ON_NETWORKS = ("cut", "drop-replies")
+ON_SERVERS = ("server-pause", "server-restart")
+
+
+class Adapter(Protocol):
+    """One store, with its server running between `start` and `stop`."""
+
+    scheme: str
+    faults: tuple[str, ...]
+    least_ttl_s: float
+    """The shortest TTL at which an unhurt holder keeps its lease on a busy machine."""
+
+    def start(self) -> None:
+        """Start the server, if there is one."""
+        ...
+
+    def stop(self) -> None:
+        """Take everything down again, in whatever state it is."""
+        ...
+
+    def url(self, lane: int, seat: int | None = None) -> str:
+        """Where a worker finds the store; None is ourselves, whom nobody ever cuts off."""
+        ...
+
+    def cut(self, lane: int, seat: int, fault: str) -> None:
+        """Break the network of the worker on this seat: let no byte pass, or no answer."""
+        ...
+
+    def heal(self, lane: int, seat: int) -> None:
+        """End the cut."""
+        ...
+
+    def processes(self) -> set[int]:
+        """Return the ids of the processes that the adapter looks after."""
+        ...
+
+    def pause(self, chance: random.Random) -> None:
+        """Stop the server, or some part of it without which it cannot answer."""
+        ...
+
+    def resume(self) -> None:
+        """Let it go on."""
+        ...
+
+    def crash(self) -> None:
+        """Kill the server."""
+        ...
+
+    def restart(self) -> None:
+        """Start it again on its data, and wait until it answers."""
+        ...
+
+
+class Sqlite:
+    """A file per lane. There is no server to break and no network to cut."""
+
+    scheme = "sqlite"
+    faults: tuple[str, ...] = ON_PROCESSES
+    least_ttl_s = 1.0
+
+    def __init__(self, base_dir: Path) -> None:
+        self._base_dir = base_dir
+
+    def start(self) -> None:
+        self._base_dir.mkdir(parents=True, exist_ok=True)
+
+    def stop(self) -> None:
+        pass
+
+    def url(self, lane: int, seat: int | None = None) -> str:
+        return f"sqlite://{self._base_dir / f'lane-{lane}.db'}"
+
+    def cut(self, lane: int, seat: int, fault: str) -> None:
+        raise NotImplementedError
+
+    def heal(self, lane: int, seat: int) -> None:
+        raise NotImplementedError
+
+    def processes(self) -> set[int]:
+        return set()
+
+    def pause(self, chance: random.Random) -> None:
+        raise NotImplementedError
+
+    def resume(self) -> None:
+        raise NotImplementedError
+
+    def crash(self) -> None:
+        raise NotImplementedError
+
+    def restart(self) -> None:
+        raise NotImplementedError
+
+
+class Kubernetes:
+    """One API server and its etcd for all lanes; each seat reaches it through a proxy of its own.
+
+    The proxies are made when they are first asked for: only faults of the network need them.
+    """
+
+    scheme = "kubernetes"
+    faults: tuple[str, ...] = (*ON_PROCESSES, *ON_NETWORKS, *ON_SERVERS)
+    least_ttl_s = 2.0
+
+    def __init__(self, base_dir: Path) -> None:
+        self._server = ApiServer(base_dir)
+        self._direct = ""
+        self._proxies: dict[tuple[int, int], tuple[Proxy, str]] = {}
+        self._paused: list[ServerProcess] = []
+
+    def start(self) -> None:
+        self._server.start()
+        self._direct = self._url(self._server.url)
+
+    def stop(self) -> None:
+        for proxy, _ in self._proxies.values():
+            proxy.close()
+        self._server.kill()
+        self._server.etcd.remove_data()
+
+    def url(self, lane: int, seat: int | None = None) -> str:
+        if seat is None:
+            return self._direct
+        if (lane, seat) not in self._proxies:
+            proxy = Proxy(self._server.host, self._server.port)
+            self._proxies[lane, seat] = proxy, self._url(f"https://{proxy.address}")
+        return self._proxies[lane, seat][1]
+
+    def _url(self, server: str) -> str:
+        return f"kubernetes://default?kubeconfig={self._server.kubeconfig(url=server)}"
+
+    def cut(self, lane: int, seat: int, fault: str) -> None:
+        proxy, _ = self._proxies[lane, seat]
+        (proxy.cut if fault == "cut" else proxy.drop_replies)()
+
+    def heal(self, lane: int, seat: int) -> None:
+        self._proxies[lane, seat][0].heal()
+
+    def processes(self) -> set[int]:
+        both = (self._server.apiserver, self._server.etcd)
+        return {process.pid for process in both if process.running}
+
+    def pause(self, chance: random.Random) -> None:
+        both = [self._server.apiserver, self._server.etcd]
+        self._paused = chance.choice([both, both[:1], both[1:]])
+        for process in self._paused:
+            process.pause()
+
+    def resume(self) -> None:
+        for process in self._paused:
+            process.resume()
+
+    def crash(self) -> None:
+        self._server.kill()
+
+    def restart(self) -> None:
+        self._server.start()
+
+
+ADAPTERS: dict[str, Callable[[Path], Adapter]] = {"sqlite": Sqlite, "kubernetes": Kubernetes}
