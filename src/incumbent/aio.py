@@ -345,8 +345,6 @@ class Seat(Candidacy):
         self.leave(self._term)
         if self.here:
             await _joined(asyncio.ensure_future(self._gone.wait()))
-        if self._elected.done() and not self._elected.cancelled():
-            self._elected.exception()
 
     def _cancel(self) -> None:
         if self._task is not None and not self._cancelled:
@@ -360,10 +358,11 @@ class Seat(Candidacy):
     def _take(self, term: Term) -> None:
         self._term = term
         self.was_lost = False
+        if self._quitting:
+            self.leave(term)
+            return
         self._elected.set_result(term)
         self._tried.set()
-        if self._quitting:
-            self.work_ended(term)
 
     def on_waiting(self, snapshot: Snapshot | None, until: float) -> None:
         """Let go of somebody who would not wait."""
@@ -391,6 +390,7 @@ class Seat(Candidacy):
     def _closed(self, error: BaseException | None) -> None:
         if not self._elected.done():
             self._elected.set_exception(error or NotElected("the candidate was withdrawn"))
+            self._elected.exception()  # Perhaps nobody waits any more.
         self._tried.set()
         self._gone.set()
 

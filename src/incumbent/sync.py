@@ -270,10 +270,11 @@ class Seat(Candidacy):
         """Hand the term over; if nobody waits for it any more, end it."""
         self._term = term
         self.was_lost = False
+        if self._quitting:
+            self.leave(term)
+            return
         self._elected.set_result(term)
         self._tried.set()
-        if self._quitting:
-            self.work_ended(term)
 
     def on_waiting(self, snapshot: Snapshot | None, until: float) -> None:
         """Let go of somebody who would not wait."""

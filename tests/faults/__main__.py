@@ -180,6 +180,18 @@ def _run_store(
         adapter.stop()
 
 
+LIMIT = (
+    "a tree that is frozen as a whole thaws as a whole, and works for as long as the kernel needs to "
+    "deliver one SIGKILL (column `woke`); only a fencing token closes that"
+)
+
+
+def _is_limit(result: Result) -> bool:
+    """Tell whether this is the one cell that is published as broken, and broken in no other way."""
+    published = result.cell.fault == "freeze" and result.cell.mode in ("command", "pid1")
+    return published and result.verdict == "VIOLATED" and not result.failures
+
+
 def main(arguments: list[str] | None = None) -> int:
     options = _parse(arguments)
     faults = options.faults or list(FAULTS)
@@ -209,7 +221,11 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         _say(f"interrupted; the logs are in {folder}")
         return 130
-    good = bool(results) and all(result.verdict == "ok" for result in results)
+    limits = [result for result in results if _is_limit(result)]
+    for result in limits:
+        _say(f"known limit, not counted: {result.cell.mode} {result.cell.fault}: {LIMIT}")
+    counted = [result for result in results if result not in limits]
+    good = bool(results) and all(result.verdict == "ok" for result in counted)
     if results:
         print(json.dumps([*map(_document, results)], indent=1) if options.json else table(results))
     if good and not options.keep:

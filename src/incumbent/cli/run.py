@@ -39,6 +39,7 @@ from incumbent.errors import (
 )
 from incumbent.runtime.candidacy import Candidacy, Sighting
 from incumbent.runtime.contain import Tree
+from incumbent.runtime.deadman import DeadMan
 from incumbent.runtime.settings import Settings
 from incumbent.runtime.term import Term
 
@@ -48,6 +49,29 @@ EX_USAGE, EX_UNAVAILABLE, EX_TEMPFAIL, EX_NOPERM = 2, 69, 75, 77
 
 _ENDING = (signal.SIGTERM, signal.SIGINT)
 _FORWARDED = (signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH)
+
+
+class _Deadline:
+    """The watchdog's timer for `run`: the kernel's on this process, and the init's on the tree.
+
+    The second is for a wrapper that is frozen alone: it would not even die of its own timer.
+    """
+
+    def __init__(self) -> None:
+        self._deadman = DeadMan()
+        self.tree: Tree | None = None
+
+    def arm(self, deadline: float, message: str) -> None:
+        """Set the deadline."""
+        self._deadman.arm(deadline, message)
+        if self.tree is not None:
+            self.tree.extend(deadline)
+
+    def disarm(self) -> None:
+        """Have no deadline."""
+        self._deadman.disarm()
+        if self.tree is not None:
+            self.tree.extend(float("inf"))
 
 
 class Runner(Candidacy):
@@ -64,7 +88,8 @@ class Runner(Candidacy):
         once: bool = False,
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
-        super().__init__(settings, observer=self._observe)
+        self._deadline = _Deadline()
+        super().__init__(settings, observer=self._observe, timer=self._deadline)
         self._argv = list(argv)
         self._contain = contain
         self._wait_s = wait_s
@@ -172,7 +197,7 @@ class Runner(Candidacy):
             self._say(f"containment: {tree.containment.guarantee}")
             if tree.containment.why_not_stronger:
                 self._say(f"no PID namespace: {tree.containment.why_not_stronger}")
-        self._tree = tree
+        self._tree = self._deadline.tree = tree
         if self._registered >= 0:
             self._selector.unregister(self._registered)
         self._registered = tree.fileno()

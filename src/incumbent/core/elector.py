@@ -25,7 +25,8 @@ Rules
 7. **For ever.** Every way out of a term leads back to `LOOKING`, unless the candidate withdrew.
 
 Warning: `Seen` arrives late and out of order. While leading, only a serial newer than the one
-that we wrote can depose us.
+that we wrote can depose us. It may also arrive before the answer to the take that it undoes, so it
+is kept for then: it is not reported twice.
 """
 
 from __future__ import annotations
@@ -74,6 +75,7 @@ class Elector:
         "_high_token",
         "_identity",
         "_incarnation",
+        "_missed",
         "_name",
         "_noted",
         "_release_until",
@@ -115,6 +117,7 @@ class Elector:
         self._high_serial = 0
         self._high_token = 0
         self._noted = ""
+        self._missed: Snapshot | None = None
         self._held: Held | None = None
         self._serial = 0
         self._why: ev.Why | None = None
@@ -140,7 +143,7 @@ class Elector:
     def handle(self, event: ev.Event, now: float) -> list[ev.Effect]:
         """Take in one event at `now` and return what to do."""
         allowed = TABLE[self.state].get(type(event))
-        if allowed is None:
+        if allowed is None or (isinstance(event, ev.Tick) and now < self.wake_at):
             return []
         before, self.wake_at = self.wake_at, math.inf
         after, effects = _HANDLERS[self.state, type(event)](self, event, now)
@@ -169,11 +172,12 @@ class Elector:
             return self._wait(now, []) if self._watched is not None else (State.LOOKING, [])
         return self._consider(event.snapshot, now)
 
-    def _consider(self, snapshot: Snapshot, now: float) -> _Step:
+    def _consider(self, snapshot: Snapshot, now: float, *, anew: bool = False) -> _Step:
         """Start to count for `snapshot`, unless it is what is being watched already."""
         seen = self._watched
         if (
-            seen is not None
+            not anew
+            and seen is not None
             and seen.holding is snapshot.holding
             and seen.watched == snapshot.watched
         ):
@@ -213,6 +217,7 @@ class Elector:
                     return longest_s, self._note_once("rollback", _went_back(snapshot))
                 if self._is_own(snapshot.term):
                     return 0.0, []
+                self._yield_until = -math.inf  # Somebody has followed.
                 if snapshot.holder == self._identity:
                     text = f"{snapshot.describe()}, which is our identity but not our term"
                     return snapshot.ttl_s, self._note_once("duplicate-identity", text)
@@ -249,6 +254,7 @@ class Elector:
         if self._watched is None:
             raise AssertionError("taking what was not watched")
         self._attempt += 1
+        self._missed = None
         term = self._nonce(self._attempt)
         return State.TAKING, [*effects, ev.Take(self._attempt, term, self._watched)]
 
@@ -272,6 +278,10 @@ class Elector:
             self._again = now + self._timing.ttl_s
             return self._release(now, [ev.Note("token-regression", text)])
         self._high_token = held.token or self._high_token
+        if self._missed is not None:
+            overtaken = self._overtaken(held, self._missed, now)
+            if overtaken is not None:
+                return overtaken
         if self._closing:
             return self._release(now, [])
         if valid_until - self._timing.stop_s <= now:
@@ -279,6 +289,24 @@ class Elector:
             text = "the confirmation came too late for any work; released"
             return self._release(now, [ev.Note("late-confirmation", text)])
         return State.LEADING, [ev.BeginTerm(held)]
+
+    def _overtaken(self, held: Held, missed: Snapshot, now: float) -> _Step | None:
+        """Give up a term whose end was reported before its beginning was; None if it was not."""
+        if missed.serial <= held.snapshot.serial:
+            return None
+        if missed.holding is not Holding.HELD or missed.term != held.term:
+            text = f"the record changed before the confirmation came: {missed.describe()}"
+            return self._after_term(now, [ev.EndKeepalive(), ev.Note("overtaken", text)])
+        self._serial = missed.serial
+        if missed.request is None or missed.request.term != held.term:
+            return None
+        self._why, self._successor = ev.Why.STEP_DOWN, missed.request.to
+        return self._release(now, [])
+
+    def _seen_meanwhile(self, event: ev.Seen, now: float) -> _Step:
+        if self._missed is None or event.snapshot.serial >= self._missed.serial:
+            self._missed = event.snapshot
+        return self._stay(self.state)
 
     def _take_refused(self, event: ev.TakeRefused, now: float) -> _Step:
         if event.attempt != self._attempt:
@@ -295,7 +323,13 @@ class Elector:
         if self._closing:
             return self._closed()
         self._again = now + self._timing.retry_every_s
-        return self._wait(now, self._note_once("take-failed", event.cause))
+        notes = self._note_once("take-failed", event.cause)
+        missed, watched = self._missed, self._watched
+        if missed is not None and missed.serial >= self._high_serial and watched is not None:
+            # It may have come and gone meanwhile, and one absence looks like another.
+            state, effects = self._consider(missed, now, anew=missed.serial > watched.serial)
+            return state, [*notes, *effects]
+        return self._wait(now, notes)
 
     def _take_unknown(self, event: ev.TakeUnknown, now: float) -> _Step:
         # A reply for an older attempt cannot be "unknown": the driver reports each attempt once.
@@ -489,11 +523,13 @@ _HANDLERS: dict[tuple[State, type[Any]], _Handler] = {
     (_S.STANDBY, ev.Evidence): Elector._evidence,
     (_S.STANDBY, ev.Tick): Elector._waited,
     (_S.STANDBY, ev.Close): Elector._close,
+    (_S.TAKING, ev.Seen): Elector._seen_meanwhile,
     (_S.TAKING, ev.TakeDone): Elector._take_done,
     (_S.TAKING, ev.TakeRefused): Elector._take_refused,
     (_S.TAKING, ev.TakeFailed): Elector._take_failed,
     (_S.TAKING, ev.TakeUnknown): Elector._take_unknown,
     (_S.TAKING, ev.Close): Elector._close_soon,
+    (_S.DOUBT, ev.Seen): Elector._seen_meanwhile,
     (_S.DOUBT, ev.ReadBackDone): Elector._read_back,
     (_S.DOUBT, ev.ReadBackFailed): Elector._read_back_failed,
     (_S.DOUBT, ev.Tick): Elector._read_back_again,

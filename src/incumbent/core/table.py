@@ -52,6 +52,7 @@ TABLE: dict[State, dict[type[Any], tuple[State, ...]]] = {
         ev.Close: (_S.CLOSED,),
     },
     _S.TAKING: {
+        ev.Seen: (_S.TAKING,),
         ev.TakeDone: (_S.LEADING, _S.RELEASING, *_AFTER_TERM, _S.TAKING),
         ev.TakeRefused: (*_AFTER_LOOK, _S.CLOSED),
         ev.TakeFailed: (_S.STANDBY, _S.TAKING, _S.CLOSED),
@@ -59,6 +60,7 @@ TABLE: dict[State, dict[type[Any], tuple[State, ...]]] = {
         ev.Close: (_S.TAKING,),
     },
     _S.DOUBT: {
+        ev.Seen: (_S.DOUBT,),
         ev.ReadBackDone: (*_AFTER_LOOK, _S.LEADING, _S.RELEASING, *_AFTER_TERM, _S.DOUBT),
         ev.ReadBackFailed: (_S.DOUBT, _S.CLOSED),
         ev.Tick: (_S.DOUBT,),

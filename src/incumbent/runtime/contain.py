@@ -4,7 +4,8 @@ Rules
 -----
 * `Tree.stop` returns only when nothing of the tree is left, or raises. No other sign counts: not
   the end of the command, not a closed socket, not a free pid.
-* The tree ends when this process ends, however it ends.
+* The tree ends when this process ends, however it ends; and at the deadline that it was told last
+  by `Tree.extend`, also if this process is frozen and can neither act nor die.
 * This process never changes its own namespaces, and never forks without exec.
 * Which guarantee is given is text, `Containment.guarantee`, to be printed.
 
@@ -172,9 +173,10 @@ class Tree:
     pid: int | None
     """The command's pid as it sees itself: in ``pidns`` mode a pid of the inner namespace."""
 
-    def __init__(self, control: socket.socket, spawned: int) -> None:
+    def __init__(self, control: socket.socket, spawned: int, deadline: int) -> None:
         """Private: use :meth:`prepare`."""
         self._control = control
+        self._deadline: int | None = deadline
         self._owner = os.getpid()
         self._buffer = bytearray()
         self._init = spawned
@@ -236,10 +238,12 @@ class Tree:
             )
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         program = os.memfd_create("incumbent-init")
+        deadline = os.memfd_create("incumbent-deadline")
+        os.pwrite(deadline, struct.pack("=d", float("inf")), 0)
         try:
             os.write(program, _init_program())
             os.lseek(program, 0, os.SEEK_SET)
-            fds = (program, theirs.fileno())
+            fds = (program, theirs.fileno(), deadline)
             words = ["incumbent-init", *map(str, fds), mode, str(os.getpid())]
             pid = os.posix_spawn(
                 sys.executable,
@@ -251,11 +255,12 @@ class Tree:
             )
         except OSError as error:
             ours.close()
+            os.close(deadline)
             raise IncumbentError(f"the init of the tree could not be started: {error}") from error
         finally:
             os.close(program)
             theirs.close()
-        return cls(ours, pid)
+        return cls(ours, pid, deadline)
 
     def _await_ready(self) -> str | None:
         """Wait for the init's greeting; returns its reason if it refuses."""
@@ -452,6 +457,20 @@ class Tree:
 
     # ------------------------------------------------------------------ end
 
+    def extend(self, deadline: float) -> None:
+        """Have the init end the tree at ``deadline``, whatever has become of this process by then.
+
+        An instant of ``CLOCK_BOOTTIME``, infinity for none. It costs one write to shared memory and
+        wakes nobody: the init looks there when the deadline that it knows has come. May be called
+        in any thread, and without effect once the tree is closed.
+
+        A dead process is noticed by the kernel; but one that is frozen alone (by a cgroup's
+        freezer, or in a system call that cannot be interrupted) does not even die of its own
+        timer, and its command would work on.
+        """
+        if self._deadline is not None and os.getpid() == self._owner:
+            os.pwrite(self._deadline, struct.pack("=d", deadline), 0)
+
     def request_stop(self, grace_s: float) -> None:
         """Begin the end and return: TERM (and CONT) to the command's process group.
 
@@ -499,6 +518,9 @@ class Tree:
         finally:
             self._control.close()
             self._epoll.close()
+            if self._deadline is not None:
+                deadline, self._deadline = self._deadline, None
+                os.close(deadline)
             if self._pidfd is not None:
                 os.close(self._pidfd)
                 self._pidfd = None

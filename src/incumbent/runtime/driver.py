@@ -364,7 +364,7 @@ class Driver:
         if self._term is not None:
             self._term.void(cause)
             if self._watchdog is not None and self._stop_by != math.inf:
-                # Deposed while stopping: the stop's deadline stays, whatever the session is good for.
+                # Deposed while stopping: the stop's deadline stays, however long the session lasts.
                 self._watchdog.depose(self._term, self._stop_by)
 
     def _stop(self, why: ev.Why, cause: str, deadline: float) -> None:
@@ -422,8 +422,8 @@ class Driver:
     async def _take(self, effect: ev.Take) -> ev.Event:
         timing, attempt = self._timing, effect.attempt
         sessions = self._store.capabilities.sessions
-        # The session of a leftover of ours may have work of other elections under it. It must not be
-        # ended by taking the leftover under another session.
+        # The session of a leftover of ours may have work of other elections under it. To take the
+        # leftover under another session would end it.
         keeper = self._hub.working(effect.over.lease_key) if sessions else None
         if keeper is not None and not (keeper.timing == timing and keeper.usable()):
             return ev.TakeFailed(attempt, "its session has other work of this process under it")

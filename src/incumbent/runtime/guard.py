@@ -14,6 +14,7 @@ Messages are JSON, one per packet; file descriptors travel with `start`.
 from __future__ import annotations
 
 import json
+import math
 import os
 import select
 import signal
@@ -74,8 +75,10 @@ class _Guard:
     def _do(self, message: dict[str, Any], fds: list[int]) -> None:
         if "arm" in message:
             self._deadman.arm(message["arm"], message["message"])
+            self._tree.extend(message["arm"])
         elif "disarm" in message:
             self._deadman.disarm()
+            self._tree.extend(math.inf)
         elif "start" in message:
             self._started = True
             argv = [text.replace("{fds}", ",".join(map(str, fds))) for text in message["start"]]

@@ -71,7 +71,7 @@ class HealthMonitor:
         def ask() -> None:
             try:
                 answers.append("" if self._ask(self._health.check) else "it said no")
-            except Exception as error:
+            except BaseException as error:
                 answers.append(repr(error))
 
         asker = threading.Thread(target=ask, name="incumbent-health-check", daemon=True)

@@ -280,8 +280,11 @@ def descendants(root: int) -> list[int]:
 class _Init:
     """The state of the init or subreaper."""
 
-    def __init__(self, control: _socket.socket, parent: int | None, namespace: bool) -> None:
+    def __init__(
+        self, control: _socket.socket, parent: int | None, deadline: int, namespace: bool
+    ) -> None:
         self.control = control
+        self.deadline = deadline
         self.parent = parent
         self.namespace = namespace
         self.warden: _socket.socket | None = None
@@ -312,10 +315,11 @@ class _Init:
             poll.register(self.parent, select.POLLIN)
         while True:
             timeout_ms = None
-            if self.stop_at is not None:
-                timeout_ms = max(0, int((self.stop_at - _now_s()) * 1000) + 1)
+            end_at = min(self.trusted_until(), self.stop_at or float("inf"))
+            if end_at != float("inf"):
+                timeout_ms = max(0, int((end_at - _now_s()) * 1000) + 1)
             ready = {fd for fd, _ in poll.poll(timeout_ms)}
-            if self.parent in ready:
+            if self.parent in ready or _now_s() >= self.trusted_until():
                 self.finish()
             if self.wake in ready:
                 self.reap()
@@ -325,6 +329,11 @@ class _Init:
                 self.finish()
             if self.ended and (self.stop_at is None or not self.group_lives()):
                 self.finish()
+
+    def trusted_until(self) -> float:
+        """When the tree must end, as our parent wrote it last; read anew each time it is asked."""
+        (instant,) = struct.unpack("=d", os.pread(self.deadline, 8, 0))
+        return float(instant)
 
     def group_lives(self) -> bool:
         try:
@@ -506,12 +515,16 @@ def _be_init(init: _Init, notes: list[str], mode: str, why_not: str | None) -> "
     init.run()
 
 
-def main(fd: int, mode: str, parent_pid: int) -> "NoReturn":
-    """Prepare a tree for the process ``parent_pid``, which talks to us over the socket ``fd``."""
+def main(fd: int, deadline: int, mode: str, parent_pid: int) -> "NoReturn":
+    """Prepare a tree for the process ``parent_pid``, which talks to us over the socket ``fd``.
+
+    ``deadline`` is a file of shared memory with the instant at which the tree must end.
+    """
     os.setsid()
     _libc.prctl(PR_SET_NAME, b"incumbent-init", 0, 0, 0)
     os.set_inheritable(fd, False)
-    _close_all_but((fd,))
+    os.set_inheritable(deadline, False)
+    _close_all_but((fd, deadline))
     control = _socket.socket(fileno=fd)
     parent = _pidfd(parent_pid)
     if os.getppid() != parent_pid:
@@ -521,7 +534,7 @@ def main(fd: int, mode: str, parent_pid: int) -> "NoReturn":
         control.sendall(pack(("refused", why_not)))
         os._exit(0)
     if mode == "group" or why_not is not None:
-        _be_init(_Init(control, parent, namespace=False), [], "group", why_not)
+        _be_init(_Init(control, parent, deadline, namespace=False), [], "group", why_not)
     inner, outer = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
         pid = _fork_for_parent()
@@ -533,7 +546,7 @@ def main(fd: int, mode: str, parent_pid: int) -> "NoReturn":
         _signal.pthread_sigmask(_signal.SIG_SETMASK, _signal.valid_signals())
         _watch_over(pid, outer)
     outer.close()
-    init = _Init(control, parent, namespace=True)
+    init = _Init(control, parent, deadline, namespace=True)
     init.warden = inner
     why_no_proc = _mount_proc()
     notes = [] if why_no_proc is None else [f"the command sees the outer /proc ({why_no_proc})"]
@@ -541,4 +554,4 @@ def main(fd: int, mode: str, parent_pid: int) -> "NoReturn":
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[3]), sys.argv[4], int(sys.argv[5]))
+    main(int(sys.argv[3]), int(sys.argv[4]), sys.argv[5], int(sys.argv[6]))

@@ -105,9 +105,7 @@ def _number(
     return default if number is None else number
 
 
-def _number_or_none(
-    environ: Mapping[str, str], variable: str, given: float | None
-) -> float | None:
+def _number_or_none(environ: Mapping[str, str], variable: str, given: float | None) -> float | None:
     if given is not None:
         return given
     text = environ.get(variable)

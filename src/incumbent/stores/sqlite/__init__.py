@@ -10,6 +10,7 @@ URL: `sqlite:///absolute/path/to/file.db` (no options). No server, no dependency
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from incumbent.errors import ConfigError
@@ -31,4 +32,5 @@ def open(url: StoreURL) -> SqliteStore:
             "sqlite:// needs the absolute path of a file, after three slashes: "
             "sqlite:///var/lib/app/incumbent.db"
         )
-    return SqliteStore(Path(url.path))
+    # The real path: the files beside the database must be the same ones for everybody.
+    return SqliteStore(Path(os.path.realpath(url.path)))

@@ -36,7 +36,7 @@ def kind(path: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> str:
         return ""
     for line in filter(None, lines):
         before, _, after = line.partition(" - ")
-        fields = before.split()
+        fields = before.split(" ")
         point = _ESCAPE.sub(lambda escape: chr(int(escape[1], 8)), fields[4])
         inside = real == point or real.startswith(point.rstrip("/") + "/")
         if inside and (fields[2] == wanted or len(point) > best_length):

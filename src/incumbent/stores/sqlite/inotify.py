@@ -16,12 +16,14 @@ from pathlib import Path
 
 from incumbent.errors import StoreUnusable, UnsupportedPlatform
 
-__all__ = ["CLOSED", "GONE", "MODIFIED", "OVERFLOWN", "Inotify"]
+__all__ = ["CLOSED", "GONE", "MODIFIED", "MOVED", "OVERFLOWN", "Inotify"]
 
 MODIFIED = 0x002
 CLOSED = 0x008
 GONE = 0x004 | 0x800
 """The attributes changed (deleting an open file changes its link count), or it moved."""
+MOVED = 0x800
+"""The file or folder itself was renamed."""
 OVERFLOWN = 0x4000
 """Events were lost. Look at everything."""
 _IGNORED = 0x8000

@@ -3,12 +3,14 @@
 Each session has a file of its own with an exclusive `flock`. Such a lock belongs to the *open file
 description*, not to a process: whoever inherited the descriptor keeps it, and the kernel drops it
 when the last of them has closed it or died, by whatever signal. So a lock that can be had proves
-that everything that inherited the descriptor is gone. Three warnings:
+that everything that inherited the descriptor is gone. Four warnings:
 
 1. A process id proves nothing: it is reused, and says nothing of the children.
 2. A child that *closed* the descriptor is not covered. `incumbent run` hands it to its command; for
    children that a library user starts, `Term.pass_fds` is there to be passed on.
-3. Not seeing a file, not being allowed to open it, being out of descriptors: all that is silence,
+3. So the lock of a session that was not ended is never given back while this process lives, not
+   even when its store is closed: some work of ours may be going on.
+4. Not seeing a file, not being allowed to open it, being out of descriptors: all that is silence,
    and the TTL is waited out.
 
 Why `flock` and not a record lock of `fcntl`: those belong to the process, are not inherited, and
@@ -56,8 +58,15 @@ class LockFolder:
         Raises:
             OSError: the file exists, or cannot be made.
         """
-        fd = os.open(self.path(key), os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        # Under its name it is never seen unlocked: somebody who sweeps would take it for a relic.
+        unnamed = self._folder / f"{key}.new"
+        fd = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.rename(unnamed, self.path(key))
+        except OSError:
+            os.close(fd)
+            raise
         os.set_inheritable(fd, True)
         self._held[key] = fd
         return fd
@@ -97,9 +106,3 @@ class LockFolder:
     def files(self) -> list[Path]:
         """Return every lock file in the folder."""
         return list(self._folder.glob("*.lock"))
-
-    def close(self) -> None:
-        """Close every descriptor of ours, without removing anything."""
-        for fd in self._held.values():
-            os.close(fd)
-        self._held.clear()

@@ -8,10 +8,11 @@ leaves its lock free, which is an event of its own. Nothing here polls.
 How death is noticed: see `locks`. The evidence is about a *session*, that is, about one process
 and everything that inherited its lock; all elections held under it are free at once.
 
-How replacement of the file is noticed: an attribute event on the database or the bell, and a look
-at the inode. To every candidate its record is then absent, which deposes the holder; a new file is
-opened at the next request. What a newcomer does in the meantime with the new file cannot be known:
-deleting the database under a live holder is deleting the store.
+How replacement of the file is noticed: an attribute event on the database, its log or the bell, or
+the renaming of a folder above it; and a look at the inodes, before and after each request. To every
+candidate its record is then absent, which deposes the holder; a new file is opened at the next
+request. What a newcomer does in the meantime with the new file cannot be known: deleting the
+database under a live holder is deleting the store.
 
 SQLite blocks, so it has a thread of its own. A request whose caller stopped waiting is still
 carried out by that thread: its outcome is unknown to the caller, who reads it back.
@@ -26,12 +27,14 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
 from incumbent.core.events import Evidence, Seen
 from incumbent.core.records import Claim, Held, Holding, Lease, Snapshot, StepDownRequest, absent
 from incumbent.errors import (
+    OutcomeUnknown,
     PermissionDenied,
     StoreError,
     StoreFull,
@@ -80,13 +83,19 @@ class SqliteStore:
         self._locks = LockFolder(path.with_name(path.name + "-locks"))
         self._executor: ThreadPoolExecutor | None = None
         self._tables: Tables | None = None
-        self._identity: tuple[int, int, int, int] | None = None
+        self._files = (
+            path,
+            *(path.with_name(path.name + end) for end in ("-bell", "-wal", "-shm")),
+        )
+        self._identity: tuple[tuple[int, int], ...] | None = None
         self._bell = -1
         self._inotify: inotify.Inotify | None = None
         self._file_watches: set[int] = set()
         self._deaf = "not connected"
         self._followers: dict[str, list[Sink]] = {}
+        self._there: set[str] = set()
         self._serial = 0
+        self._newest = 0
         self._refreshing: asyncio.Task[None] | None = None
         self._stale = False
         self._lease_of: dict[str, str] = {}
@@ -114,21 +123,24 @@ class SqliteStore:
             raise StoreUnusable(f"standbys of {self.url} could not be woken: {self._deaf}")
 
     async def close(self) -> None:
-        """Give back every resource. Nothing is released by this."""
+        """Give back every resource but the locks of sessions that go on: nothing is released."""
         for task in list(self._tasks):
             task.cancel()
         if self._refreshing is not None:
             self._refreshing.cancel()
         executor, self._executor = self._executor, None
         if executor is not None:
-            await asyncio.get_running_loop().run_in_executor(executor, self._disconnect)
+            try:
+                await asyncio.get_running_loop().run_in_executor(executor, self._disconnect)
+            except RuntimeError:  # The interpreter is ending, and its executors have.
+                self._disconnect()
             executor.shutdown(wait=False)
-        self._locks.close()
         self._stop_watching()
 
     def _connect(self) -> Tables:
         """Return the open tables; in the store's thread. Opens anew what was replaced."""
-        if self._tables is not None and self._identify() == self._identity:
+        if self._is_same():
+            assert self._tables is not None
             return self._tables
         self._disconnect()
         if why := filesystem.refusal(self.path, filesystem.kind(self.path)):
@@ -141,13 +153,14 @@ class SqliteStore:
             self._bell = os.open(self._bell_path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise _mapped(self.path, error) from error
+        self._sweep(tables)
         self._identity = self._identify()
         if self._inotify is not None and self._loop is not None:
-            self._loop.call_soon_threadsafe(self._start_watching)
-        self._sweep(tables)
+            self._loop.call_soon_threadsafe(self._reopened)
         return tables
 
     def _disconnect(self) -> None:
+        self._identity = None
         if self._tables is not None:
             self._tables.close()
             self._tables = None
@@ -155,12 +168,16 @@ class SqliteStore:
             os.close(self._bell)
             self._bell = -1
 
-    def _identify(self) -> tuple[int, int, int, int] | None:
+    def _identify(self) -> tuple[tuple[int, int], ...] | None:
         try:
-            database, bell = os.stat(self.path), os.stat(self._bell_path)
+            found = [os.stat(path) for path in self._files]
         except OSError:
             return None
-        return (database.st_dev, database.st_ino, bell.st_dev, bell.st_ino)
+        return tuple((file.st_dev, file.st_ino) for file in found)
+
+    def _is_same(self) -> bool:
+        """Tell whether the files that are open are still those that have the names."""
+        return self._identity is not None and self._identify() == self._identity
 
     def _sweep(self, tables: Tables) -> None:
         """Remove the lock files of sessions that are over, left by processes that were killed."""
@@ -175,11 +192,18 @@ class SqliteStore:
             if ring:
                 with suppress(OSError):
                     os.pwrite(self._bell, b"!", 0)
+            if not self._is_same():
+                raise OutcomeUnknown(f"{self.path} was replaced in the middle of a request")
             return result
 
         if self._executor is None:
             raise StoreUnavailable(f"{self.url} is closed")
-        return await asyncio.get_running_loop().run_in_executor(self._executor, job)
+        try:
+            future = asyncio.get_running_loop().run_in_executor(self._executor, job)
+        except RuntimeError:
+            # The interpreter is ending: its executors are, and so is everything that could block.
+            return job()
+        return await future
 
     # -- the six verbs ----------------------------------------------------------------------------
 
@@ -193,11 +217,15 @@ class SqliteStore:
 
     async def read_back(self, name: str, claim: Claim) -> Held | Snapshot:
         """Find out whether the take of `claim` happened."""
-        return await self._run(lambda tables: tables.held(name, claim))
+        found = await self._run(lambda tables: tables.held(name, claim))
+        snapshot = found.snapshot if isinstance(found, Held) else found
+        self._newest = max(self._newest, snapshot.serial)
+        return found
 
     async def take(self, name: str, claim: Claim, over: Snapshot) -> Held:
         """Become the holder, if the record is still exactly `over`."""
         held = await self._run(lambda tables: tables.take(name, claim, over), ring=True)
+        self._newest = max(self._newest, held.snapshot.serial)
         if over.lease_key and over.lease_key != held.lease.key:
             self._locks.remove(over.lease_key)
         return held
@@ -265,6 +293,7 @@ class SqliteStore:
             sinks.remove(sink)
         if not sinks:
             self._followers.pop(name, None)
+            self._there.discard(name)
             self._note_lease(name, "")
 
     async def _first(self, name: str, sink: Sink) -> None:
@@ -284,10 +313,13 @@ class SqliteStore:
                 self._loop.add_reader(self._inotify.fileno(), self._notified)
             for number in self._file_watches:
                 self._inotify.unwatch(number)
-            self._file_watches = {
-                self._inotify.watch(self._bell_path, inotify.MODIFIED | inotify.GONE),
-                self._inotify.watch(self.path, inotify.GONE),
-            }
+            watches = [self._inotify.watch(self._bell_path, inotify.MODIFIED | inotify.GONE)]
+            others = (path for path in self._files if path != self._bell_path)
+            watches.extend(self._inotify.watch(path, inotify.GONE) for path in others)
+            for folder in self.path.parents:
+                with suppress(OSError):  # A folder that we may pass and not read cannot be watched.
+                    watches.append(self._inotify.watch(folder, inotify.MOVED))
+            self._file_watches = set(watches)
         except (OSError, StoreUnusable) as error:
             self._deaf = str(error)
             return
@@ -310,8 +342,8 @@ class SqliteStore:
         for number, mask in self._inotify.read():
             if number in self._watched_lock:
                 self._probe(self._watched_lock[number], PROBES)
-            elif number in self._file_watches and mask & inotify.GONE:
-                if self._identify() != self._identity:
+            elif number in self._file_watches and mask & (inotify.GONE | inotify.MOVED):
+                if not self._is_same():
                     self._replaced()
             else:
                 if mask & inotify.OVERFLOWN:
@@ -319,12 +351,17 @@ class SqliteStore:
                         self._probe(key, 1)
                 self._refresh_soon()
 
+    def _reopened(self) -> None:
+        """Other files than before were opened for a request; it may be the first to notice."""
+        self._replaced()
+        self._start_watching()
+
     def _replaced(self) -> None:
         """The file was deleted or exchanged: to everybody, their record is gone."""
-        self._serial += 1
+        self._newest = max(self._newest, self._serial) + 1
         for name, sinks in list(self._followers.items()):
             for sink in list(sinks):
-                sink(Seen(absent(name, self._serial)))
+                sink(Seen(absent(name, self._newest)))
         self._serial = 0
         self._refresh_soon()
 
@@ -337,7 +374,8 @@ class SqliteStore:
         try:
             while self._stale:
                 self._stale = False
-                self._serial, snapshots = await self._run(self._changes)
+                changes = partial(Tables.changes, since=self._serial, there=list(self._there))
+                self._serial, snapshots = await self._run(changes)
                 for snapshot in snapshots:
                     for sink in list(self._followers.get(snapshot.name, ())):
                         sink(Seen(snapshot))
@@ -347,13 +385,12 @@ class SqliteStore:
         finally:
             self._refreshing = None
 
-    def _changes(self, tables: Tables) -> tuple[int, list[Snapshot]]:
-        return tables.changes(self._serial)
-
     # -- evidence ---------------------------------------------------------------------------------
 
     def _note_snapshot(self, snapshot: Snapshot) -> None:
         if snapshot.name in self._followers:
+            present = snapshot.holding is not Holding.ABSENT
+            (self._there.add if present else self._there.discard)(snapshot.name)
             held = snapshot.holding is Holding.HELD
             self._note_lease(snapshot.name, snapshot.lease_key if held else "")
 

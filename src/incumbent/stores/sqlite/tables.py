@@ -25,7 +25,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -162,8 +162,11 @@ class Tables:
         with _mapped(self._path):
             return [_snapshot(row) for row in self._db.execute(_SELECT + "ORDER BY e.name")]
 
-    def changes(self, since: int) -> tuple[int, list[Snapshot]]:
-        """Return the serial now, and what changed after `since`, our own renewals left out."""
+    def changes(self, since: int, there: Iterable[str] = ()) -> tuple[int, list[Snapshot]]:
+        """Return the serial now, and what changed after `since`, our own renewals left out.
+
+        Of the elections in `there`, those whose row somebody has deleted are reported, too.
+        """
         with _mapped(self._path), self._reading():
             serial = self._serial()
             if serial == since:
@@ -173,7 +176,10 @@ class Tables:
                 "OR e.session IN (SELECT key FROM session WHERE serial > ? AND opener <> ?)",
                 (since, since, self._opener),
             )
-            return serial, [_snapshot(row) for row in rows]
+            found = [_snapshot(row) for row in rows]
+            here = "SELECT count(*) FROM election WHERE name = ?"
+            gone = [name for name in there if not _one(self._db, here, (name,))]
+            return serial, found + [absent(name, serial) for name in gone]
 
     def held(self, name: str, claim: Claim) -> Held | Snapshot:
         """Return the term of `claim` if the record carries its nonce, else the record."""
@@ -227,6 +233,8 @@ class Tables:
     def release(self, held: Held, successor: str) -> Snapshot:
         """Make the record vacant if it still carries exactly this term."""
         with self._writing():
+            if self._is_foreign(held.name):
+                return self._read(held.name)
             self._db.execute(
                 "UPDATE election SET session = '', successor = ?, request_term = '', "
                 "request_to = '', serial = ? WHERE name = ? AND term = ? AND session <> ''",
@@ -237,6 +245,8 @@ class Tables:
     def ask(self, name: str, request: StepDownRequest) -> Snapshot:
         """Leave a request in the record if it still carries `request.term`."""
         with self._writing():
+            if self._is_foreign(name):
+                raise Refused(self._read(name))
             changed = self._db.execute(
                 "UPDATE election SET request_term = ?, request_to = ?, serial = ? "
                 "WHERE name = ? AND term = ? AND session <> ''",
@@ -298,6 +308,9 @@ class Tables:
     def _read(self, name: str) -> Snapshot:
         row = self._db.execute(_SELECT + "WHERE e.name = ?", (name,)).fetchone()
         return _snapshot(row) if row is not None else absent(name, self._serial())
+
+    def _is_foreign(self, name: str) -> bool:
+        return self._read(name).holding is Holding.FOREIGN
 
     def _alive(self, session: str) -> bool:
         query = "SELECT count(*) FROM session WHERE key = ? AND beat <> ?"

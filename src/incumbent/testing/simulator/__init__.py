@@ -1,0 +1,20 @@
+"""A seeded simulator: the production core and driver on twins of clock, kernel, network and store.
+
+    world      true time, chance, and hosts' clocks that differ
+    loop       an event loop of one process, which can be paused and killed
+    network    what may become of a message
+    twin       the store's logic at the far end of that network
+    process    one candidate process, its work, and the kernel's timer
+    faults     what goes wrong
+    judge      the rules, checked after every step
+    bench      what a history needs of a store
+    stores     which stores there are
+    history    one seed's history, from its settings to peace
+
+Run it with `python -m incumbent.testing.simulator --help`.
+"""
+
+from incumbent.testing.simulator.history import History, Outcome
+from incumbent.testing.simulator.stores import STORES, simulate
+
+__all__ = ["STORES", "History", "Outcome", "simulate"]

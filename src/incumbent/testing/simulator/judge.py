@@ -1,0 +1,309 @@
+"""Who led when, who worked when, and whether that was allowed.
+
+Rules
+-----
+After every step, from true time and from what the workers themselves wrote down:
+
+1. `two-valid`: at no instant do two candidates have a term of one election whose `check()` passes,
+   each asked on its own clock.
+2. `two-works`: at no instant does work of two terms run. Work that nobody can end (not armed, and
+   it was paused or would not stop) is excused; a term's validity never is.
+3. `overrun`: work that is armed never runs when its trust has run out, later than the kernel needs
+   to kill: the margin, in true time.
+4. `token`: tokens rise strictly in the order in which terms begin.
+5. `early-release`: nothing is released while work of that term runs; neither sent nor done.
+6. `late-release`: no release is sent after a loss.
+7. `robbed`: no take happens over a term that is still valid, or whose armed work still runs.
+8. `deposed`: who is told of being deposed has a term that does not pass any more.
+9. `stuck`: work that would not stop keeps no lease alive.
+10. `needless-kill`: the kernel's timer ends a process only if some of its work is over its time.
+11. `crash`: nothing in a process raises what nobody expects, or goes round in circles.
+12. `liveness`: when faults have stopped, somebody leads in every election before long.
+
+A store that went back in time breaks the assumption of 1, 2, 4 and 7; from then on these are not
+asked (`excuse`). The others are. Work of a paused process does not run; its term may be valid.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from incumbent.core.events import Why
+from incumbent.errors import LeadershipLost
+from incumbent.runtime.term import Term
+from incumbent.testing.simulator.world import HostClock, World
+
+__all__ = ["Actor", "Judge", "Violated", "Work"]
+
+
+class Violated(Exception):
+    """A rule was broken. Ends the history."""
+
+    def __init__(self, rule: str, text: str) -> None:
+        super().__init__(f"{rule}: {text}")
+        self.rule = rule
+
+
+class Actor(Protocol):
+    """A process, as far as it is judged."""
+
+    @property
+    def label(self) -> str:
+        """Identify the process in a transcript."""
+        ...
+
+    @property
+    def alive(self) -> bool:
+        """Whether it exists."""
+        ...
+
+    @property
+    def frozen(self) -> bool:
+        """Whether it exists and does nothing."""
+        ...
+
+    @property
+    def clock(self) -> HostClock:
+        """The clock of its host."""
+        ...
+
+
+@dataclass(slots=True, eq=False)
+class Work:
+    """The work of one term, as its worker wrote it down.
+
+    Attributes:
+        trusted_until: the last instant of the host's clock at which the term said it is trusted.
+        free: nobody can end it and it does not end in time, so it may meet other work.
+        stuck: it was reported as stuck.
+    """
+
+    election: str
+    actor: Actor
+    term: Term
+    armed: bool
+    margin_s: float
+    session: str
+    trusted_until: float
+    running: bool = True
+    told: Why | None = None
+    free: bool = False
+    stuck: bool = False
+
+    @property
+    def acting(self) -> bool:
+        """Whether it runs now."""
+        return self.running and self.actor.alive and not self.actor.frozen
+
+    @property
+    def valid(self) -> bool:
+        """Whether its term may act now, asked on its own clock."""
+        if not self.actor.alive:
+            return False
+        try:
+            self.term.check()
+        except LeadershipLost:
+            return False
+        return True
+
+    def __str__(self) -> str:
+        return f"{self.actor.label} (token {self.term.token})"
+
+
+@dataclass(slots=True)
+class _Election:
+    works: list[Work] = field(default_factory=list)
+    token: int = 0
+    leader: str = ""
+    terms: int = 0
+    takeovers: int = 0
+    excused: bool = False
+
+
+class Judge:
+    """Keeps the record of all elections, and raises `Violated`."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._elections: dict[str, _Election] = {}
+        self._sessions: dict[tuple[str, str], str] = {}
+        self.verdict: Violated | None = None
+        self.notes: Counter[str] = Counter()
+
+    @property
+    def takeovers(self) -> int:
+        """How often a term began that belonged to another process than the one before."""
+        return sum(election.takeovers for election in self._elections.values())
+
+    @property
+    def terms(self) -> int:
+        """How many terms have begun."""
+        return sum(election.terms for election in self._elections.values())
+
+    def add(self, name: str) -> None:
+        """Watch one more election."""
+        self._elections[name] = _Election()
+
+    def excuse(self, name: str = "") -> None:
+        """Ask no more what a store that lost its memory cannot keep, in one election or in all."""
+        for candidate, election in self._elections.items():
+            if name in ("", candidate):
+                election.excused = True
+
+    @property
+    def excused(self) -> bool:
+        """Whether some rules are not asked any more."""
+        return any(election.excused for election in self._elections.values())
+
+    def works(self, name: str) -> list[Work]:
+        """Return the works of an election that are not over, or whose terms are still valid."""
+        return self._elections[name].works
+
+    # -- what workers write down ------------------------------------------------------------------
+
+    def begun(self, actor: Actor, term: Term, *, armed: bool, margin_s: float) -> Work:
+        """Note that work begins."""
+        election = self._elections[term.name]
+        session = self._sessions.get((term.name, term.id), "")
+        work = Work(term.name, actor, term, armed, margin_s, session, term.valid_until)
+        election.terms += 1
+        if election.leader not in ("", actor.label):
+            election.takeovers += 1
+        election.leader = actor.label
+        election.works.append(work)
+        self._world.write(actor.label, f"BEGINS term {term.token} of {term.name} ({term.id})")
+        token = term.token or 0
+        if token <= election.token and not election.excused:
+            self._violated("token", f"{work} begins {term.name} after token {election.token}")
+        election.token = max(election.token, token)
+        if not work.valid:
+            self._violated("overrun", f"{work} begins {term.name} without any trust")
+        return work
+
+    def told(self, work: Work, why: Why, cause: str) -> None:
+        """Note that a worker was asked to stop."""
+        work.told = why
+        self._world.write(work.actor.label, f"is to stop {work.election}: {why.value} ({cause})")
+        if why is Why.DEPOSED and work.valid:
+            self._violated("deposed", f"{work} was deposed and may still act")
+
+    def ended(self, work: Work) -> None:
+        """Note that all of the work has ended."""
+        work.running = False
+        self._world.write(work.actor.label, f"ENDS term {work.term.token} of {work.election}")
+
+    # -- what the store sees ----------------------------------------------------------------------
+
+    def taken(self, name: str, before: str, term: str, session: str) -> None:
+        """Note a take that happened, over the term `before`."""
+        self._sessions[name, term] = session
+        election = self._elections[name]
+        if election.excused:
+            return
+        for work in election.works:
+            if work.term.id == before and (work.valid or (work.armed and work.acting)):
+                self._violated("robbed", f"{work} is robbed of {name} by {term}")
+
+    def releasing(self, name: str, term: str) -> None:
+        """Note that a release is sent."""
+        for work in self._elections[name].works:
+            if work.term.id != term or not work.actor.alive:
+                continue
+            if work.running:
+                self._violated("early-release", f"{work} releases {name} and still works")
+            if work.told in (Why.LOST, Why.DEPOSED):
+                self._violated("late-release", f"{work} lost {name} and releases it")
+            if work.actor.clock.boot() >= work.trusted_until:
+                self._violated("late-release", f"{work} releases {name}, not trusted any more")
+
+    def freed(self, name: str, term: str) -> None:
+        """Note that the server gave up a term."""
+        for work in self._elections[name].works:
+            if work.term.id == term and work.running and work.actor.alive:
+                self._violated("early-release", f"{work} works, and {name} is released")
+
+    def session_closed(self, session: str) -> None:
+        """Note that a session is ended by its owner."""
+        for election in self._elections.values():
+            for work in election.works:
+                if work.session == session and work.running and work.actor.alive:
+                    self._violated("early-release", f"{work} works, and its session is ended")
+
+    # -- what is checked after each step ----------------------------------------------------------
+
+    def check(self) -> None:
+        """Raise if a rule is broken now, or was broken in this step."""
+        if self.verdict is not None:
+            raise self.verdict
+        for name, election in self._elections.items():
+            works = election.works
+            if not works:
+                continue
+            left = [work for work in works if self._goes_on(work)]
+            if len(left) < len(works):
+                election.works = left
+            if len(election.works) > 1 and not election.excused:
+                self._check_alone(name, election.works)
+        if self.verdict is not None:
+            raise self.verdict
+
+    def _goes_on(self, work: Work) -> bool:
+        """Look at one work, and tell whether anything of it, or of its term, is left."""
+        if not work.actor.alive:
+            return False
+        until = work.term.valid_until
+        if until > work.trusted_until:
+            if work.stuck:
+                self._violated("stuck", f"{work} would not stop and is renewed")
+            work.trusted_until = until
+        if work.running and work.armed and not work.actor.frozen:
+            self._check_end(work)
+        return work.running or until != -math.inf
+
+    def _check_end(self, work: Work) -> None:
+        clock = work.actor.clock
+        if clock.boot() > work.trusted_until:
+            late_s = self._world.now - clock.true_of_boot(work.trusted_until)
+            if late_s > work.margin_s:
+                self._violated("overrun", f"{work} works {late_s:.3f} s past its trust")
+
+    def _check_alone(self, name: str, works: list[Work]) -> None:
+        valid = [work for work in works if work.valid]
+        if len(valid) > 1:
+            self._violated("two-valid", f"{name}: {valid[0]} and {valid[1]}")
+        acting = [work for work in works if work.acting and not work.free]
+        if len(acting) > 1:
+            self._violated("two-works", f"{name}: {acting[0]} and {acting[1]}")
+
+    def killed(self, actor: Actor) -> None:
+        """Note that the kernel's timer fires."""
+        now = actor.clock.boot() + 1e-6
+        works = [
+            work
+            for election in self._elections.values()
+            for work in election.works
+            if work.actor is actor and work.running and work.armed
+        ]
+        if not any(
+            work.term.valid_until == -math.inf or now >= work.trusted_until for work in works
+        ):
+            self._violated(
+                "needless-kill", f"{actor.label} is killed, and nothing is over its time"
+            )
+
+    def crashed(self, who: str, text: str) -> None:
+        """Note what should never have been raised."""
+        self._violated("crash", f"{who}: {text}")
+
+    def stalled(self, text: str) -> None:
+        """Note that nobody leads when somebody should."""
+        self._violated("liveness", text)
+
+    def _violated(self, rule: str, text: str) -> None:
+        """Remember the first violation; production code may be on the stack, so raise later."""
+        if self.verdict is None:
+            self.verdict = Violated(rule, text)
+            self._world.write("JUDGE", str(self.verdict))

@@ -1,0 +1,28 @@
+"""The stores that histories can be run against, by name."""
+
+from __future__ import annotations
+
+from incumbent.testing.simulator.bench import Bench, MemoryBench
+from incumbent.testing.simulator.history import History, Kind, Outcome, run
+from incumbent.testing.simulator.kubernetes import KubernetesBench
+
+__all__ = ["STORES", "simulate"]
+
+
+def _memory(history: History, absent_is_vacant: bool) -> Bench:
+    return MemoryBench(history.judge, absent_is_vacant=absent_is_vacant)
+
+
+def _kubernetes(history: History, absent_is_vacant: bool) -> Bench:
+    return KubernetesBench(history.judge, history.network)
+
+
+STORES = {
+    "kubernetes": Kind(_kubernetes, whole_seconds=True),
+    "memory": Kind(_memory, whole_seconds=False),
+}
+
+
+def simulate(seed: int, *, store: str = "memory", transcript: bool = False) -> Outcome:
+    """Run the history of one seed against a store."""
+    return run(seed, kind=STORES[store], transcript=transcript)

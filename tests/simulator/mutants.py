@@ -1,0 +1,424 @@
+"""Mistakes made on purpose, each of which a test has to find.
+
+A mutant is a small edit of the production sources, applied while they are imported in a process of
+its own:
+
+    python -m tests.simulator.mutants "trust counted from the answer"
+
+tries one and prints what found it, and after how many histories. An edit whose text is not in the
+source any more (the code has moved on) is an error: bring the mutant along with the code.
+
+Most are found by the simulator. Where that says "test", the simulator cannot see the mistake, since
+another line of defence makes up for it, and a test of that very rule finds it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import io
+import json
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import CodeType, ModuleType
+
+__all__ = ["MOST_HISTORIES", "MUTANTS", "Edit", "Mutant"]
+
+ROOT = Path(__file__).parents[2]
+MOST_HISTORIES = 1000
+
+ELECTOR = "incumbent.core.elector"
+FENCE = "incumbent.core.fence"
+KEEPALIVE = "incumbent.core.keepalive"
+TIMING = "incumbent.core.timing"
+DRIVER = "incumbent.runtime.driver"
+LEASE = "incumbent.runtime.lease"
+WATCHDOG = "incumbent.runtime.watchdog"
+MEMORY = "incumbent.stores.memory"
+LEASES = "incumbent.stores.kubernetes.store"
+
+
+@dataclass(frozen=True, slots=True)
+class Edit:
+    """One replacement in one module; `old` occurs exactly once there."""
+
+    module: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """A mistake.
+
+    Attributes:
+        name: what is wrong then.
+        edits: how to make it.
+        test: the test that finds it; "" for the simulator.
+        store: the store that the simulator finds it with.
+    """
+
+    name: str
+    edits: tuple[Edit, ...]
+    test: str = ""
+    store: str = "memory"
+
+
+def _mutant(name: str, *edit: str, test: str = "", store: str = "memory") -> Mutant:
+    edits = tuple(Edit(*edit[index : index + 3]) for index in range(0, len(edit), 3))
+    return Mutant(name, edits, test, store)
+
+
+MUTANTS = (
+    # -- how long a term is trusted
+    _mutant(
+        "trust counted from the answer",
+        LEASE,
+        "            machine.confirmed(effect.attempt)\n",
+        "            machine._sent_at = self._clock()\n"
+        "            machine.confirmed(effect.attempt)\n",
+    ),
+    _mutant(
+        "trusted for the whole TTL",
+        TIMING,
+        "    return ttl_s * (1 - rho) / (1 + rho) - margin_s\n",
+        "    return ttl_s\n",
+    ),
+    _mutant(
+        "clock rates forgotten",
+        TIMING,
+        "    return ttl_s * (1 - rho) / (1 + rho) - margin_s\n",
+        "    return ttl_s - margin_s\n",
+    ),
+    _mutant(
+        "clock rates of one side forgotten",
+        TIMING,
+        "    return ttl_s * (1 - rho) / (1 + rho) - margin_s\n",
+        "    return ttl_s * (1 - rho) - margin_s\n",
+    ),
+    _mutant(
+        "no margin",
+        TIMING,
+        "    return ttl_s * (1 - rho) / (1 + rho) - margin_s\n",
+        "    return ttl_s * (1 - rho) / (1 + rho)\n",
+        test="tests/core/test_timing.py::test_accepted_settings_hold_at_their_worst",
+    ),
+    _mutant(
+        "the stop is not part of the trust",
+        KEEPALIVE,
+        "        return self.trust.valid_until - self._timing.stop_s\n",
+        "        return self.trust.valid_until\n",
+    ),
+    _mutant(
+        "wall clock",
+        DRIVER,
+        "        self.clock = clock\n",
+        "        self.clock = lambda: clock.__self__.wall() - 1.7e9\n",
+    ),
+    _mutant(
+        "a void trust can be revived",
+        FENCE,
+        "        if not self._voided:\n            self.valid_until = max",
+        "        if self is not None:\n            self.valid_until = max",
+        test="tests/core/test_fence.py::test_nothing_revives_a_void_trust",
+    ),
+    _mutant(
+        "a late answer counts",
+        KEEPALIVE,
+        "        return self.state is Pulse.RENEWING and attempt == self._attempt\n",
+        "        return True\n",
+        test="tests/core/test_keepalive.py::test_the_answer_of_an_older_attempt_counts_for_nothing",
+    ),
+    _mutant(
+        "renewed on after the stop began",
+        KEEPALIVE,
+        "            self.state = Pulse.ENDED\n            return Failing(self._cause)\n",
+        "            self._due = now\n            return Failing(self._cause)\n",
+    ),
+    _mutant(
+        "a term begins with too little trust left",
+        ELECTOR,
+        "        if valid_until - self._timing.stop_s <= now:\n",
+        "        if valid_until == math.inf:\n",
+    ),
+    # -- taking
+    _mutant(
+        "takeover on a fresh read, whatever was watched",
+        DRIVER,
+        "held = await self._store.take(self.name, self._claim, effect.over)",
+        "held = await self._store.take(\n"
+        "                    self.name, self._claim, await self._store.read(self.name)\n"
+        "                )",
+    ),
+    _mutant(
+        "take compares the record only, and not its lease",
+        MEMORY,
+        "        if now.watched != over.watched:\n",
+        "        if now.version != over.version:\n",
+    ),
+    _mutant(
+        "the wait is counted from the first sight of the term",
+        ELECTOR,
+        "        self._watched = snapshot\n        self._take_at = now + wait_s\n",
+        "        same = seen is not None and seen.term == snapshot.term and snapshot.ttl_s > 0\n"
+        "        self._watched = snapshot\n"
+        "        self._take_at = min(now + wait_s, self._take_at if same else math.inf)\n",
+    ),
+    _mutant(
+        "an observer waits its own TTL",
+        ELECTOR,
+        "                return snapshot.ttl_s, []\n",
+        "                return ttl_s, []\n",
+    ),
+    _mutant(
+        "a vanished record is taken at once",
+        ELECTOR,
+        "                if self._absent_is_vacant and not self._high_serial:\n",
+        "                if ttl_s:\n",
+    ),
+    _mutant(
+        "what was seen during the take is forgotten",
+        ELECTOR,
+        "        if self._missed is not None:\n            overtaken",
+        "        if self._missed is not None and not self._attempt:\n            overtaken",
+        test="tests/core/test_transcripts.py::test_the_dialogue_is_as_it_was",
+    ),
+    _mutant(
+        "ownership by name",
+        ELECTOR,
+        '        ours = head == f"{self._identity}/{self._incarnation}"\n',
+        '        ours = head.startswith(f"{self._identity}/")\n        tail = "1"\n',
+    ),
+    _mutant(
+        "evidence of any death will do",
+        ELECTOR,
+        "            and watched.lease_key == event.lease_key\n",
+        "",
+    ),
+    _mutant(
+        "every attempt has the same nonce",
+        ELECTOR,
+        '        return f"{self._identity}/{self._incarnation}.{attempt}"\n',
+        '        return f"{self._identity}/{self._incarnation}.1"\n',
+    ),
+    _mutant(
+        "unknown is taken for success",
+        DRIVER,
+        "            return ev.TakeUnknown(attempt, _say(error, timing))\n",
+        "            held = Held(self.name, effect.term, None, keeper.lease, effect.over)\n"
+        "            return ev.TakeDone(attempt, held, self._keep(held))\n",
+    ),
+    _mutant(
+        "unknown is taken for failure",
+        DRIVER,
+        "            return ev.TakeUnknown(attempt, _say(error, timing))\n",
+        "            return ev.TakeFailed(attempt, _say(error, timing))\n",
+        test="tests/simulator/test_edges.py::test_an_unanswered_take_is_read_back",
+    ),
+    _mutant(
+        "token kept by the same holder",
+        MEMORY,
+        "        record.token = record.serial\n",
+        "        record.token = record.token or record.serial\n",
+    ),
+    _mutant(
+        "the session of the deposed is not voided",
+        MEMORY,
+        "            shelf.sessions.pop(over.lease_key, None)\n",
+        "            pass\n",
+    ),
+    # -- stopping and giving up
+    _mutant(
+        "release before the stop",
+        ELECTOR,
+        "        return State.STOPPING, [*effects, ev.StopWork(why, cause, self._stop_by)]\n",
+        "        stop = ev.StopWork(why, cause, self._stop_by)\n"
+        "        if not why.planned:\n"
+        "            return State.STOPPING, [*effects, stop]\n"
+        '        release = ev.Release(self._attempt, self.term, "")\n'
+        "        return State.STOPPING, [*effects, stop, ev.EndKeepalive(), release]\n",
+    ),
+    _mutant(
+        "release after a loss",
+        ELECTOR,
+        "        if self._why is not None and self._why.planned:\n",
+        "        if self._why is not None:\n",
+    ),
+    _mutant(
+        "release whatever term there is",
+        MEMORY,
+        "        if record is not None and record.term == held.term and record.session:\n",
+        "        if record is not None and record.session:\n",
+    ),
+    _mutant(
+        "a deposed term stays valid",
+        ELECTOR,
+        "        effects: list[ev.Effect] = [ev.VoidTerm(cause), ev.EndKeepalive()]\n",
+        "        effects: list[ev.Effect] = [ev.EndKeepalive()]\n",
+    ),
+    _mutant(
+        "stuck work is renewed",
+        ELECTOR,
+        "        return State.STUCK, [ev.EndKeepalive(), ev.Stuck(cause)]\n",
+        "        return State.STUCK, [ev.Stuck(cause)]\n",
+        DRIVER,
+        "            self._leaving.end()\n",
+        "            pass\n",
+    ),
+    _mutant(
+        "a session is closed under work that is being stopped",
+        DRIVER,
+        "        if not keeper.members and keeper not in self._works:\n",
+        "        if not keeper.members:\n",
+    ),
+    _mutant(
+        "a session is closed while a take under it is in flight",
+        DRIVER,
+        '            keeper.revoke("the session is being closed")\n',
+        "",
+        test="tests/simulator/test_edges.py::test_a_session_that_is_closed_is_trusted_no_more",
+    ),
+    _mutant(
+        "a leftover is taken at the cost of another election's work",
+        DRIVER,
+        "        keeper = self._hub.working(effect.over.lease_key) if sessions else None\n",
+        "        keeper = None\n",
+    ),
+    # -- the kernel's timer
+    _mutant(
+        "the timer is not moved on by renewals",
+        DRIVER,
+        "            watchdog.update()\n",
+        "            pass\n",
+    ),
+    _mutant(
+        "the timer is late",
+        WATCHDOG,
+        "            self._timer.arm(deadline, message)\n",
+        "            self._timer.arm(deadline + 0.5, message)\n",
+    ),
+    _mutant(
+        "the timer is disarmed when the stop begins",
+        DRIVER,
+        "        term.end(cause)\n        self._listener.stop(",
+        "        if self._watchdog is not None:\n"
+        "            self._watchdog.relieve(term)\n"
+        "        term.end(cause)\n        self._listener.stop(",
+    ),
+    _mutant(
+        "the timer forgets all terms with one nonce",
+        DRIVER,
+        "            self._watchdog.relieve(term)\n            self._hub",
+        "            for other in list(self._watchdog._trusts):\n"
+        "                if other.id == term.id:\n"
+        "                    self._watchdog.relieve(other)\n"
+        "            self._hub",
+    ),
+    _mutant(
+        "a late deposition prolongs the deadline",
+        WATCHDOG,
+        "            deadline = min(deadline, self._leases[id(trust)].until)\n",
+        "            pass\n",
+    ),
+    _mutant(
+        "deposed while stopping, and trusted with the session",
+        DRIVER,
+        "            if self._watchdog is not None and self._stop_by != math.inf:\n",
+        "            if self._watchdog is not None and self._stop_by < 0:\n",
+    ),
+    # -- Leases
+    _mutant(
+        "Leases: a take replaces whatever is there",
+        LEASES,
+        "            if obj is None or snapshot.version != over.version:\n",
+        "            if obj is None:\n",
+        LEASES,
+        "        if snapshot.holding is Holding.FOREIGN or snapshot.watched != over.watched:\n",
+        "        if snapshot.holding is Holding.FOREIGN:\n",
+        store="kubernetes",
+    ),
+    _mutant(
+        "Leases: a renewal adopts another's term",
+        LEASES,
+        "                if obj is None or snapshot.term != term:\n",
+        "                if obj is None:\n",
+        store="kubernetes",
+    ),
+    _mutant(
+        "Leases: the token is the number of transitions",
+        LEASES,
+        "        token = wire.version(obj)\n",
+        '        token = obj["spec"]["leaseTransitions"] + 1\n',
+        store="kubernetes",
+    ),
+)
+
+
+# -- the process of one mutant --------------------------------------------------------------------
+
+
+class _Loader(importlib.machinery.SourceFileLoader):
+    """Compiles an edited source, and never uses or leaves byte code."""
+
+    def __init__(self, name: str, path: str, edits: Sequence[Edit]) -> None:
+        super().__init__(name, path)
+        self.edits = edits
+
+    def get_code(self, fullname: str) -> CodeType:
+        text = Path(self.path).read_text(encoding="utf-8")
+        for edit in self.edits:
+            count = text.count(edit.old)
+            if count != 1:
+                raise ValueError(f"{count} times in {fullname}, and not once:\n{edit.old}")
+            text = text.replace(edit.old, edit.new)
+        return compile(text, self.path, "exec", dont_inherit=True)
+
+
+class _Finder(importlib.abc.MetaPathFinder):
+    def __init__(self, edits: Sequence[Edit]) -> None:
+        self.edits = edits
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        edits = [edit for edit in self.edits if edit.module == fullname]
+        if not edits:
+            return None
+        spec = importlib.machinery.PathFinder.find_spec(fullname, path)
+        if spec is None or spec.origin is None:
+            raise ImportError(fullname)
+        loader = _Loader(fullname, spec.origin, edits)
+        return importlib.util.spec_from_file_location(fullname, spec.origin, loader=loader)
+
+
+def _try(mutant: Mutant) -> dict[str, object]:
+    """Import the mutant and have it looked for."""
+    sys.meta_path.insert(0, _Finder(mutant.edits))
+    for edit in mutant.edits:
+        importlib.import_module(edit.module)
+    if mutant.test:
+        import pytest
+
+        with contextlib.redirect_stdout(io.StringIO()):
+            code = pytest.main(["-x", "-q", "-p", "no:cacheprovider", str(ROOT / mutant.test)])
+        return {"caught": code == pytest.ExitCode.TESTS_FAILED, "by": mutant.test, "histories": 0}
+    from incumbent.testing.simulator import simulate
+
+    for seed in range(MOST_HISTORIES):
+        outcome = simulate(seed, store=mutant.store)
+        if outcome.rule:
+            return {"caught": True, "by": outcome.rule, "histories": seed + 1, "text": outcome.text}
+    return {"caught": False, "by": "", "histories": MOST_HISTORIES}
+
+
+def main() -> None:
+    mutant = next(mutant for mutant in MUTANTS if mutant.name == sys.argv[1])
+    sys.stdout.write(json.dumps(_try(mutant)) + "\n")
+
+
+if __name__ == "__main__":
+    main()

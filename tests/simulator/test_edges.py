@@ -1,0 +1,231 @@
+"""What chance does not bring about: single situations, on the simulator's own loop and clocks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+
+from incumbent.core.timing import Timing
+from incumbent.runtime.driver import Hub
+from incumbent.runtime.lease import LeaseKeeper
+from incumbent.stores.memory import MemoryStore
+from incumbent.testing.simulator import STORES
+from incumbent.testing.simulator.history import History
+from incumbent.testing.simulator.loop import SimLoop
+from incumbent.testing.simulator.network import Fate, Link, Trap
+from incumbent.testing.simulator.process import Host, KernelTimer, Process
+from incumbent.testing.simulator.world import HostClock, World
+
+TIMING = Timing.plan(10.0)
+
+
+class Bench:
+    """One loop on one clock."""
+
+    def __init__(self, rate: float = 1.0) -> None:
+        self.world = World(1)
+        self.clock = HostClock(self.world, rate, 1000.0)
+        self.errors: list[object] = []
+        self.loop = SimLoop(self.world, self.clock, lambda text, error: self.errors.append(error))
+
+    def run(self, until: float) -> None:
+        self.world.at(until, lambda: None)
+        while self.world.now < until and self.world.step():
+            pass
+
+
+# -- production code ------------------------------------------------------------------------------
+
+
+def test_an_unanswered_take_is_read_back() -> None:
+    history = History(3, kind=STORES["memory"], transcript=True)
+    history.elections = ["a"]
+    history.network.fair.lose_answer = 0.0
+
+    def lose(_: Link, fate: Fate) -> None:
+        fate.request_lost, fate.answer_lost, fate.reset = False, True, False
+
+    history.network.traps.append(Trap("take", lose))
+    history.spawn(history.new_host())
+    verbs: list[str] = []
+    while "read back" not in verbs and history.world.now < 5 * history.ttl_s:
+        history.world.step()
+        verbs = [line.split()[3] for line in history.world.transcript if " sends " in line]
+        verbs = ["read back" if verb == "read" else verb for verb in verbs]
+    assert "take" in verbs
+    assert verbs[verbs.index("take") :] == ["take", "read back"]
+
+
+def test_a_session_that_is_closed_is_trusted_no_more() -> None:
+    """A take under it may be in flight, and would begin a term that nobody has to respect."""
+    bench = Bench()
+    keepers: list[LeaseKeeper] = []
+    hubs: list[Hub] = []
+
+    async def ask() -> None:
+        if not hubs:
+            hubs.append(Hub(MemoryStore(), "p", None, bench.clock.boot))
+        keepers.append(await hubs[0].session(TIMING))
+
+    def go() -> None:
+        bench.loop.create_task(ask())
+
+    bench.loop.deliver(go)
+    bench.world.at(TIMING.patience_s - TIMING.attempt_s / 2, bench.loop.deliver, go)
+    bench.run(TIMING.ttl_s)
+    first, second = keepers
+    assert not bench.errors
+    assert first is not second
+    assert first.trust.voided
+    assert not second.trust.voided
+
+
+# -- the twins ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("rate", [0.9, 1.0, 1.1])
+def test_a_loop_counts_on_its_hosts_clock(rate: float) -> None:
+    bench = Bench(rate)
+    rung: list[float] = []
+    bench.loop.call_later(9.0, lambda: rung.append(bench.world.now))
+    bench.run(20.0)
+    assert rung == [pytest.approx(9.0 / rate, abs=1e-5)]
+
+
+def test_a_paused_loop_does_nothing_and_is_late() -> None:
+    bench = Bench()
+    rung: list[str] = []
+    bench.loop.call_later(1.0, rung.append, "timer")
+    bench.loop.pause()
+    bench.world.at(2.0, bench.loop.deliver, rung.append, "answer")
+    bench.run(3.0)
+    assert rung == []
+    bench.loop.resume(timers_first=False)
+    assert rung == ["answer", "timer"]
+
+
+def test_a_loop_may_see_its_timers_before_the_answers() -> None:
+    bench = Bench()
+    rung: list[str] = []
+    bench.loop.call_later(1.0, rung.append, "timer")
+    bench.loop.pause()
+    bench.world.at(2.0, bench.loop.deliver, rung.append, "answer")
+    bench.run(3.0)
+    bench.loop.resume(timers_first=True)
+    assert rung == ["timer", "answer"]
+
+
+def test_timers_stand_still_in_a_suspended_host_and_trust_does_not() -> None:
+    bench = Bench()
+    rung: list[float] = []
+    bench.loop.call_later(5.0, lambda: rung.append(bench.clock.boot()))
+    bench.run(1.0)
+    bench.clock.suspend()
+    bench.loop.pause()
+    bench.run(101.0)
+    bench.clock.resume()
+    bench.loop.resume(timers_first=False)
+    bench.run(120.0)
+    assert rung == [pytest.approx(1105.0, abs=1e-5)]
+
+
+def test_a_dropped_loop_is_silent() -> None:
+    bench = Bench()
+    rung: list[str] = []
+    bench.loop.call_later(1.0, rung.append, "timer")
+    bench.loop.drop()
+    bench.loop.deliver(rung.append, "answer")
+    bench.run(2.0)
+    assert rung == []
+
+
+def test_timeouts_and_locks_of_asyncio_work() -> None:
+    bench = Bench()
+    said: list[str] = []
+
+    async def patient(lock: asyncio.Lock) -> None:
+        async with lock:
+            said.append("second")
+
+    async def main() -> None:
+        lock = asyncio.Lock()
+        async with lock:
+            other = bench.loop.create_task(patient(lock))
+            try:
+                async with asyncio.timeout(2.0):
+                    await bench.loop.create_future()
+            except TimeoutError:
+                said.append(f"timeout at {bench.world.now:.3f}")
+        await other
+
+    bench.loop.deliver(lambda: bench.loop.create_task(main()))
+    bench.run(5.0)
+    assert said == ["timeout at 2.000", "second"]
+    assert not bench.errors
+
+
+def test_what_nobody_catches_is_reported_and_an_endless_loop_is_ended() -> None:
+    bench = Bench()
+
+    def fail() -> None:
+        raise ValueError("moo")
+
+    bench.loop.deliver(fail)
+    assert [str(error) for error in bench.errors] == ["moo"]
+
+    def again() -> None:
+        bench.loop.call_soon(again)
+
+    bench.loop.deliver(again)
+    assert bench.errors[1:] == [None]
+    assert bench.loop.is_closed()
+
+
+def _process(slack: float) -> tuple[World, Process, KernelTimer, Callable[[], bool]]:
+    history = History(1, kind=STORES["memory"])
+    world = history.world
+    clock = HostClock(world, 0.9, 1000.0)
+    host = Host("p", clock, TIMING, armed=True)
+    process = Process(world, history.judge, history.network, host, "p1", "p_1", lambda *_: None)
+    process.judge.killed = lambda actor: None  # type: ignore[method-assign]
+    timer = KernelTimer(world, process, slack)
+    process.timer = timer
+    return world, process, timer, world.step
+
+
+@pytest.mark.parametrize("paused", [False, True])
+def test_the_kernels_timer_kills_on_the_hosts_clock_also_what_is_stopped(paused: bool) -> None:
+    world, process, timer, step = _process(0.05)
+    if paused:
+        process.pause()
+    timer.arm(1009.0, "")
+    while process.alive and step():
+        pass
+    assert world.now == pytest.approx(10.05)
+
+
+def test_the_kernels_timer_is_moved_and_disarmed_until_it_fires() -> None:
+    world, process, timer, step = _process(0.05)
+    timer.arm(1009.0, "")
+    timer.arm(1018.0, "")
+    world.at(15.0, timer.disarm)
+    while step():
+        pass
+    assert process.alive
+    timer.arm(1018.0, "")
+    world.at(20.01, timer.arm, 1e6, "")
+    while process.alive and step():
+        pass
+    assert world.now == pytest.approx(20.05), "once it has fired nothing helps"
+
+
+def test_the_kernels_timer_waits_for_a_suspended_host() -> None:
+    world, process, timer, step = _process(0.0)
+    timer.arm(1009.0, "")
+    process.suspend()
+    world.at(50.0, process.wake)
+    while process.alive and step():
+        pass
+    assert world.now == 50.0

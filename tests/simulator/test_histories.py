@@ -1,0 +1,116 @@
+"""A fixed slice of the simulator's histories, and that they are worth something."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from incumbent.testing.simulator import STORES, Outcome, simulate
+from incumbent.testing.simulator import __main__ as command
+from incumbent.testing.simulator.__main__ import Tally, main
+from incumbent.testing.simulator.faults import FAULTS, TAMPERING
+from tests.simulator.mutants import MOST_HISTORIES
+
+SLICE = {"kubernetes": 300, "memory": 1500}
+"""As many as the mutants are tried with, at least."""
+
+
+@pytest.mark.parametrize("store", sorted(STORES))
+def test_a_slice_of_the_histories_keeps_the_rules(store: str) -> None:
+    tally = Tally()
+    started = time.monotonic()
+    for seed in range(SLICE[store]):
+        tally.add(simulate(seed, store=store))
+    summary = tally.summary(time.monotonic() - started)
+    assert not tally.violations, json.dumps(summary["violations"][:5], indent=2)
+    assert tally.void < 0.1 * tally.histories, "too few faults and takeovers to prove anything"
+    assert tally.excused < 0.15 * tally.histories, "too many are excused from the rules"
+    happened = {name.replace(" ", "_") for name in tally.faults}
+    known = {fault.__name__ for fault, _ in (*FAULTS, *TAMPERING)}
+    assert happened == known | {"restore"}
+    messages = {"answer lost", "request doubled", "request lost", "straggler"}
+    if store == "memory":
+        messages.add("stale notification")  # A watch of Kubernetes is a stream: it never goes back.
+    assert set(tally.messages) == messages
+
+
+def test_the_slice_is_what_the_mutants_are_tried_with() -> None:
+    assert SLICE["memory"] >= MOST_HISTORIES
+
+
+@pytest.mark.parametrize("seed", [3, 43, 342])
+def test_a_seed_decides_everything(seed: int) -> None:
+    first, second = (simulate(seed, transcript=True) for _ in range(2))
+    assert first.transcript
+    assert first.steps == second.steps
+    assert _anonymous(first) == _anonymous(second)
+
+
+def _anonymous(outcome: Outcome) -> list[str]:
+    """Return a transcript without the numbers of sessions, which count on from run to run."""
+    return [line.partition("#")[0] for line in outcome.transcript]
+
+
+SEEDS_THAT_FAILED = {
+    5: "the watchdog took two elections' first terms for one, and forgot the wrong one",
+    31: "a session was closed while stuck work ran under it",
+    43: "the same, for work that was told of being deposed",
+    72: "a deposition that was heard of late prolonged the deadline of the kernel's timer",
+    342: "deposed while stepping down, work was trusted for as long as the session was renewed",
+    559: "an absence that was seen before a record came and went looked like the one after",
+    1749: "a leftover was retaken under a new session, which freed another election at work",
+    2901: "a leftover under a live session was never retaken",
+    106830: "a record vanished before the take was confirmed; nobody heard of it",
+    138233: "a process was started on a suspended host",
+}
+
+
+@pytest.mark.parametrize("seed", SEEDS_THAT_FAILED, ids=str)
+def test_a_seed_that_failed_fails_no_more(seed: int) -> None:
+    outcome = simulate(seed)
+    assert not outcome.rule, outcome.text
+
+
+# -- the command ----------------------------------------------------------------------------------
+
+
+def _failing(seed: int, *, store: str, transcript: bool = False) -> Outcome:
+    del store, transcript
+    outcome = Outcome(seed, transcript=("a line",))
+    if seed == 4:
+        outcome.rule, outcome.text = "two-valid", "two-valid: p and q"
+    return outcome
+
+
+def test_a_violation_is_printed_with_its_seed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "simulate", _failing)
+    assert main(["--histories", "6"]) == 1
+    out = capsys.readouterr().out
+    assert "VIOLATION seed 4: two-valid: p and q" in out
+    assert "--replay 4" in out
+    assert main(["--histories", "6", "--json"]) == 1
+    violations = json.loads(capsys.readouterr().out)["violations"]
+    assert [violation["seed"] for violation in violations] == [4]
+    assert main(["--histories", "4"]) == 0
+
+
+@pytest.mark.parametrize(("seed", "code"), [(3, 0), (4, 1)])
+def test_a_replay_prints_the_transcript(
+    seed: int, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "simulate", _failing)
+    assert main(["--replay", str(seed)]) == code
+    assert capsys.readouterr().out.startswith("a line\n")
+
+
+def test_several_processes_share_the_work(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--histories", "30", "--processes", "2", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["histories"] == 30
+
+
+def test_every_store_has_a_slice() -> None:
+    assert set(SLICE) == set(STORES)
