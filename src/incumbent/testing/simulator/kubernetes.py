@@ -9,8 +9,9 @@ A watch is a stream: what a stall holds back comes later, in order, and nothing 
 the server stops, every stream breaks.
 
 Warning: a creation cannot name what it replaces. If a Lease is created, held and deleted by hand
-before the creator's watch has told it, the creator robs whoever held it; the store says so. Such a
-take excuses the election (see `judge`).
+before the creator has taken in what its watch has to say (the watch is behind, or the process was
+stopped meanwhile), the creator robs whoever held it; the store says so. Such a take excuses the
+election (see `judge`).
 """
 
 from __future__ import annotations
@@ -183,12 +184,12 @@ class _Stream:
                 raise StoreUnavailable("the watch was reset")
             self._waiter = self._api.process.loop.create_future()
             await self._waiter
-        return self._came.popleft()
+        change = self._came.popleft()
+        name = change.object["metadata"]["name"]
+        self._api.heard[name] = max(self._api.heard.get(name, 0), wire.version(change.object))
+        return change
 
     def _hear(self, change: Change) -> None:
-        obj = change.object
-        name = obj["metadata"]["name"]
-        self._api.heard[name] = max(self._api.heard.get(name, 0), wire.version(obj))
         self._came.append(change)
         self._wake()
 

@@ -1,0 +1,512 @@
+"""`incumbent run`: a command of any language, and all that it starts, in one replica at a time.
+
+The commands write marks (see `tests.faces.programs`). The kernel's order of the marks in their one
+file is the order of the effects: a mark under an older token after one under a newer would be work
+without a term.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from incumbent import Election, NotElected
+from tests.faces.programs import (
+    LIMIT_S,
+    Program,
+    assert_no_overlap,
+    environment,
+    is_stopped,
+    marks,
+    until,
+)
+
+Run = Callable[..., Program]
+
+MARKER = """
+import os, signal, sys, time
+path, kinds = sys.argv[1], sys.argv[2]
+token = int(os.environ["INCUMBENT_TOKEN"])
+
+def work():
+    fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    while True:
+        now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        os.write(fd, b"%020d %010d %020d\\n" % (token, os.getpid(), now))
+        time.sleep(0.002)
+
+def deaf():
+    for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)
+
+if "d" in kinds and os.fork() == 0:
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    deaf()
+    os.closerange(0, 256)
+    work()
+if "t" in kinds:
+    deaf()
+if "g" in kinds:
+    def graceful(*_):
+        sys.exit(9)
+    signal.signal(signal.SIGTERM, graceful)
+work()
+"""
+
+
+@pytest.fixture
+def url(tmp_path: Path) -> str:
+    return f"sqlite://{tmp_path}/store/incumbent.db"
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "marks"
+
+
+@pytest.fixture
+def run() -> Iterator[Run]:
+    """Start `incumbent run`; what comes before it is given by `under`."""
+    started: list[Program] = []
+
+    def starting(*arguments: str, under: tuple[str, ...] = (), **extra: str) -> Program:
+        argv = [*under, sys.executable, "-m", "incumbent.cli", "run", *arguments]
+        started.append(Program(argv, extra))
+        return started[-1]
+
+    yield starting
+    for program in started:
+        program.close()
+
+
+def to_end(*arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "incumbent.cli", "run", *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=LIMIT_S,
+        env=environment(extra),
+    )
+
+
+def marker(path: Path, kinds: str = "") -> list[str]:
+    return [sys.executable, "-I", "-S", "-c", MARKER, str(path), kinds]
+
+
+def works(path: Path, beyond: int = 0) -> None:
+    until(lambda: sum(token > beyond for token, _, _ in marks(path)) > 3, "the command works")
+
+
+def last_token(path: Path) -> int:
+    return marks(path)[-1][0]
+
+
+def namespaces_permitted() -> bool:
+    trial = ["unshare", "--pid", "--fork", "--mount-proc", "true"]
+    try:
+        return subprocess.run(trial, capture_output=True, check=False).returncode == 0
+    except OSError:
+        return False
+
+
+needs_namespaces = pytest.mark.skipif(
+    not namespaces_permitted(), reason="may not make a PID namespace"
+)
+MODES = [pytest.param("pidns", marks=needs_namespaces), "group"]
+CONTAINER = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
+
+
+# ---- what the command is, and what comes back
+
+
+def test_what_the_command_is_told(url: str) -> None:
+    done = to_end("e", "--store", url, "--as", "me", "--", "env")
+    assert done.returncode == 0, done.stderr
+    told = dict(line.split("=", 1) for line in done.stdout.splitlines() if "=" in line)
+    assert told["INCUMBENT_ELECTION"] == "e"
+    assert told["INCUMBENT_IDENTITY"].startswith("me_")
+    assert told["INCUMBENT_TERM"].startswith(told["INCUMBENT_IDENTITY"])
+    assert int(told["INCUMBENT_TOKEN"]) > 0
+    assert "elected: 'e', token " + told["INCUMBENT_TOKEN"] in done.stderr
+
+
+def test_quiet_says_nothing(url: str) -> None:
+    done = to_end("e", "--store", url, "-q", "--", "true")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "said"),
+    [
+        (["true"], 0, ""),
+        (["sh", "-c", "exit 42"], 42, ""),
+        (["sh", "-c", "kill -USR1 $$"], 128 + signal.SIGUSR1, ""),
+        (["sh", "-c", "kill -KILL $$"], 137, ""),
+        (["no-such-command-anywhere"], 127, "command not found"),
+        (["/etc/passwd"], 126, "Permission denied"),
+    ],
+    ids=str,
+)
+def test_the_exit_code_is_the_commands_own(
+    command: list[str], code: int, said: str, url: str
+) -> None:
+    done = to_end("e", "--store", url, "--", *command)
+    assert done.returncode == code
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_what_stands_after_the_dashes_is_the_commands(url: str) -> None:
+    done = to_end("e", "--store", url, "--", "echo", "--store", "--", "-q")
+    assert done.stdout == "--store -- -q\n"
+    done = to_end("--store", url, "e", "echo", "plain")
+    assert done.stdout == "plain\n"
+    assert to_end("e", "--store", url).returncode == 2
+    assert to_end("e", "--store", url, "--no-such-option", "--", "true").returncode == 2
+
+
+def test_the_streams_are_the_commands(run: Run, url: str) -> None:
+    program = run("e", "--store", url, "-q", "--", "sh", "-c", "cat; echo ended >&2; exit 3")
+    program.tell("one line")
+    program.expect("one line")
+    assert program.process.stdin is not None
+    program.process.stdin.close()
+    assert program.wait() == 3
+    assert program.errors() == "ended"
+
+
+def test_timing_that_cannot_be_safe_is_refused_with_the_arithmetic(url: str) -> None:
+    done = to_end("e", "--store", url, "--ttl", "10", "--grace", "9", "--", "true")
+    assert done.returncode == 2
+    assert "W = 10 x (1-0.1)/(1+0.1)" in done.stderr
+    assert "raise ttl_s above" in done.stderr
+    assert to_end("e", "--store", url, "--ttl", "0", "--", "true").returncode == 2
+
+
+def test_without_a_store_in_a_container_the_choices_are_named() -> None:
+    done = to_end("e", "--", "true", KUBERNETES_SERVICE_HOST="10.0.0.1")
+    assert done.returncode == 2
+    for choice in ("a Kubernetes Pod", "INCUMBENT_STORE", "--store", "kubernetes://"):
+        assert choice in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (["E!", "--", "true"], 2),
+        (["e", "--store", "nothing://", "--", "true"], 2),
+        (["e", "--once", "--again", "--", "true"], 2),
+        (["e", "--no-wait", "--wait", "1", "--", "true"], 2),
+        (["e", "--store", "sqlite:///proc/x/incumbent.db", "--", "true"], 69),
+    ],
+    ids=str,
+)
+def test_what_cannot_work_has_its_code_and_a_line(
+    arguments: list[str], code: int, url: str
+) -> None:
+    if "--store" not in arguments:
+        arguments = [arguments[0], "--store", url, *arguments[1:]]
+    done = to_end(*arguments)
+    assert done.returncode == code, done.stderr
+    assert done.stderr
+    assert "Traceback" not in done.stderr
+
+
+# ---- waiting
+
+
+def test_who_does_not_wait_gets_75_and_never_runs(url: str, tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    with Election("e", store=url, ttl_s=20).hold():
+        for waiting in (["--no-wait"], ["--wait", "0.3"]):
+            done = to_end("e", "--store", url, *waiting, "--", "touch", str(ran))
+            assert done.returncode == 75
+            assert "is held by" in done.stderr
+    assert not ran.exists()
+    assert to_end("e", "--store", url, "--no-wait", "--", "touch", str(ran)).returncode == 0
+    assert ran.exists()
+
+
+def test_who_gives_up_does_not_run_although_it_is_elected_in_that_moment(
+    run: Run, url: str, tmp_path: Path
+) -> None:
+    """Whatever comes first: either it ran and the code is the command's, or neither."""
+    for number in range(6):
+        ran = tmp_path / f"ran{number}"
+        with Election("e", store=url, ttl_s=20).hold():
+            program = run("e", "--store", url, "--wait", "0.2", "--", "touch", str(ran))
+            program.error("standby")
+        code = program.wait()
+        assert (code, ran.exists()) in [(0, True), (75, False)]
+
+
+def test_waiting_can_be_ended(run: Run, url: str, path: Path) -> None:
+    with Election("e", store=url, ttl_s=20).hold():
+        for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
+            program = run("e", "--store", url, "--", *marker(path))
+            program.error("standby")
+            program.send(number)
+            assert program.wait() == code
+    assert marks(path) == []
+
+
+def test_a_standby_whose_waiting_init_was_killed_makes_another(
+    run: Run, url: str, path: Path
+) -> None:
+    with Election("e", store=url, ttl_s=20).hold():
+        program = run("e", "--store", url, "--contain", "group", "--", *marker(path))
+        program.error("standby")
+        (init,) = _children(program.pid)
+        os.kill(init, signal.SIGKILL)
+        program.error("making another")
+        spent = _cpu_ticks(program.pid)
+        until(lambda: _children(program.pid) not in ([], [init]), "there is another")
+    works(path)
+    assert _cpu_ticks(program.pid) - spent < 100
+    program.send(signal.SIGTERM)
+    assert program.wait() == 143
+
+
+# ---- the end of a term
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_whole_tree_is_gone_before_another_begins(
+    mode: str, run: Run, url: str, path: Path
+) -> None:
+    arguments = ("e", "--store", url, "--ttl", "20", "--grace", "0.3", "--contain", mode, "--")
+    first = run(*arguments, *marker(path, "dt"))
+    works(path)
+    second = run(*arguments, *marker(path, "g"))
+    second.error("standby")
+    token = last_token(path)
+    began = time.monotonic()
+    first.send(signal.SIGTERM)
+    works(path, beyond=token)
+    assert time.monotonic() - began < 10
+    assert first.wait() == 137
+    second.send(signal.SIGTERM)
+    assert second.wait() == 9
+    assert len(assert_no_overlap(path)) == 2
+
+
+def test_the_first_signal_asks_and_the_second_kills(run: Run, url: str, path: Path) -> None:
+    program = run("e", "--store", url, "--ttl", "60", "--grace", "25", "--", *marker(path, "t"))
+    works(path)
+    program.send(signal.SIGTERM)
+    before = len(marks(path))
+    until(lambda: len(marks(path)) > before + 20, "it does not listen")
+    program.send(signal.SIGTERM)
+    assert program.wait(10) == 137
+
+
+def test_other_signals_are_forwarded(run: Run, url: str) -> None:
+    script = (
+        "import signal,sys\n"
+        "for n in ('HUP','USR1','USR2','QUIT'):\n"
+        "    signal.signal(getattr(signal,'SIG'+n), lambda s,f: print(signal.Signals(s).name,"
+        " flush=True))\n"
+        "print('ready', flush=True)\n"
+        "while True: signal.pause()"
+    )
+    program = run("e", "--store", url, "--", sys.executable, "-c", script)
+    program.expect("ready")
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGQUIT):
+        program.send(number)
+        program.expect(number.name)
+    program.send(signal.SIGINT)
+    assert program.wait() in (1, 130)
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_wrapper_is_killed_and_the_tree_with_it(
+    mode: str, run: Run, url: str, path: Path
+) -> None:
+    first = run("e", "--store", url, "--ttl", "20", "--contain", mode, "--", *marker(path, "dt"))
+    works(path)
+    second = run("e", "--store", url, "--ttl", "20", "--", *marker(path))
+    second.error("standby")
+    token = last_token(path)
+    began = time.monotonic()
+    first.send(signal.SIGKILL)
+    works(path, beyond=token)
+    assert time.monotonic() - began < 10, "the kernel's word was not heard"
+    assert len(assert_no_overlap(path)) == 2
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_wrapper_is_stopped_and_killed_by_its_deadline_and_the_tree_with_it(
+    mode: str, run: Run, url: str, path: Path
+) -> None:
+    first = run("e", "--store", url, "--ttl", "2", "--contain", mode, "--", *marker(path, "dt"))
+    works(path)
+    second = run("e", "--store", url, "--ttl", "2", "--", *marker(path))
+    second.error("standby")
+    token = last_token(path)
+    first.send(signal.SIGSTOP)
+    works(path, beyond=token)
+    first.send(signal.SIGCONT)
+    assert first.wait() == -9
+    before = len(marks(path))
+    until(lambda: len(marks(path)) > before + 20, "the second works on")
+    assert len(assert_no_overlap(path)) == 2
+
+
+def test_stopped_for_a_moment_it_works_on(run: Run, url: str, path: Path) -> None:
+    program = run("e", "--store", url, "--ttl", "20", "--", *marker(path, "g"))
+    works(path)
+    program.send(signal.SIGSTOP)
+    until(lambda: is_stopped(program.pid), "it is stopped")
+    program.send(signal.SIGCONT)
+    before = len(marks(path))
+    until(lambda: len(marks(path)) > before + 20, "it works on")
+    program.send(signal.SIGTERM)
+    assert program.wait() == 9
+    assert len(assert_no_overlap(path)) == 1
+
+
+def test_where_the_end_cannot_be_confirmed_it_is_said_and_never_released(
+    run: Run, url: str, path: Path
+) -> None:
+    """The subreaper is killed from outside: the wrapper must not hold the election for ever."""
+    first = run("e", "--store", url, "--ttl", "2", "--contain", "group", "--", *marker(path, "t"))
+    first.error("weaker than a PID namespace")
+    works(path)
+    (subreaper,) = _children(first.pid)
+    os.kill(subreaper, signal.SIGKILL)
+    first.error("cannot be confirmed")
+    assert first.wait() == -9
+    token = last_token(path)
+    with Election("e", store=url, ttl_s=2).hold(timeout_s=LIMIT_S) as term:
+        assert (term.token or 0) > token
+        assert last_token(path) == token
+
+
+# ---- once, again, and lost stores
+
+
+def test_lost_it_is_stopped_and_started_again_when_elected_again(
+    run: Run, url: str, path: Path
+) -> None:
+    program = run("e", "--store", url, "--ttl", "2", "--", *marker(path, "g"))
+    works(path)
+    token = last_token(path)
+    Path(url.removeprefix("sqlite://")).unlink()
+    program.error("stopping")
+    works(path, beyond=token)
+    program.send(signal.SIGTERM)
+    assert program.wait() == 9
+    assert len(assert_no_overlap(path)) == 2
+
+
+def test_once_is_the_first_term_and_no_more(run: Run, url: str, path: Path) -> None:
+    assert to_end("e", "--store", url, "--once", "--", "sh", "-c", "exit 5").returncode == 5
+    program = run("e", "--store", url, "--ttl", "2", "--once", "--", *marker(path, "g"))
+    works(path)
+    Path(url.removeprefix("sqlite://")).unlink()
+    assert program.wait() == 75
+    assert len(assert_no_overlap(path)) == 1
+
+
+def test_again_is_again_also_after_the_commands_own_end(run: Run, url: str, tmp_path: Path) -> None:
+    out = tmp_path / "tokens"
+    script = f"echo $INCUMBENT_TOKEN >>{out}; exit 1"
+    program = run("e", "--store", url, "--ttl", "1", "--again", "--", "sh", "-c", script)
+    until(lambda: out.exists() and len(out.read_text().split()) >= 3, "it was run three times")
+    program.send(signal.SIGTERM)
+    assert program.wait() in (1, 143)
+    tokens = [int(token) for token in out.read_text().split()]
+    assert tokens == sorted(set(tokens))
+
+
+# ---- as PID 1 of a container
+
+
+@needs_namespaces
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [(["sh", "-c", "exit 42"], 42), (["no-such-command-anywhere"], 127)],
+    ids=["own", "not found"],
+)
+def test_as_the_first_process_of_a_container(
+    command: list[str], code: int, run: Run, url: str
+) -> None:
+    program = run("e", "--store", url, "--", *command, under=CONTAINER)
+    assert program.wait() == code
+
+
+@needs_namespaces
+def test_a_container_is_told_to_stop(run: Run, url: str, path: Path) -> None:
+    program = run("e", "--store", url, "--ttl", "20", "--", *marker(path, "dg"), under=CONTAINER)
+    works(path)
+    (first,) = _children(program.pid)
+    os.kill(first, signal.SIGTERM)
+    assert program.wait() == 9
+    with Election("e", store=url, ttl_s=20).hold(timeout_s=10):
+        before = marks(path)
+    assert marks(path) == before
+
+
+@needs_namespaces
+def test_a_stopped_container_is_killed_by_its_deadline(run: Run, url: str, path: Path) -> None:
+    """PID 1 of a namespace ignores its own timer: so the one with the timer is not PID 1."""
+    program = run("e", "--store", url, "--ttl", "2", "--", *marker(path, "dt"), under=CONTAINER)
+    works(path)
+    token = last_token(path)
+    (first,) = _children(program.pid)
+    (wrapper,) = _children(first)
+    os.kill(wrapper, signal.SIGSTOP)
+    with Election("e", store=url, ttl_s=2).hold(timeout_s=LIMIT_S) as term:
+        assert (term.token or 0) > token
+        assert last_token(path) == token
+        assert program.wait() == 137
+    assert "SIGKILL" in program.errors()
+
+
+@needs_namespaces
+def test_a_killed_container_leaves_the_election_at_once(run: Run, url: str, path: Path) -> None:
+    program = run("e", "--store", url, "--ttl", "20", "--", *marker(path, "dt"), under=CONTAINER)
+    works(path)
+    token = last_token(path)
+    (first,) = _children(program.pid)
+    os.kill(first, signal.SIGKILL)
+    with Election("e", store=url, ttl_s=20).hold(timeout_s=10) as term:
+        assert (term.token or 0) > token
+        assert last_token(path) == token
+
+
+def test_a_child_that_closed_everything_still_counts_as_the_holder(
+    run: Run, url: str, path: Path
+) -> None:
+    """The lock is held by the tree's own init: as long as anything works, there is no evidence."""
+    program = run("e", "--store", url, "--ttl", "20", "--", *marker(path, "dt"))
+    works(path)
+    with pytest.raises(NotElected), Election("e", store=url, ttl_s=20).hold(timeout_s=0.5):
+        pytest.fail("two hold")
+    program.send(signal.SIGKILL)
+    with Election("e", store=url, ttl_s=20).hold(timeout_s=10):
+        before = marks(path)
+    assert marks(path) == before
+
+
+def _children(pid: int) -> list[int]:
+    found: list[int] = []
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        found += map(int, (task / "children").read_text().split())
+    return sorted(found)
+
+
+def _cpu_ticks(pid: int) -> int:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return int(fields[11]) + int(fields[12])
