@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from typing import Any
 
 import pytest
@@ -461,6 +463,43 @@ def test_a_store_that_cannot_be_opened_is_said_at_once(memory: MemoryStore) -> N
 
 
 # ---- the end of the process
+
+
+def test_the_main_thread_may_end_while_another_leads(start: Start, url: str) -> None:
+    """From then on no executor of `concurrent.futures` takes work: renewals must not need one."""
+    source = """
+        def work(term):
+            say("began", term.token)
+            threading.main_thread().join()
+            time.sleep(4)
+            term.check()
+            assert not term.lost.is_set(), term.cause
+            return term.token
+
+        election = Election("e", store=sys.argv[1], ttl_s=1)
+        threading.Thread(target=lambda: say("result", election.lead(work))).start()
+    """
+    program = start(source, url)
+    _, token = program.expect("began").split()
+    assert program.expect("result").split()[1] == token
+    assert program.wait() == 0
+    assert program.errors() == ""
+
+
+def test_at_the_end_of_the_process_its_session_is_ended(start: Start, url: str) -> None:
+    source = """
+        with Election("e", store=sys.argv[1], ttl_s=30).hold():
+            say("held")
+    """
+    for _ in range(5):
+        program = start(source, url)
+        program.expect("held")
+        assert program.wait() == 0
+        assert program.errors() == ""
+    path = url.removeprefix("sqlite://")
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT count(*) FROM session WHERE beat <> -1").fetchone() == (0,)
+    assert os.listdir(f"{path}-locks") == []
 
 
 def test_work_in_a_daemon_thread_outlives_the_keeper_and_looks_alive(

@@ -181,8 +181,8 @@ def _run_store(
 
 
 LIMIT = (
-    "a tree that is frozen as a whole thaws as a whole, and works for as long as the kernel needs to "
-    "deliver one SIGKILL (column `woke`); only a fencing token closes that"
+    "a tree that is frozen as a whole thaws as a whole, and works for as long as the kernel needs "
+    "to deliver one SIGKILL (column `woke`); only a fencing token closes that"
 )
 
 

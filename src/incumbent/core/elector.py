@@ -234,6 +234,11 @@ class Elector:
         return State.STANDBY, [*effects, ev.Waiting(self._watched, take_at)]
 
     def _waited(self, _: ev.Tick, now: float) -> _Step:
+        watched, due_at = self._watched, max(self._take_at, self._again)
+        late = now > due_at + self._timing.attempt_s
+        if watched is not None and watched.holding is Holding.ABSENT and late:
+            # We slept, and an absence has no version: a record may have come and gone unseen.
+            return self._consider(watched, now, anew=True)
         return self._wait(now, [])
 
     def _evidence(self, event: ev.Evidence, now: float) -> _Step:
