@@ -160,6 +160,41 @@ def test_a_child_is_a_candidate_of_its_own_and_waits_for_its_parent(start: Start
     assert program.wait() == 0
 
 
+def test_a_store_that_was_opened_by_the_parent_is_opened_anew(start: Start, url: str) -> None:
+    """SQLite forbids to use a connection on the other side of a fork."""
+    source = (
+        FORK
+        + """
+    from pathlib import Path
+    from incumbent.stores.sqlite import SqliteStore
+
+    store = SqliteStore(Path(sys.argv[1].removeprefix("sqlite://")))
+    with Election("e", store=store, ttl_s=3).hold() as term:
+        tables = store._tables
+
+        def child():
+            with Election("mine", store=store, ttl_s=3).hold(timeout_s=20) as own:
+                own.check()
+                assert store._tables is not tables
+            try:
+                with Election("e", store=store, ttl_s=3).hold(timeout_s=0):
+                    raise AssertionError("two hold")
+            except NotElected as error:
+                assert "is held by" in str(error), error
+
+        say("child", in_child(child))
+        term.check()
+        assert store._tables is tables
+    with Election("mine", store=store, ttl_s=3).hold(timeout_s=20):
+        say("end")
+    """
+    )
+    program = start(source, url)
+    program.expect("child 0")
+    program.expect("end")
+    assert program.wait() == 0
+
+
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 def test_multiprocessing(method: str, start: Start, url: str, tmp_path: Path) -> None:
     script = f"""

@@ -409,6 +409,27 @@ def test_without_its_bell_and_its_locks_it_goes_on(start: Start, url: str, path:
     assert program.wait() in (0, 1)
 
 
+def test_a_removed_folder_of_locks_is_made_anew(url: str, path: Path) -> None:
+    with election(url, ttl_s=20).hold(timeout_s=LIMIT_S):
+        shutil.rmtree(f"{path}-locks")
+        with Election("other", store=url, ttl_s=10).hold(timeout_s=10) as term:
+            assert len(os.listdir(f"{path}-locks")) == 1
+            assert term.pass_fds
+
+
+def test_a_deleted_row_deposes_its_holder(url: str, path: Path) -> None:
+    """Somebody else would find no record, and take it: absent is vacant here."""
+    watch = Watch()
+
+    @election(url, ttl_s=20, observer=watch).hold(timeout_s=LIMIT_S)
+    def body() -> None:
+        tamper(path, "DELETE FROM election WHERE name = 'e'")
+        watch.until("stopping")
+
+    with pytest.raises(LeadershipLost, match="has no record"):
+        body()
+
+
 def test_a_lost_event_is_made_up_for(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """inotify says that it lost some: then everything is looked at."""
 

@@ -54,7 +54,7 @@ from incumbent.errors import IncumbentError, UnsupportedPlatform
 
 __all__ = ["WARN_BEFORE_S", "DeadMan", "supported"]
 
-WARN_BEFORE_S = 0.05
+WARN_BEFORE_S = 0.25
 """The line is written this many seconds before the deadline, or a tenth of the remaining time
 before it if that is less; the traceback follows after two fifths of that span."""
 

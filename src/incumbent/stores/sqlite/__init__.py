@@ -5,7 +5,8 @@ URL: `sqlite:///absolute/path/to/file.db` (no options). No server, no dependency
 `tables`  the records and the swaps, as SQL; no thread, no event loop
 `locks`   evidence of death: a kernel lock that the holder's whole process tree inherits
 `inotify` how a standby is woken without polling
-`store`   the three put together behind the store's six verbs
+`worker`  the thread in which SQLite may block
+`store`   the four put together behind the store's six verbs
 """
 
 from __future__ import annotations

@@ -59,6 +59,7 @@ class LockFolder:
             OSError: the file exists, or cannot be made.
         """
         # Under its name it is never seen unlocked: somebody who sweeps would take it for a relic.
+        self.create()  # Somebody may have removed it since.
         unnamed = self._folder / f"{key}.new"
         fd = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:

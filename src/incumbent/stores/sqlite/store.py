@@ -25,7 +25,6 @@ import errno
 import os
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -45,6 +44,7 @@ from incumbent.stores.api import Capabilities, Finding, Grade, Sink
 from incumbent.stores.sqlite import filesystem, inotify
 from incumbent.stores.sqlite.locks import LockFolder
 from incumbent.stores.sqlite.tables import Tables
+from incumbent.stores.sqlite.worker import Worker
 
 __all__ = ["SqliteStore"]
 
@@ -65,6 +65,8 @@ CAPABILITIES = Capabilities(
     assumes="one host, a local file system, and nobody deletes the file under a holder",
 )
 
+_ABANDONED: list[object] = []
+"""Connections of a parent process. SQLite wants them neither used nor closed in the child."""
 PROBES = 50
 PROBE_EVERY_S = 0.002
 """After the kernel's event the lock is free within microseconds; this is patience, not polling."""
@@ -81,7 +83,8 @@ class SqliteStore:
         self._opener = os.urandom(8).hex()
         self._bell_path = path.with_name(path.name + "-bell")
         self._locks = LockFolder(path.with_name(path.name + "-locks"))
-        self._executor: ThreadPoolExecutor | None = None
+        self._pid = os.getpid()
+        self._worker: Worker | None = None
         self._tables: Tables | None = None
         self._files = (
             path,
@@ -115,12 +118,19 @@ class SqliteStore:
             PermissionDenied: no right to write the file or its folder.
             StoreFull: no room on the disk.
         """
+        if self._pid != os.getpid():
+            self._abandon()
         self._loop = asyncio.get_running_loop()
-        self._executor = ThreadPoolExecutor(1, thread_name_prefix="incumbent-sqlite")
+        self._worker = Worker("incumbent-sqlite")
         await self._run(lambda _: None)
         self._start_watching()
         if self._deaf:
             raise StoreUnusable(f"standbys of {self.url} could not be woken: {self._deaf}")
+
+    def _abandon(self) -> None:
+        """In a forked child: what the parent has opened is the parent's, and is not even closed."""
+        _ABANDONED.append((self._tables, self._inotify))
+        self.__init__(self.path)  # type: ignore[misc]
 
     async def close(self) -> None:
         """Give back every resource but the locks of sessions that go on: nothing is released."""
@@ -128,13 +138,11 @@ class SqliteStore:
             task.cancel()
         if self._refreshing is not None:
             self._refreshing.cancel()
-        executor, self._executor = self._executor, None
-        if executor is not None:
-            try:
-                await asyncio.get_running_loop().run_in_executor(executor, self._disconnect)
-            except RuntimeError:  # The interpreter is ending, and its executors have.
-                self._disconnect()
-            executor.shutdown(wait=False)
+        worker, self._worker = self._worker, None
+        if worker is not None:
+            disconnected = worker.submit(self._disconnect)
+            worker.close()
+            await asyncio.wrap_future(disconnected)
         self._stop_watching()
 
     def _connect(self) -> Tables:
@@ -196,14 +204,9 @@ class SqliteStore:
                 raise OutcomeUnknown(f"{self.path} was replaced in the middle of a request")
             return result
 
-        if self._executor is None:
+        if self._worker is None:
             raise StoreUnavailable(f"{self.url} is closed")
-        try:
-            future = asyncio.get_running_loop().run_in_executor(self._executor, job)
-        except RuntimeError:
-            # The interpreter is ending: its executors are, and so is everything that could block.
-            return job()
-        return await future
+        return await asyncio.wrap_future(self._worker.submit(job))
 
     # -- the six verbs ----------------------------------------------------------------------------
 
