@@ -39,7 +39,7 @@ def work():
     fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     while True:
         now = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        os.write(fd, b"%020d %010d %020d\\n" % (token, os.getpid(), now))
+        os.write(fd, b"%020d %020d %021d\\n" % (token, os.getpid(), now))
         time.sleep(0.002)
 
 def deaf():

@@ -25,6 +25,7 @@ import incumbent
 ROOT = Path(__file__).resolve().parents[2]
 SOURCES = Path(incumbent.__file__).parents[1]
 LIMIT_S = 30.0
+MARK_BYTES = 64
 MARK_EVERY_S = 0.002
 
 PREAMBLE = """
@@ -184,7 +185,10 @@ def is_stopped(pid: int) -> bool:
 
 
 class Mark:
-    """Appends marks `token pid instant` to a file: its order is the order of the effects."""
+    """Appends marks `token pid instant` to a file: its order is the order of the effects.
+
+    A mark has 64 bytes, which divide a page: a write that SIGKILL interrupts is never half of one.
+    """
 
     def __init__(self, path: str, token: int | None) -> None:
         self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -192,7 +196,7 @@ class Mark:
 
     def __call__(self) -> None:
         now_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-        os.write(self._fd, b"%020d %010d %020d\n" % (self._token, os.getpid(), now_ns))
+        os.write(self._fd, b"%020d %020d %021d\n" % (self._token, os.getpid(), now_ns))
 
 
 def marks(path: Path) -> list[tuple[int, int, float]]:
@@ -200,8 +204,9 @@ def marks(path: Path) -> list[tuple[int, int, float]]:
     if not path.exists():
         return []
     found = []
-    for line in path.read_text().splitlines():
-        token, pid, now_ns = line.split()
+    text = path.read_text()
+    for at in range(0, len(text) - MARK_BYTES + 1, MARK_BYTES):
+        token, pid, now_ns = text[at : at + MARK_BYTES].split()
         found.append((int(token), int(pid), int(now_ns) / 1e9))
     return found
 

@@ -23,6 +23,7 @@ from incumbent.errors import (
 )
 
 __all__ = [
+    "INTERRUPTED",
     "NOPERM",
     "NOT_SO",
     "OK",

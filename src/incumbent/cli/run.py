@@ -26,15 +26,13 @@ from typing import Any
 
 import click
 
+from incumbent.cli import codes
 from incumbent.clock import boottime
 from incumbent.core.events import Why
 from incumbent.core.records import Snapshot
 from incumbent.errors import (
-    ConfigError,
     IncumbentError,
     LeadershipLost,
-    PermissionDenied,
-    StoreError,
     WorkStuck,
 )
 from incumbent.runtime.candidacy import Candidacy, Sighting
@@ -44,8 +42,6 @@ from incumbent.runtime.settings import Settings
 from incumbent.runtime.term import Term
 
 __all__ = ["command", "main"]
-
-EX_USAGE, EX_UNAVAILABLE, EX_TEMPFAIL, EX_NOPERM = 2, 69, 75, 77
 
 _ENDING = (signal.SIGTERM, signal.SIGINT)
 _FORWARDED = (signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH)
@@ -158,7 +154,7 @@ class Runner(Candidacy):
         finally:
             if self._tree is not None:
                 self._tree.close()
-        return EX_TEMPFAIL if self._code is None else self._code
+        return codes.TEMPFAIL if self._code is None else self._code
 
     def _turn(self) -> None:
         deadline = min(self._kill_at, self._give_up_at)
@@ -268,7 +264,7 @@ class Runner(Candidacy):
     def _after_run(self, term: Term, status: int) -> None:
         """The whole tree is gone: release, and decide whether to contend again."""
         if self._signals or self._once:
-            self._code = EX_TEMPFAIL if self._ended_first and not self._signals else status
+            self._code = codes.TEMPFAIL if self._ended_first and not self._signals else status
             self._leave(term)
         elif self._ended_first or self._again:
             if not self._ended_first:
@@ -300,13 +296,13 @@ class Runner(Candidacy):
     def _give_up(self) -> None:
         if self._term is None and self._code is None:
             self._say(f"not elected: {self._last}")
-            self._code = EX_TEMPFAIL
+            self._code = codes.TEMPFAIL
             self.close()
 
     def _finish(self, error: BaseException | None) -> None:
         if error is not None:
             self._say(f"error: {error}")
-            self._code = _code_of(error)
+            self._code = codes.code_of(error)
         self._done = True
 
     def _catch_signals(self) -> None:
@@ -334,14 +330,6 @@ class Runner(Candidacy):
             self._kill_at = boottime() + self.settings.timing.grace_s
         else:
             self._tree.kill()
-
-
-def _code_of(error: BaseException) -> int:
-    if isinstance(error, PermissionDenied):
-        return EX_NOPERM
-    if isinstance(error, StoreError):
-        return EX_UNAVAILABLE
-    return EX_USAGE
 
 
 @click.command(
@@ -423,11 +411,8 @@ def main(argv: list[str]) -> int:
         error.show()
         return error.exit_code
     except click.Abort:
-        return 130
-    except ConfigError as error:
-        click.echo(f"incumbent: error: {error}", err=True)
-        return EX_USAGE
+        return codes.INTERRUPTED
     except (IncumbentError, OSError) as error:
-        click.echo(f"incumbent: error: {error}", err=True)
-        return _code_of(error)
+        codes.complain(error)
+        return codes.code_of(error)
     return int(result or 0)
