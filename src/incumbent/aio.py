@@ -285,9 +285,8 @@ class Seat(Candidacy):
             async with asyncio.timeout(timeout_s or None):
                 term = await asyncio.shield(self._elected)
         except TimeoutError:
-            raise NotElected(
-                f"{self.settings.name!r} {self._last or 'was not to be had'}"
-            ) from None
+            text = self._last or f"{self.settings.name!r} was not to be had in time"
+            raise NotElected(text) from None
         self._elected = self._loop.create_future()
         self._tried.clear()
         return term

@@ -248,9 +248,8 @@ class Seat(Candidacy):
             else:
                 term = self._elected.result(timeout_s)
         except (TimeoutError, FutureTimeoutError):
-            raise NotElected(
-                f"{self.settings.name!r} {self._last or 'was not to be had'}"
-            ) from None
+            text = self._last or f"{self.settings.name!r} was not to be had in time"
+            raise NotElected(text) from None
         self._elected = Future()
         self._tried.clear()
         return term

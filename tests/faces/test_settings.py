@@ -96,13 +96,18 @@ def test_zero_seconds_from_the_environment_are_no_default(memory: MemoryStore) -
         Settings.resolve("e", store=memory, environ={"INCUMBENT_TTL": "0"})
 
 
-def test_what_a_store_cannot_do_is_refused_when_it_is_required(memory: MemoryStore) -> None:
+def test_what_a_store_cannot_do_is_refused_when_it_is_required(
+    memory: MemoryStore, tmp_path: Path
+) -> None:
+    file = f"sqlite://{tmp_path}/incumbent.db"
     with pytest.raises(ConfigError, match="is not known"):
         Settings.resolve("e", store=memory, require="everything")
+    with pytest.raises(ConfigError, match="one process only"):
+        Settings.resolve("e", store=memory, armed=True, require="exclusive")
     with pytest.raises(ConfigError, match="kernel's timer"):
-        Settings.resolve("e", store=memory, require="exclusive")
-    Settings.resolve("e", store=memory, require="exclusive", armed=True)
-    Settings.resolve("e", store=memory, require="exclusive", isolated=True)
+        Settings.resolve("e", store=file, require="exclusive")
+    Settings.resolve("e", store=file, require="exclusive", armed=True)
+    Settings.resolve("e", store=file, require="exclusive", isolated=True)
     Settings.resolve("e", store=memory, require="token")
 
 

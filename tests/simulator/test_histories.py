@@ -25,7 +25,7 @@ def test_a_slice_of_the_histories_keeps_the_rules(store: str) -> None:
         tally.add(simulate(seed, store=store))
     summary = tally.summary(time.monotonic() - started)
     assert not tally.violations, json.dumps(summary["violations"][:5], indent=2)
-    assert tally.void < 0.1 * tally.histories, "too few faults and takeovers to prove anything"
+    assert tally.void < 0.15 * tally.histories, "too few faults and takeovers to prove anything"
     assert tally.excused < 0.15 * tally.histories, "too many are excused from the rules"
     happened = {name.replace(" ", "_") for name in tally.faults}
     known = {fault.__name__ for fault, _ in (*FAULTS, *TAMPERING)}

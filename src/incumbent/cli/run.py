@@ -31,6 +31,7 @@ from incumbent.clock import boottime
 from incumbent.core.events import Why
 from incumbent.core.records import Snapshot
 from incumbent.errors import (
+    ConfigError,
     IncumbentError,
     LeadershipLost,
     WorkStuck,
@@ -213,6 +214,7 @@ class Runner(Candidacy):
             "INCUMBENT_ELECTION": term.name,
             "INCUMBENT_IDENTITY": term.identity,
             "INCUMBENT_TERM": term.id,
+            "INCUMBENT_STORE": self.settings.store.url,
             "INCUMBENT_TOKEN": "" if term.token is None else str(term.token),
         }
         try:
@@ -347,7 +349,13 @@ class Runner(Candidacy):
 @click.option("--rho", type=float, metavar="SHARE", help="Greatest clock-rate error [0.1].")
 @click.option("--as", "as_", metavar="NAME", help="First part of this candidate's identity.")
 @click.option("--no-wait", "no_wait", is_flag=True, help="Exit 75 if somebody else holds.")
-@click.option("--wait", "wait_s", type=float, metavar="S", help="Exit 75 if not elected in time.")
+@click.option(
+    "--wait",
+    "wait_s",
+    type=click.FloatRange(min=0),
+    metavar="S",
+    help="Exit 75 if not elected in time.",
+)
 @click.option("--once", is_flag=True, help="Exit when the first term ends, also if it was lost.")
 @click.option("--again", is_flag=True, help="Contend again also when the command ends by itself.")
 @click.option(
@@ -374,10 +382,11 @@ def command(
 ) -> int:
     """Run COMMAND in one replica at a time: the one that is elected for NAME.
 
-    The command gets INCUMBENT_ELECTION, INCUMBENT_IDENTITY, INCUMBENT_TERM and INCUMBENT_TOKEN, the
-    fencing token. When the term is to end it is stopped (TERM, grace, KILL of its whole process
-    tree) before the lease can pass to another. It is started again when elected again, until it
-    ends by itself.
+    The command gets INCUMBENT_ELECTION, INCUMBENT_IDENTITY, INCUMBENT_STORE, INCUMBENT_TERM and
+    INCUMBENT_TOKEN, the fencing token. It must stay in the foreground: when it ends, whatever it
+    left behind is killed. When the term is to end it is stopped (TERM, grace, KILL of its whole
+    process tree) before the lease can pass to another. It is started again when elected again,
+    until it ends by itself.
     """
     if once and again:
         raise click.UsageError("--once and --again exclude each other")
@@ -386,6 +395,12 @@ def command(
     settings = Settings.resolve(
         name, store=store, ttl_s=ttl_s, grace_s=grace_s, rho=rho, as_=as_, armed=True
     )
+
+    if settings.store.capabilities.one_process:
+        raise ConfigError(
+            f"{settings.store.url} elects among the candidates of one process only, and each `run` "
+            "is one: use sqlite:///PATH or kubernetes://"
+        )
 
     def say(text: str) -> None:
         if not quiet:

@@ -62,11 +62,17 @@ KeepaliveEffect = Renew | Failing | Revoked
 
 
 class Keepalive:
-    """The renewals of one lease, whose first confirmed write was sent at `sent_at`."""
+    """The renewals of one lease, whose first confirmed write was sent at `sent_at`.
+
+    The first of them comes after `first_share` of the period: leases that were taken together, but
+    differ in this, are not renewed together for ever.
+    """
 
     __slots__ = ("_attempt", "_cause", "_due", "_idle", "_sent_at", "_timing", "state", "trust")
 
-    def __init__(self, timing: Timing, trust: Trust, sent_at: float) -> None:
+    def __init__(
+        self, timing: Timing, trust: Trust, sent_at: float, first_share: float = 1.0
+    ) -> None:
         self._timing = timing
         self._attempt = 0
         self._sent_at = sent_at
@@ -75,7 +81,7 @@ class Keepalive:
         self.trust = trust
         self.state = Pulse.RESTING
         trust.confirm(sent_at, timing.validity_s)
-        self._due = sent_at + timing.renew_every_s
+        self._due = sent_at + timing.renew_every_s * first_share
 
     @property
     def stop_at(self) -> float:

@@ -182,7 +182,9 @@ def _validity(ttl_s: float, rho: float, margin_s: float) -> float:
 
 
 def _need(name: str, value: float, holds: bool, wanted: str) -> None:
-    if not (holds and math.isfinite(value)):
+    if not math.isfinite(value):
+        raise ImpossibleTiming(f"{name}={value!r} must be a finite number of seconds")
+    if not holds:
         raise ImpossibleTiming(f"{name}={value!r} must be {wanted}")
 
 

@@ -174,7 +174,7 @@ class Candidacy:
 
     def queued(self) -> None:
         """Hear that this process has a candidate already."""
-        self._last = "has a candidate in this process already"
+        self._last = f"{self.settings.name!r} has a candidate in this process already"
         self._guarded(self.on_waiting, None, math.inf)
 
     def failed(self, error: BaseException) -> None:

@@ -104,13 +104,13 @@ class Keeper:
         entry = _Entry(settings, seat, term_factory, timer)
         self.loop.call_soon_threadsafe(self._enter, entry)
 
-    def incarnation(self, url: str) -> str:
+    def incarnation(self, key: str) -> str:
         """Return what makes this process's candidates in one store unlike all others.
 
         It is per URL, as are the numbers of the attempts: one store may be known under two URLs,
         and then the candidates under either must not take the other's record for their own.
         """
-        return self._incarnations.setdefault(url, os.urandom(5).hex())
+        return self._incarnations.setdefault(key, os.urandom(5).hex())
 
     @property
     def here(self) -> bool:
@@ -130,9 +130,10 @@ class Keeper:
 
     def _enter(self, entry: _Entry) -> None:
         store = entry.settings.store
-        shared = self._hubs.get(store.url)
+        key = entry.settings.store_key
+        shared = self._hubs.get(key)
         if shared is None:
-            shared = self._hubs[store.url] = _Shared(self, store)
+            shared = self._hubs[key] = _Shared(self, store, key)
         shared.enter(entry)
 
     def watchdog(self) -> Watchdog:
@@ -141,13 +142,6 @@ class Keeper:
             self._deadman = DeadMan()
             self._watchdog = Watchdog(self._deadman)
         return self._watchdog
-
-    def dropped(self, shared: _Shared) -> bool:
-        """Forget a store that nobody uses any more; tell whether it was known."""
-        if self._hubs.get(shared.url) is not shared:
-            return False
-        del self._hubs[shared.url]
-        return True
 
     async def _stop(self) -> None:
         for shared in list(self._hubs.values()):
@@ -184,18 +178,23 @@ class _Entry:
 class _Shared:
     """One store of this process: its hub, and a queue per election."""
 
-    def __init__(self, keeper: Keeper, store: Store) -> None:
-        self.url = store.url
+    def __init__(self, keeper: Keeper, store: Store, key: str) -> None:
+        self.key = key
         self._keeper = keeper
         self._store = store
-        self._incarnation = keeper.incarnation(store.url)
+        self._incarnation = keeper.incarnation(key)
         self._queues: dict[str, deque[_Entry]] = {}
         self._users = 0
         self._opening: asyncio.Task[Hub] | None = None
+        self._shutting: asyncio.Task[None] | None = None
+        self._linger: asyncio.TimerHandle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     def enter(self, entry: _Entry) -> None:
         """Start `entry` now, or when those before it have closed."""
+        if self._linger is not None:
+            self._linger.cancel()
+            self._linger = None
         self._users += 1
         queue = self._queues.setdefault(entry.settings.name, deque())
         queue.append(entry)
@@ -234,7 +233,7 @@ class _Shared:
             entry.seat,
             armed=settings.armed,
             watchdog=watchdog,
-            attempts=self._keeper.attempts.get((self.url, name), 0),
+            attempts=self._keeper.attempts.get((self.key, name), 0),
             on_closed=lambda: self._closed(entry, driver),
             term_factory=entry.term_factory,
         )
@@ -242,6 +241,8 @@ class _Shared:
         driver.start()
 
     async def _hub(self) -> Hub:
+        while self._shutting is not None:
+            await asyncio.wait([self._shutting])
         if self._opening is None:
             self._opening = self._keeper.loop.create_task(self._open())
         return await asyncio.shield(self._opening)
@@ -252,7 +253,7 @@ class _Shared:
         return Hub(self._store, f"{base}_{self._incarnation}", None)
 
     def _closed(self, entry: _Entry, driver: Driver) -> None:
-        self._keeper.attempts[self.url, entry.settings.name] = driver.attempts
+        self._keeper.attempts[self.key, entry.settings.name] = driver.attempts
         self._leave(entry)
 
     def _leave(self, entry: _Entry) -> None:
@@ -265,19 +266,22 @@ class _Shared:
             del self._queues[entry.settings.name]
         self._users -= 1
         if not self._users:
-            self._keeper.loop.call_later(LINGER_S, self._shut_if_idle)
+            self._linger = self._keeper.loop.call_later(LINGER_S, self._shut_idle)
 
-    def _shut_if_idle(self) -> None:
-        if not self._users and self._keeper.dropped(self):
-            self._spawn(self.shut())
+    def _shut_idle(self) -> None:
+        self._linger = None
+        self._shutting = self._keeper.loop.create_task(self.shut())
 
     async def shut(self) -> None:
-        """Close the sessions under which nothing is held, and the store."""
+        """Close the sessions under which nothing is held, and the store. It may be opened again."""
         opening, self._opening = self._opening, None
-        if opening is not None:
-            hub = await opening
-            await hub.close()
-            await self._store.close()
+        try:
+            if opening is not None:
+                hub = await opening
+                await hub.close()
+                await self._store.close()
+        finally:
+            self._shutting = None
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._keeper.loop.create_task(work)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from typing import Protocol
+from zlib import crc32
 
 from incumbent.clock import Clock
 from incumbent.core.fence import Trust
@@ -55,7 +56,9 @@ class LeaseKeeper:
         self._store = store
         self._clock = clock
         self._on_confirmed = on_confirmed
-        self._machine = Keepalive(timing, self.trust, sent_at)
+        self._machine = Keepalive(
+            timing, self.trust, sent_at, _share(f"{lease.owner} {lease.name}")
+        )
         self._machine.rest()
         self._members: list[Member] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -160,3 +163,8 @@ class LeaseKeeper:
         finally:
             self._task = None
             self._schedule()
+
+
+def _share(name: str) -> float:
+    """Return a number between a half and one that differs from lease to lease."""
+    return 0.5 + crc32(name.encode()) / 2**33

@@ -40,6 +40,8 @@ class Settings:
         timing: see `core.timing`.
         candidate: the first part of the identity, or "" for the store's or host's own name.
         armed: whether the kernel ends the work if it outlives its term.
+        store_key: what candidates of one process share a connection by: the URL, or, for a `Store`
+            that the caller made, that very object.
         isolated: whether the work has a process of its own, so that this one is never killed.
     """
 
@@ -48,6 +50,7 @@ class Settings:
     timing: Timing
     candidate: str
     armed: bool
+    store_key: str
     isolated: bool = False
 
     @classmethod
@@ -86,7 +89,8 @@ class Settings:
         if armed and not isolated and (why := deadman.supported()):
             raise UnsupportedPlatform(why)
         candidate = as_ if as_ is not None else environ.get("INCUMBENT_IDENTITY", "")
-        return cls(name, opened, timing, _clean(candidate), armed or isolated, isolated)
+        key = opened.url if opened is not store else f"{opened.url}#{id(opened)}"
+        return cls(name, opened, timing, _clean(candidate), armed or isolated, key, isolated)
 
 
 def host_name() -> str:
@@ -125,9 +129,14 @@ def _meets(store: Store, require: str, *, armed: bool) -> None:
     if require and not have.token:
         raise ConfigError(f"{have.scheme}:// has no fencing token: use another store")
     if require == "exclusive":
+        if have.one_process:
+            raise ConfigError(
+                f"{have.scheme}:// elects among the candidates of one process only: use another "
+                "store"
+            )
         if have.grade is Grade.EFFICIENCY_ONLY:
             raise ConfigError(f"{have.scheme}:// is for efficiency only: use another store")
         if not armed:
             raise ConfigError(
-                "require='exclusive' needs the kernel's timer: leave deadman=True, or use isolate"
+                "require='exclusive' needs the kernel's timer: use lead(), or hold(deadman=True)"
             )

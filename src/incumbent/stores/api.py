@@ -83,6 +83,7 @@ class Capabilities:
         absent_is_vacant: a record that never existed proves that nobody holds.
         whole_seconds: the format keeps the TTL in whole seconds.
         one_host: all candidates must run on one machine.
+        one_process: all candidates must live in one process: for tests.
         grade: what a term is worth.
         assumes: the assumption under which it is.
     """
@@ -99,6 +100,7 @@ class Capabilities:
     one_host: bool
     grade: Grade
     assumes: str
+    one_process: bool = False
 
 
 @dataclass(frozen=True, slots=True)

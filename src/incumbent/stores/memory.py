@@ -41,6 +41,7 @@ CAPABILITIES = Capabilities(
     one_host=True,
     grade=Grade.EXCLUSIVE_WITH_FENCING,
     assumes="all candidates live in this process",
+    one_process=True,
 )
 
 

@@ -151,9 +151,9 @@ class SqliteStore:
             assert self._tables is not None
             return self._tables
         self._disconnect()
-        if why := filesystem.refusal(self.path, filesystem.kind(self.path)):
-            raise StoreUnusable(why)
         try:
+            if why := filesystem.refusal(self.path, filesystem.kind(self.path)):
+                raise StoreUnusable(why)
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._locks.create()
             tables = Tables(self.path, self._opener)
@@ -194,12 +194,15 @@ class SqliteStore:
             if file.stem not in live and self._locks.is_free(file.stem):
                 self._locks.remove(file.stem)
 
+    def _ring(self) -> None:
+        with suppress(OSError):
+            os.pwrite(self._bell, b"!", 0)
+
     async def _run(self, work: Callable[[Tables], T], *, ring: bool = False) -> T:
         def job() -> T:
             result = work(self._connect())
             if ring:
-                with suppress(OSError):
-                    os.pwrite(self._bell, b"!", 0)
+                self._ring()
             if not self._is_same():
                 raise OutcomeUnknown(f"{self.path} was replaced in the middle of a request")
             return result
@@ -227,7 +230,9 @@ class SqliteStore:
 
     async def take(self, name: str, claim: Claim, over: Snapshot) -> Held:
         """Become the holder, if the record is still exactly `over`."""
-        held = await self._run(lambda tables: tables.take(name, claim, over), ring=True)
+        held = await self._run(lambda tables: tables.take(name, claim, over))
+        if self._worker is not None:
+            self._worker.submit(self._ring)  # We have it; that the others hear of it can wait.
         self._newest = max(self._newest, held.snapshot.serial)
         if over.lease_key and over.lease_key != held.lease.key:
             self._locks.remove(over.lease_key)

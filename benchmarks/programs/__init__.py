@@ -1,0 +1,1 @@
+"""The programs that the benchmarks start: each says what happens to it, one JSON line an event."""
