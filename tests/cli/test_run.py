@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from incumbent import Election, NotElected
+from incumbent.cli.run import main as run_main
 from tests.faces.programs import (
     LIMIT_S,
     Program,
@@ -128,6 +129,11 @@ CONTAINER = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
 
 
 # ---- what the command is, and what comes back
+
+
+def test_a_store_of_one_process_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run_main(["e", "--store", "memory://x", "--", "true"]) == 2
+    assert "one process only" in capsys.readouterr().err
 
 
 def test_what_the_command_is_told(url: str) -> None:

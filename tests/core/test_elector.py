@@ -203,6 +203,28 @@ def test_a_record_that_came_and_went_during_a_failed_take_is_waited_out() -> Non
     assert d.elector.wake_at == 22.0
 
 
+def test_an_absence_that_we_slept_through_is_waited_out_anew() -> None:
+    d = in_state(State.LOOKING)
+    d.seen(gone(0))
+    due_at = d.elector.wake_at
+    d.say(ev.Tick(), at=due_at + 2 * TIMING.attempt_s)
+    assert d.state is State.STANDBY
+    assert d.elector.wake_at == d.now + TIMING.ttl_s
+    d.tick()
+    assert d.state is State.TAKING
+
+
+def test_who_gave_way_yields_only_until_somebody_has_followed() -> None:
+    d = in_state(State.LEADING)
+    d.say(ev.StepDown())
+    d.say(ev.WorkEnded(d.now + 5.0))
+    d.seen(vacant(8), at=d.now)
+    d.seen(held(9, "r_3"), at=d.now)
+    d.say(ev.ReleaseDone(d.elector.attempts, held(9, "r_3")))
+    d.seen(vacant(10), at=d.now)
+    assert d.state is State.TAKING
+
+
 # -- any order ------------------------------------------------------------------------------------
 
 

@@ -9,12 +9,15 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from incumbent import Election, IncumbentError, LeadershipLost, NotElected, Sighting, Term, testing
+from incumbent.runtime import keeper
 from incumbent.runtime.keeper import Keeper
+from incumbent.stores import open_store
 from incumbent.stores.memory import MemoryStore
 from tests.faces.programs import LIMIT_S, Start
 
@@ -68,6 +71,16 @@ def election(store: Any, **more: Any) -> Election:
 
 
 # ---- hold
+
+
+def test_a_store_object_is_used_again_after_it_was_idle(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(keeper, "LINGER_S", 0.0)
+    election = Election("e", store=open_store(f"sqlite://{tmp_path}/incumbent.db"), ttl_s=2)
+    for _ in range(50):
+        with election.hold(timeout_s=30) as term:
+            term.check()
 
 
 def test_many_threads_never_two_at_once(memory: MemoryStore) -> None:

@@ -262,6 +262,17 @@ def run_to_end(tree: Tree, *argv: str) -> int:
 # ------------------------------------------------------------------ what is promised
 
 
+def test_at_its_deadline_the_tree_ends_though_we_do_nothing(tree: Tree, marks: Marks) -> None:
+    tree.extend(now() + 2)
+    tree.start(command(NASTY, marks))
+    marks.await_kinds("cgd")
+    deadline = now() + 3
+    tree.extend(deadline)
+    last = marks.await_end()
+    assert deadline - 1 < last < deadline + LIMIT_S
+    assert tree.wait_gone(LIMIT_S)
+
+
 def test_probe_tells_what_this_host_permits() -> None:
     found = probe()
     assert found.strong is (found.mode == "pidns") is PERMITTED

@@ -461,8 +461,10 @@ class Tree:
         """Have the init end the tree at ``deadline``, whatever has become of this process by then.
 
         An instant of ``CLOCK_BOOTTIME``, infinity for none. It costs one write to shared memory and
-        wakes nobody: the init looks there when the deadline that it knows has come. May be called
-        in any thread, and without effect once the tree is closed.
+        wakes nobody: the init looks there at the start, and when the deadline that it knows has
+        come. So call it before `start`, and then to put the end off; to bring it forward is what
+        `request_stop` and `kill` are for. May be called in any thread, and without effect once the
+        tree is closed.
 
         A dead process is noticed by the kernel; but one that is frozen alone (by a cgroup's
         freezer, or in a system call that cannot be interrupted) does not even die of its own
