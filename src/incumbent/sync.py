@@ -17,11 +17,9 @@ process that must survive that, a web worker say, gives the work a child process
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from concurrent.futures import Future, InvalidStateError
-from concurrent.futures import TimeoutError as FutureTimeoutError
-from contextlib import ContextDecorator, suppress
+from contextlib import ContextDecorator
+from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import TypeVar
 
@@ -30,6 +28,7 @@ from incumbent.core.events import Why
 from incumbent.core.records import Snapshot
 from incumbent.errors import IncumbentError, LeadershipLost, NotElected
 from incumbent.runtime.candidacy import Candidacy, Observer
+from incumbent.runtime.flag import Flag
 from incumbent.runtime.health import Health, HealthMonitor
 from incumbent.runtime.isolate import Isolation
 from incumbent.runtime.settings import Settings
@@ -231,9 +230,10 @@ class Seat(Candidacy):
         self.was_lost = False
         self._quitting = False
         self._term: Term | None = None
-        self._elected: Future[Term] = Future()
-        self._tried = threading.Event()
-        self._gone = threading.Event()
+        # Boxes, and no locks of Python's own: see `runtime.flag`.
+        self._elected: SimpleQueue[Term | BaseException] = SimpleQueue()
+        self._tried: SimpleQueue[None] = SimpleQueue()
+        self._gone = Flag()
 
     def wait(self, timeout_s: float | None) -> Term:
         """Return the next term.
@@ -243,16 +243,17 @@ class Seat(Candidacy):
         """
         try:
             if timeout_s == 0:
-                self._tried.wait()
-                term = self._elected.result(0)
+                self._tried.get()
+                found = self._elected.get_nowait()
             else:
-                term = self._elected.result(timeout_s)
-        except (TimeoutError, FutureTimeoutError):
+                found = self._elected.get(timeout=timeout_s)
+        except Empty:
             text = self._last or f"{self.settings.name!r} was not to be had in time"
             raise NotElected(text) from None
-        self._elected = Future()
-        self._tried.clear()
-        return term
+        if isinstance(found, BaseException):
+            raise found
+        self._tried = SimpleQueue()
+        return found
 
     def sick(self, cause: str) -> None:
         """Hand over: the work is not well."""
@@ -272,17 +273,17 @@ class Seat(Candidacy):
         if self._quitting:
             self.leave(term)
             return
-        self._elected.set_result(term)
-        self._tried.set()
+        self._elected.put(term)
+        self._tried.put(None)
 
     def on_waiting(self, snapshot: Snapshot | None, until: float) -> None:
         """Let go of somebody who would not wait."""
-        self._tried.set()
+        self._tried.put(None)
 
     def on_note(self, code: str, text: str) -> None:
         """Let go of somebody who would not wait for a store that does not answer."""
         if code == "unreachable":
-            self._tried.set()
+            self._tried.put(None)
 
     def on_stop(self, term: Term, why: Why, cause: str, deadline: float) -> None:
         """Remember whether the term was lost; `term.lost` has told the work already."""
@@ -292,7 +293,6 @@ class Seat(Candidacy):
 
     def on_closed(self, error: BaseException | None) -> None:
         """Let go of everybody who waits."""
-        with suppress(InvalidStateError):
-            self._elected.set_exception(error or NotElected("the candidate was withdrawn"))
-        self._tried.set()
+        self._elected.put(error or NotElected("the candidate was withdrawn"))
+        self._tried.put(None)
         self._gone.set()

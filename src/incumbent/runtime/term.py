@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from incumbent.clock import Clock, boottime
 from incumbent.core.fence import Trust
 from incumbent.errors import LeadershipLost
+from incumbent.runtime.flag import Flag
 
 __all__ = ["Term"]
 
@@ -74,7 +75,7 @@ class Term:
         self.identity = identity
         self.token = token
         self.id = term
-        self.lost = threading.Event()
+        self.lost = Flag()
         self.cause = ""
         self._ended = False
         self._trust = trust
@@ -183,7 +184,7 @@ class Term:
         self._lock = threading.Lock()
         self._callbacks = []
         self._ended = True
-        self.lost = threading.Event()
+        self.lost = Flag()
         self.lost.set()
         # Not by `void`: a subclass may tell other processes, and to those the term is valid.
         Term.void(self, "this process was forked from the one that leads")
