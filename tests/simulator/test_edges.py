@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 
 import pytest
@@ -12,6 +13,7 @@ from incumbent.runtime.driver import Hub
 from incumbent.runtime.lease import LeaseKeeper
 from incumbent.stores.memory import MemoryStore
 from incumbent.testing.simulator import STORES
+from incumbent.testing.simulator.alarms import SimAlarms
 from incumbent.testing.simulator.history import History
 from incumbent.testing.simulator.loop import SimLoop
 from incumbent.testing.simulator.network import Fate, Link, Trap
@@ -129,6 +131,34 @@ def test_timers_stand_still_in_a_suspended_host_and_trust_does_not() -> None:
     bench.loop.resume(timers_first=False)
     bench.run(120.0)
     assert rung == [pytest.approx(1105.0, abs=1e-5)]
+
+
+def test_alarms_of_the_kernel_go_on_in_a_suspended_host() -> None:
+    bench = Bench()
+    rung: list[float] = []
+    alarms = SimAlarms(bench.world, bench.clock, bench.loop)
+    alarms.call_at(1005.0, lambda: rung.append(bench.clock.boot()))
+    alarms.call_at(1006.0, lambda: rung.append(math.inf)).cancel()
+    bench.run(1.0)
+    bench.clock.suspend()
+    bench.loop.pause()
+    bench.run(101.0)
+    assert rung == []
+    bench.clock.resume()
+    bench.loop.resume(timers_first=False)
+    assert rung == [pytest.approx(1101.0, abs=1e-5)]
+
+
+@pytest.mark.parametrize("rate", [0.9, 1.1])
+def test_alarms_of_the_kernel_follow_a_clock_whose_rate_changes(rate: float) -> None:
+    bench = Bench()
+    rung: list[float] = []
+    alarms = SimAlarms(bench.world, bench.clock, bench.loop)
+    alarms.call_at(1009.0, lambda: rung.append(bench.clock.boot()))
+    bench.clock.set_rate(rate)
+    alarms.replan()
+    bench.run(20.0)
+    assert rung == [pytest.approx(1009.0, abs=1e-5)]
 
 
 def test_a_dropped_loop_is_silent() -> None:

@@ -27,6 +27,7 @@ from incumbent.core.elector import Elector, State
 from incumbent.core.records import Claim, Held, Holding, Snapshot, StepDownRequest
 from incumbent.core.timing import Timing
 from incumbent.errors import OutcomeUnknown, Refused, SessionGone, StoreError
+from incumbent.runtime.alarms import Alarm, Alarms, LoopAlarms
 from incumbent.runtime.lease import LeaseKeeper
 from incumbent.runtime.term import Term
 from incumbent.runtime.watchdog import Watchdog
@@ -69,12 +70,18 @@ class Hub:
     """What the candidates of one process share in one store."""
 
     def __init__(
-        self, store: Store, owner: str, watchdog: Watchdog | None, clock: Clock = boottime
+        self,
+        store: Store,
+        owner: str,
+        watchdog: Watchdog | None,
+        clock: Clock = boottime,
+        alarms: Alarms | None = None,
     ) -> None:
         self.store = store
         self.owner = owner
         self.watchdog = watchdog
         self.clock = clock
+        self.alarms = alarms or LoopAlarms(asyncio.get_running_loop(), clock)
         self._watchdogs = [watchdog] if watchdog is not None else []
         self._sessions: dict[Timing, LeaseKeeper] = {}
         self._works: Counter[LeaseKeeper] = Counter()
@@ -100,7 +107,9 @@ class Hub:
 
     def keep(self, lease: Any, timing: Timing, sent_at: float) -> LeaseKeeper:
         """Return what renews `lease`, whose first confirmed write was sent at `sent_at`."""
-        return LeaseKeeper(self.store, lease, timing, sent_at, self.clock, self._confirmed)
+        return LeaseKeeper(
+            self.store, lease, timing, sent_at, self.clock, self.alarms, self._confirmed
+        )
 
     def drop_session(self, timing: Timing, cause: str) -> None:
         """Stop using a session that the store does not know any more."""
@@ -210,8 +219,8 @@ class Driver:
         self._loop = asyncio.get_running_loop()
         self._inbox: deque[ev.Event] = deque()
         self._draining = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._timer_at = math.inf
+        self._alarm: Alarm | None = None
+        self._alarm_at = math.inf
         self._task: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
         self._claim: Claim | None = None
@@ -518,18 +527,17 @@ class Driver:
 
     def _schedule(self) -> None:
         wake_at = self._machine.wake_at
-        if self._timer is not None:
-            if wake_at == self._timer_at:
+        if self._alarm is not None:
+            if wake_at == self._alarm_at:
                 return
-            self._timer.cancel()
-            self._timer = None
-        self._timer_at = wake_at
+            self._alarm.cancel()
+            self._alarm = None
+        self._alarm_at = wake_at
         if wake_at != math.inf:
-            delay_s = max(0.0, wake_at - self._hub.clock())
-            self._timer = self._loop.call_later(delay_s, self._wake)
+            self._alarm = self._hub.alarms.call_at(wake_at, self._wake)
 
     def _wake(self) -> None:
-        self._timer = None
+        self._alarm = None
         if self._hub.clock() < self._machine.wake_at:
             self._schedule()
             return

@@ -23,7 +23,9 @@ from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, Protocol, TypeVar
 
+from incumbent.clock import boottime
 from incumbent.core.records import check_identity
+from incumbent.runtime.alarms import alarms_for
 from incumbent.runtime.deadman import DeadMan
 from incumbent.runtime.driver import Driver, Hub, Listener, TermFactory
 from incumbent.runtime.settings import Settings, host_name
@@ -64,6 +66,7 @@ class Keeper:
     def __init__(self) -> None:
         self._incarnations: dict[str, str] = {}
         self.loop = asyncio.new_event_loop()
+        self.alarms = alarms_for(self.loop)
         self.attempts: dict[tuple[str, str], int] = {}
         self._hubs: dict[str, _Shared] = {}
         self._watchdog: Watchdog | None = None
@@ -149,6 +152,7 @@ class Keeper:
                 await shared.shut()
         if self._deadman is not None and self._watchdog is not None and self._watchdog.idle:
             self._deadman.close()
+        self.alarms.close()
         self.loop.call_soon(self.loop.stop)
 
     def stop(self) -> None:
@@ -250,7 +254,8 @@ class _Shared:
     async def _open(self) -> Hub:
         await self._store.open()
         base = self._store.candidate_name() or host_name()
-        return Hub(self._store, f"{base}_{self._incarnation}", None)
+        owner = f"{base}_{self._incarnation}"
+        return Hub(self._store, owner, None, boottime, self._keeper.alarms)
 
     def _closed(self, entry: _Entry, driver: Driver) -> None:
         self._keeper.attempts[self.key, entry.settings.name] = driver.attempts

@@ -20,6 +20,7 @@ from incumbent.core.keepalive import Failing, Keepalive, KeepaliveEffect, Renew
 from incumbent.core.records import Lease
 from incumbent.core.timing import Timing
 from incumbent.errors import Refused, StoreError
+from incumbent.runtime.alarms import Alarm, Alarms
 from incumbent.stores.api import Store
 
 __all__ = ["LeaseKeeper", "Member"]
@@ -47,6 +48,7 @@ class LeaseKeeper:
         timing: Timing,
         sent_at: float,
         clock: Clock,
+        alarms: Alarms,
         on_confirmed: Callable[[], None],
     ) -> None:
         self.lease = lease
@@ -55,13 +57,14 @@ class LeaseKeeper:
         self.inherited_fds = tuple(store.inherited_fds(lease))
         self._store = store
         self._clock = clock
+        self._alarms = alarms
         self._on_confirmed = on_confirmed
         self._machine = Keepalive(
             timing, self.trust, sent_at, _share(f"{lease.owner} {lease.name}")
         )
         self._machine.rest()
         self._members: list[Member] = []
-        self._timer: asyncio.TimerHandle | None = None
+        self._alarm: Alarm | None = None
         self._task: asyncio.Task[None] | None = None
         self._loop = asyncio.get_running_loop()
 
@@ -109,7 +112,7 @@ class LeaseKeeper:
     # -- the machine ------------------------------------------------------------------------------
 
     def _tick(self) -> None:
-        self._timer = None
+        self._alarm = None
         self._perform(self._machine.tick(self._clock()))
         self._schedule()
 
@@ -117,13 +120,12 @@ class LeaseKeeper:
         self._unschedule()
         wake_at = self._machine.wake_at
         if wake_at != float("inf"):
-            delay_s = max(0.0, wake_at - self._clock())
-            self._timer = self._loop.call_later(delay_s, self._tick)
+            self._alarm = self._alarms.call_at(wake_at, self._tick)
 
     def _unschedule(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
 
     def _perform(self, effect: KeepaliveEffect | None) -> None:
         if effect is None:

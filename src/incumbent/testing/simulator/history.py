@@ -156,7 +156,8 @@ class History:
 
     def _hub(self, process: Process) -> Hub:
         store = self.bench.store(process)
-        return Hub(store, process.identity, process.watchdog(), process.clock.boot)
+        clock = process.clock.boot
+        return Hub(store, process.identity, process.watchdog(), clock, process.alarms)
 
     def _died(self, process: Process, cause: str) -> None:
         self.alive.remove(process)

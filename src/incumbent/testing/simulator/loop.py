@@ -9,7 +9,8 @@ replies that have come meanwhile and then the timers that are late, as asyncio d
 way round, since nothing promises that order.
 
 Warning: `time` is CLOCK_MONOTONIC, as in production. It stands still in a suspended host, so timers
-are late on CLOCK_BOOTTIME, on which trust is counted.
+are late on CLOCK_BOOTTIME, on which trust is counted. The deadlines of elections are not among them
+where the kernel has better ones, for which see `alarms`.
 """
 
 from __future__ import annotations
@@ -71,7 +72,7 @@ class SimLoop:
         self._dropped = False
         self._paused = False
         # asyncio asks no loop for its class, and most of the abstract one is about sockets.
-        self._as_loop = cast(asyncio.AbstractEventLoop, self)
+        self.as_loop = cast(asyncio.AbstractEventLoop, self)
 
     # -- the interface of asyncio -----------------------------------------------------------------
 
@@ -108,11 +109,11 @@ class SimLoop:
 
     def create_future(self) -> asyncio.Future[Any]:
         """Return a new future."""
-        return asyncio.Future(loop=self._as_loop)
+        return asyncio.Future(loop=self.as_loop)
 
     def create_task(self, coro: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run a coroutine."""
-        return asyncio.Task(coro, loop=self._as_loop)
+        return asyncio.Task(coro, loop=self.as_loop)
 
     def get_debug(self) -> bool:
         """Return False."""
@@ -148,7 +149,7 @@ class SimLoop:
         ready = self._ready
         rounds = 0
         self._running = True
-        asyncio._set_running_loop(self._as_loop)
+        asyncio._set_running_loop(self.as_loop)
         try:
             while not self._dropped:
                 self._collect(self._clock.mono())

@@ -17,9 +17,11 @@ from dataclasses import dataclass
 from incumbent.core.events import Why
 from incumbent.core.records import Snapshot
 from incumbent.core.timing import Timing
+from incumbent.runtime.alarms import Alarms, LoopAlarms
 from incumbent.runtime.driver import Driver, Hub
 from incumbent.runtime.term import Term
 from incumbent.runtime.watchdog import Watchdog
+from incumbent.testing.simulator.alarms import SimAlarms
 from incumbent.testing.simulator.judge import Judge, Work
 from incumbent.testing.simulator.loop import SimLoop
 from incumbent.testing.simulator.network import Link, Network
@@ -110,6 +112,11 @@ class Process:
         self.alive = True
         self.paused = False
         self.loop = SimLoop(world, host.clock, self._on_error)
+        self._kernel_alarms = SimAlarms(world, host.clock, self.loop)
+        by_loop = world.rng.random() < 0.25  # As on a machine without such timers.
+        self.alarms: Alarms = self._kernel_alarms
+        if by_loop:
+            self.alarms = LoopAlarms(self.loop.as_loop, host.clock.boot)
         self.link: Link = network.link(label, self.loop)
         self.workers: dict[str, Worker] = {}
         self.judge = judge
@@ -195,6 +202,7 @@ class Process:
         if self.alive:
             self.timer.plan()
             self.loop.replan()
+            self._kernel_alarms.replan()
 
     def die(self, cause: str) -> None:
         """End at once, with all its work."""
