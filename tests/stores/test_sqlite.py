@@ -13,6 +13,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -428,6 +429,64 @@ def test_a_deleted_row_deposes_its_holder(url: str, path: Path) -> None:
 
     with pytest.raises(LeadershipLost, match="has no record"):
         body()
+
+
+def test_a_row_that_is_deleted_before_its_holder_has_looked_at_it_is_missed(path: Path) -> None:
+    async def main() -> None:
+        path.parent.mkdir()
+        harness = SqliteHarness(path.parent)
+        holder = await Candidate.new(harness, "a")
+        seen: list[Snapshot] = []
+
+        def sink(event: Seen | Evidence) -> None:
+            if isinstance(event, Seen):
+                seen.append(event.snapshot)
+
+        holder.store.follow("e", sink)
+        await meanwhile(lambda: bool(seen))
+        held = await holder.take("e")
+        # Nothing has been awaited since: the event loop has not read the bell.
+        tamper(path, "DELETE FROM election WHERE name = 'e'")
+        await meanwhile(
+            lambda: seen[-1].holding is Holding.ABSENT and seen[-1].serial > held.snapshot.serial
+        )
+        await harness.close()
+
+    run(main)
+
+
+def _last_is(seen: list[Snapshot], term: str) -> bool:
+    return bool(seen) and seen[-1].term == term
+
+
+def test_watches_of_locks_that_nobody_needs_are_given_back(path: Path) -> None:
+    async def main() -> None:
+        path.parent.mkdir()
+        harness = SqliteHarness(path.parent)
+        watcher = await harness.store()
+        seen: list[Snapshot] = []
+
+        def sink(event: Seen | Evidence) -> None:
+            if isinstance(event, Seen):
+                seen.append(event.snapshot)
+
+        watcher.follow("e", sink)
+        most = 0
+        holders = [await Candidate.new(harness, f"h{number}") for number in range(5)]
+        for holder in holders:
+            held = await holder.take("e")
+            await meanwhile(partial(_last_is, seen, held.term))
+            most = max(most, len(watcher._lock_watch))
+            await holder.release(held)
+        assert most == 1
+        # The watch that is left over serves again when the same session is back.
+        held = await holders[-1].take("e")
+        await meanwhile(partial(_last_is, seen, held.term))
+        assert list(watcher._lock_watch) == [held.lease.key]
+        assert held.lease.key in watcher._watched_lock.values()
+        await harness.close()
+
+    run(main)
 
 
 def test_a_lost_event_is_made_up_for(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

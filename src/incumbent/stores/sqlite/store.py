@@ -25,6 +25,7 @@ import errno
 import os
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -99,7 +100,7 @@ class SqliteStore:
         self._there: set[str] = set()
         self._serial = 0
         self._newest = 0
-        self._refreshing: asyncio.Task[None] | None = None
+        self._refreshing: Future[tuple[int, list[Snapshot]]] | None = None
         self._stale = False
         self._lease_of: dict[str, str] = {}
         self._names_of: dict[str, set[str]] = {}
@@ -136,13 +137,12 @@ class SqliteStore:
         """Give back every resource but the locks of sessions that go on: nothing is released."""
         for task in list(self._tasks):
             task.cancel()
-        if self._refreshing is not None:
-            self._refreshing.cancel()
+        self._refreshing = None
         worker, self._worker = self._worker, None
         if worker is not None:
             disconnected = worker.submit(self._disconnect)
             worker.close()
-            await asyncio.wrap_future(disconnected)
+            await _answer(disconnected)
         self._stop_watching()
 
     def _connect(self) -> Tables:
@@ -198,7 +198,7 @@ class SqliteStore:
         with suppress(OSError):
             os.pwrite(self._bell, b"!", 0)
 
-    async def _run(self, work: Callable[[Tables], T], *, ring: bool = False) -> T:
+    def _ask(self, work: Callable[[Tables], T], *, ring: bool = False) -> Future[T]:
         def job() -> T:
             result = work(self._connect())
             if ring:
@@ -209,7 +209,10 @@ class SqliteStore:
 
         if self._worker is None:
             raise StoreUnavailable(f"{self.url} is closed")
-        return await asyncio.wrap_future(self._worker.submit(job))
+        return self._worker.submit(job)
+
+    async def _run(self, work: Callable[[Tables], T], *, ring: bool = False) -> T:
+        return await _answer(self._ask(work, ring=ring))
 
     # -- the six verbs ----------------------------------------------------------------------------
 
@@ -234,6 +237,8 @@ class SqliteStore:
         if self._worker is not None:
             self._worker.submit(self._ring)  # We have it; that the others hear of it can wait.
         self._newest = max(self._newest, held.snapshot.serial)
+        if name in self._followers:
+            self._there.add(name)  # If the row is deleted before we look at it, we miss it then.
         if over.lease_key and over.lease_key != held.lease.key:
             self._locks.remove(over.lease_key)
         return held
@@ -375,23 +380,28 @@ class SqliteStore:
 
     def _refresh_soon(self) -> None:
         self._stale = True
-        if self._refreshing is None and self._loop is not None:
-            self._refreshing = self._loop.create_task(self._refresh())
+        if self._refreshing is None and self._loop is not None and self._worker is not None:
+            self._refresh(self._loop)
 
-    async def _refresh(self) -> None:
-        try:
-            while self._stale:
-                self._stale = False
-                changes = partial(Tables.changes, since=self._serial, there=list(self._there))
-                self._serial, snapshots = await self._run(changes)
-                for snapshot in snapshots:
-                    for sink in list(self._followers.get(snapshot.name, ())):
-                        sink(Seen(snapshot))
-                    self._note_snapshot(snapshot)
-        except StoreError:
-            pass  # The next event or the elector's own look finds out.
-        finally:
-            self._refreshing = None
+    def _refresh(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Read what has changed. Callbacks and no task: a standby's takeover waits for it."""
+        self._stale = False
+        changes = partial(Tables.changes, since=self._serial, there=list(self._there))
+        asked = self._refreshing = self._ask(changes)
+        asked.add_done_callback(partial(_tell, loop, self._refreshed))
+
+    def _refreshed(self, asked: Future[tuple[int, list[Snapshot]]]) -> None:
+        if self._refreshing is not asked:
+            return  # Closed meanwhile.
+        self._refreshing = None
+        with suppress(StoreError):  # The next event or the elector's own look finds out.
+            self._serial, snapshots = asked.result()
+            for snapshot in snapshots:
+                for sink in list(self._followers.get(snapshot.name, ())):
+                    sink(Seen(snapshot))
+                self._note_snapshot(snapshot)
+            if self._stale:
+                self._refresh_soon()
 
     # -- evidence ---------------------------------------------------------------------------------
 
@@ -412,7 +422,6 @@ class SqliteStore:
             names.discard(name)
             if not names:
                 del self._names_of[before]
-                self._unwatch_lock(before)
         if not key:
             self._lease_of.pop(name, None)
             return
@@ -425,6 +434,12 @@ class SqliteStore:
 
     def _watch_lock(self, key: str) -> None:
         if self._inotify is None or self._locks.descriptor(key) is not None:
+            return
+        # Watches that nobody needs are given back here and not when they become so: that is the
+        # moment of a handover, and the kernel would wake us up once more to tell of it.
+        for other in self._lock_watch.keys() - self._names_of.keys():
+            self._unwatch_lock(other)
+        if key in self._lock_watch:
             return
         with suppress(OSError, StoreUnusable):  # No evidence from this one; the TTL is waited out.
             number = self._inotify.watch(self._locks.path(key), inotify.CLOSED)
@@ -473,6 +488,34 @@ class SqliteStore:
         took_ms = (time.perf_counter() - started) * 1000
         findings.append(Finding("round trip", True, f"{took_ms:.2f} ms"))
         return findings
+
+
+async def _answer(asked: Future[T]) -> T:
+    """Wait on the event loop for what a worker does.
+
+    `asyncio.wrap_future` costs the loop a turn more, since it has callbacks on both of its ends.
+    """
+    loop = asyncio.get_running_loop()
+    answered: asyncio.Future[None] = loop.create_future()
+    asked.add_done_callback(partial(_tell, loop, partial(_wake, answered)))
+    try:
+        await answered
+    except asyncio.CancelledError:
+        asked.cancel()  # What the worker has not begun, it need not begin.
+        raise
+    return asked.result()
+
+
+def _tell(
+    loop: asyncio.AbstractEventLoop, callback: Callable[[Future[T]], None], asked: Future[T]
+) -> None:
+    with suppress(RuntimeError):  # The loop is closed: nobody waits any more.
+        loop.call_soon_threadsafe(callback, asked)
+
+
+def _wake(answered: asyncio.Future[None], _: Future[T]) -> None:
+    if not answered.done():
+        answered.set_result(None)
 
 
 def _mapped(path: Path, error: OSError) -> StoreError:
