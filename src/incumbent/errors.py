@@ -34,6 +34,7 @@ __all__ = [
     "Refused",
     "SessionGone",
     "StaleToken",
+    "StoreAbsent",
     "StoreError",
     "StoreFull",
     "StoreRequired",
@@ -83,6 +84,10 @@ class StoreError(IncumbentError):
 
 class StoreUnavailable(StoreError):
     """The request certainly had no effect."""
+
+
+class StoreAbsent(StoreUnavailable):
+    """There is no store there yet, and whoever opened it only looks, so none was created."""
 
 
 class OutcomeUnknown(StoreError):

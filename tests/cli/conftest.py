@@ -1,19 +1,40 @@
 from __future__ import annotations
 
+import asyncio
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from incumbent.stores import open_store
 from tests.cli.processes import Process, command
 
 Start = Callable[..., Process]
 
 
 @pytest.fixture
-def url(tmp_path: Path) -> str:
+def new_url(tmp_path: Path) -> str:
+    """A store that nobody has created yet."""
     return f"sqlite://{tmp_path}/store/incumbent.db"
+
+
+@pytest.fixture
+def url(new_url: str) -> str:
+    """A store that is there, without elections."""
+    create(new_url)
+    return new_url
+
+
+def create(url: str) -> None:
+    """Create the store `url`, as the first candidate does."""
+
+    async def main() -> None:
+        store = open_store(url)
+        await store.open()
+        await store.close()
+
+    asyncio.run(main())
 
 
 @pytest.fixture

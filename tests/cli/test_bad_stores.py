@@ -44,6 +44,23 @@ def test_no_database(tmp_path: Path, command: list[str]) -> None:
     refused(run(*command, "--store", f"sqlite://{tmp_path}/a.db"), 69, "is not a database")
 
 
+@pytest.mark.parametrize(
+    "command", [["status"], ["status", "bill"], ["watch"], ["watch", "bill"], ["step-down", "bill"]]
+)
+def test_who_only_looks_creates_no_database(
+    tmp_path: Path, new_url: str, command: list[str]
+) -> None:
+    path = new_url.removeprefix("sqlite://")
+    refused(run(*command, "--store", new_url), 69, f"there is no database at {path} yet")
+    assert list(tmp_path.iterdir()) == []
+    # The first candidate has made the file, and has not come further yet.
+    Path(path).parent.mkdir()
+    Path(path).touch()
+    refused(run(*command, "--store", new_url), 69, f"there is no database at {path} yet")
+    assert list(tmp_path.rglob("*")) == [Path(path).parent, Path(path)]
+    assert Path(path).stat().st_size == 0
+
+
 def test_a_damaged_database(tmp_path: Path, url: str, candidate: Start) -> None:
     path = Path(url.removeprefix("sqlite://"))
     holder = candidate("a")
@@ -67,7 +84,6 @@ def test_another_programs_database(tmp_path: Path) -> None:
 
 
 def test_another_format(url: str) -> None:
-    assert run("status", "--store", url).code == 0
     with sqlite3.connect(url.removeprefix("sqlite://")) as db:
         db.execute("PRAGMA user_version = 99")
     db.close()
@@ -75,18 +91,19 @@ def test_another_format(url: str) -> None:
 
 
 def test_a_folder_that_cannot_be_written(tmp_path: Path, url: str) -> None:
-    assert run("status", "--store", url).code == 0
     read_only = mounted(
         f"mount --bind {tmp_path} {tmp_path}", f"mount -o remount,bind,ro {tmp_path}"
     )
     refused(run("status", "--store", url, under=read_only), 77, "no right to write")
     new = f"sqlite://{tmp_path}/new/a.db"
-    refused(run("status", "--store", new, under=read_only), 77, "no right to write")
+    candidate = run("run", "bill", "-q", "--store", new, "--", "true", under=read_only)
+    refused(candidate, 77, "no right to write")
 
 
 def test_a_full_disk(tmp_path: Path) -> None:
     full = mounted(f"mount -t tmpfs -o size=64k tmpfs {tmp_path}")
-    done = run("status", "--store", f"sqlite://{tmp_path}/a.db", under=full)
+    store = f"sqlite://{tmp_path}/a.db"
+    done = run("run", "bill", "-q", "--store", store, "--", "true", under=full)
     refused(done, 69, "free space on its disk")
 
 

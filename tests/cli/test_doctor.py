@@ -75,6 +75,14 @@ def test_a_container_has_no_default_store() -> None:
     assert "store: connection" not in found
 
 
+def test_a_store_that_is_not_there_yet(tmp_path: Path, new_url: str) -> None:
+    done = run("doctor", "bill", "--json", "--store", new_url)
+    found = by_check(done.json)["store: connection"]
+    assert (done.code, found["ok"]) == (0, None)
+    assert "there is no database at" in found["found"]
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_store_that_cannot_be_used(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(bytes(range(256)) * 20)
     done = run("doctor", "--json", "--store", f"sqlite://{tmp_path}/file")

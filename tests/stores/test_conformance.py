@@ -27,8 +27,10 @@ class MemoryHarness:
     def name(self) -> str:
         return f"election-{next(self._numbers)}"
 
-    async def store(self) -> Store:
-        return MemoryStore(self._shelf)
+    async def store(self, *, create: bool = True) -> Store:
+        store = MemoryStore(self._shelf)
+        await store.open(create=create)
+        return store
 
     async def delete(self, name: str) -> bool:
         self._shelf.serial += 1
@@ -66,11 +68,11 @@ class KubernetesHarness:
     def name(self) -> str:
         return f"election-{secrets.token_hex(4)}"
 
-    async def store(self) -> Store:
+    async def store(self, *, create: bool = True) -> Store:
         url = f"kubernetes://{self._namespace}?kubeconfig={self._kubeconfig}"
         store = open_kubernetes(StoreURL.parse(url))
         self._stores.append(store)
-        await store.open()
+        await store.open(create=create)
         return store
 
     async def delete(self, name: str) -> bool:

@@ -24,6 +24,7 @@ from incumbent.core.records import Claim, Held, Holding, Snapshot
 from incumbent.errors import (
     OutcomeUnknown,
     PermissionDenied,
+    StoreAbsent,
     StoreFull,
     StoreUnavailable,
     StoreUnusable,
@@ -50,10 +51,10 @@ class SqliteHarness:
     def name(self) -> str:
         return f"election-{next(self._numbers)}"
 
-    async def store(self) -> SqliteStore:
+    async def store(self, *, create: bool = True) -> SqliteStore:
         store = SqliteStore(self.path)
         self._stores.append(store)
-        await store.open()
+        await store.open(create=create)
         return store
 
     async def delete(self, name: str) -> bool:
@@ -884,3 +885,41 @@ def test_closing_during_a_take_leaves_no_doubt_behind(path: Path) -> None:
             await reader.store.close()
 
     run(main)
+
+
+# ---- who only looks
+
+
+def test_who_only_looks_creates_nothing_at_any_time(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    path = folder / "incumbent.db"
+
+    async def main() -> None:
+        looker, store = SqliteStore(path), SqliteStore(path)
+        with pytest.raises(StoreAbsent, match="no database at"):
+            await looker.open(create=False)
+        await looker.close()
+        assert not folder.exists()
+        await store.open()
+        await looker.open(create=False)
+        relic = folder / "incumbent.db-locks" / "relic.lock"
+        relic.touch()
+        await store.close()
+        for file in folder.glob("incumbent.db*"):
+            if file.is_file():
+                file.unlink()
+        for _ in range(2):
+            with pytest.raises(StoreAbsent):
+                await looker.read("e")
+        assert not path.exists()
+        await store.open()
+        assert (await looker.read("e")).holding is Holding.ABSENT
+        assert not relic.exists()
+        relic.touch()
+        await looker.close()
+        await looker.open(create=False)
+        await looker.close()
+        await store.close()
+        assert relic.exists(), "it swept"
+
+    asyncio.run(main())

@@ -41,7 +41,7 @@ NOT_SO = 1
 USAGE = 2
 """Usage or configuration; the message says what to change."""
 UNAVAILABLE = 69
-"""EX_UNAVAILABLE: the store cannot be reached, or cannot be used as it is."""
+"""EX_UNAVAILABLE: the store cannot be reached, is not there, or cannot be used as it is."""
 TEMPFAIL = 75
 """EX_TEMPFAIL: not elected."""
 NOPERM = 77

@@ -123,7 +123,7 @@ class Script:
         chosen = next(replica for replica in stage.replicas if replica.state == "standby")
         self._show.say("HAND OVER", f"from {holder.label} to {chosen.label} (step-down --to)")
         store = open_store(store_url(stage.folder))
-        await store.open()
+        await store.open(create=False)
         try:
             known = len(stage.terms)
             stage.fault("handover", holder)

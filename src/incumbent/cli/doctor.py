@@ -22,7 +22,7 @@ from incumbent.cli.status import confirm
 from incumbent.clock import boottime
 from incumbent.core.records import Holding, check_name
 from incumbent.core.timing import DEFAULT_RHO, DEFAULT_TTL_S, Timing
-from incumbent.errors import ConfigError, IncumbentError, StoreError
+from incumbent.errors import ConfigError, IncumbentError, StoreAbsent, StoreError
 from incumbent.stores import open_store
 from incumbent.stores.api import Finding, Store
 
@@ -143,6 +143,8 @@ async def _store(store: Store, timing: Timing | None, progress: Progress) -> lis
             if timing is not None:
                 findings.append(await _round_trip(store, timing))
             return findings
+    except StoreAbsent as error:
+        return [Finding("connection", None, str(error))]
     except StoreError as error:
         fix = "check the URL, the network and the rights"
         return [Finding("connection", False, str(error), fix)]

@@ -303,7 +303,7 @@ class Runner(Candidacy):
 
     def _finish(self, error: BaseException | None) -> None:
         if error is not None:
-            self._say(f"error: {error}")
+            codes.complain(error)
             self._code = codes.code_of(error)
         self._done = True
 

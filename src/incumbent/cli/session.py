@@ -1,7 +1,7 @@
 """A connection to a store for the length of one command.
 
 Commands only look, and leave requests: none of them is ever a candidate, so there is no keeper and
-no thread; each runs an event loop of its own.
+no thread, and none of them creates a store; each runs an event loop of its own.
 """
 
 from __future__ import annotations
@@ -40,14 +40,15 @@ def with_store(options: Options, work: Callable[[Store], Awaitable[T]]) -> T:
 
 @asynccontextmanager
 async def connected(store: Store, *, quiet: bool = False) -> AsyncIterator[None]:
-    """Open `store`, and close it in the end.
+    """Open `store` as one who only looks, and close it in the end.
 
     Raises:
+        StoreAbsent: it does not exist yet.
         StoreError: it cannot be used.
     """
     try:
         async with Progress(f"connecting to {store.url}", quiet=quiet):
-            await requested(store, store.open())
+            await requested(store, store.open(create=False))
         yield
     finally:
         # Also after a failed open: a thread may have been started.

@@ -133,10 +133,15 @@ class Store(Protocol):
         """The store's URL without its secrets, for messages."""
         ...
 
-    async def open(self) -> None:
+    async def open(self, *, create: bool = True) -> None:
         """Connect, and create what must exist. May be called again after `close`.
 
+        Args:
+            create: False for whoever only looks: then nothing is created, neither now nor by a
+                later request, should the store vanish meanwhile.
+
         Raises:
+            StoreAbsent: there is nothing yet, and `create` is False.
             StoreUnavailable: it cannot be reached.
             StoreUnusable: as it is set up it cannot keep the promise.
             PermissionDenied: a right is missing.

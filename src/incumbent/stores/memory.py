@@ -83,7 +83,7 @@ class MemoryStore:
         self.shelf = shelf if shelf is not None else Shelf()
         self.url = f"memory://{name}"
 
-    async def open(self) -> None:
+    async def open(self, *, create: bool = True) -> None:
         """Do nothing."""
 
     async def close(self) -> None:

@@ -90,7 +90,7 @@ class KubernetesStore:
         self._watcher = Watcher(api, self._ledger)
         self._tokens: dict[str, tuple[str, int]] = {}
 
-    async def open(self) -> None:
+    async def open(self, *, create: bool = True) -> None:
         """Make sure that the server answers. Nothing has to exist beforehand but the namespace."""
         await self._api.server_version()
 

@@ -85,6 +85,7 @@ class SqliteStore:
         self._bell_path = path.with_name(path.name + "-bell")
         self._locks = LockFolder(path.with_name(path.name + "-locks"))
         self._pid = os.getpid()
+        self._create = True
         self._worker: Worker | None = None
         self._tables: Tables | None = None
         self._files = (
@@ -111,16 +112,18 @@ class SqliteStore:
 
     # -- opening and closing ----------------------------------------------------------------------
 
-    async def open(self) -> None:
+    async def open(self, *, create: bool = True) -> None:
         """Create the file if need be, and connect.
 
         Raises:
+            StoreAbsent: there is no file, and none is to be created.
             StoreUnusable: a network file system, another program's database, another format.
             PermissionDenied: no right to write the file or its folder.
             StoreFull: no room on the disk.
         """
         if self._pid != os.getpid():
             self._abandon()
+        self._create = create
         self._loop = asyncio.get_running_loop()
         self._worker = Worker("incumbent-sqlite")
         await self._run(lambda _: None)
@@ -154,14 +157,16 @@ class SqliteStore:
         try:
             if why := filesystem.refusal(self.path, filesystem.kind(self.path)):
                 raise StoreUnusable(why)
-            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._locks.create()
-            tables = Tables(self.path, self._opener)
+            if self._create:
+                self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+                self._locks.create()
+            tables = Tables(self.path, self._opener, create=self._create)
             self._tables = tables
             self._bell = os.open(self._bell_path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise _mapped(self.path, error) from error
-        self._sweep(tables)
+        if self._create:
+            self._sweep(tables)
         self._identity = self._identify()
         if self._inotify is not None and self._loop is not None:
             self._loop.call_soon_threadsafe(self._reopened)

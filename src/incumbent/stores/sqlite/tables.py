@@ -29,6 +29,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from incumbent.core.records import (
     FORMAT,
@@ -45,6 +46,7 @@ from incumbent.errors import (
     PermissionDenied,
     Refused,
     SessionGone,
+    StoreAbsent,
     StoreError,
     StoreFull,
     StoreUnavailable,
@@ -81,19 +83,30 @@ FROM election AS e LEFT JOIN session AS s ON s.key = e.session
 
 
 class Tables:
-    """A connection to the database at `path`, which is created if need be.
+    """A connection to the database at `path`.
 
     Args:
         path: the database file.
         opener: identifies this process's store, so that its own renewals are no news to it.
+        create: make the database if there is none.
+
+    Raises:
+        StoreAbsent: there is none, and none is to be made.
     """
 
-    def __init__(self, path: Path, opener: str) -> None:
+    def __init__(self, path: Path, opener: str, *, create: bool = True) -> None:
         self._path = path
         self._opener = opener
+        self._create = create
+        if not create and not _is_there(path):
+            raise self._absent()
         with _mapped(path):
             self._db = sqlite3.connect(
-                path, timeout=BUSY_S, isolation_level=None, check_same_thread=False
+                f"file:{quote(os.fsencode(path))}?mode={'rwc' if create else 'rw'}",
+                uri=True,
+                timeout=BUSY_S,
+                isolation_level=None,
+                check_same_thread=False,
             )
             self._db.text_factory = _text
             try:
@@ -115,6 +128,8 @@ class Tables:
                     f"{self._path} is a database of another program: give incumbent a file of "
                     "its own"
                 )
+            if not self._create:
+                raise self._absent()  # An empty file, which somebody is about to make one of.
             self._use_wal()
             with self._writing():
                 db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
@@ -132,6 +147,12 @@ class Tables:
                 "one release of incumbent for all candidates of a host"
             )
         db.execute("PRAGMA cache_size = -256")
+
+    def _absent(self) -> StoreAbsent:
+        return StoreAbsent(
+            f"there is no database at {self._path} yet: the first candidate creates it; if there "
+            "are candidates, they use another path"
+        )
 
     def _use_wal(self) -> None:
         """Switch to the write-ahead log; of several processes that create the file, all do."""
@@ -328,6 +349,16 @@ def _one(db: sqlite3.Connection, query: str, values: tuple[Any, ...] = ()) -> An
     if len(rows) != 1:
         raise StoreUnusable(f"the database is damaged: {query!r} gave {len(rows)} rows, not one")
     return rows[0][0]
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        pass  # Whoever opens it is told what is the matter.
+    return True
 
 
 def _text(data: bytes) -> str | bytes:

@@ -34,8 +34,8 @@ class Harness(Protocol):
         """Return the name of an election that nobody has used."""
         ...
 
-    async def store(self) -> Store:
-        """Return the opened store of a new candidate on the same back end."""
+    async def store(self, *, create: bool = True) -> Store:
+        """Return the store of a new candidate on the same back end, opened with `create`."""
         ...
 
     async def delete(self, name: str) -> bool:

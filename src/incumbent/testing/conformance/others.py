@@ -9,8 +9,16 @@ from incumbent.core.records import (
     Holding,
     StepDownRequest,
 )
-from incumbent.errors import SessionGone, StoreError
-from incumbent.testing.conformance.kit import Harness, Watch, expired, refused, same, two
+from incumbent.errors import SessionGone, StoreAbsent, StoreError
+from incumbent.testing.conformance.kit import (
+    Candidate,
+    Harness,
+    Watch,
+    expired,
+    refused,
+    same,
+    two,
+)
 
 __all__ = ["CHECKS"]
 
@@ -212,6 +220,21 @@ async def elections_are_listed(h: Harness) -> None:
     assert listed[other].holding is Holding.VACANT
 
 
+async def who_only_looks_sees_and_asks(h: Harness) -> None:
+    name = h.name()
+    with contextlib.suppress(StoreAbsent):
+        looker = await h.store(create=False)
+        assert (await looker.read(name)).holding is Holding.ABSENT
+    a = await Candidate.new(h, "alpha_1")
+    held = await a.take(name)
+    looker = await h.store(create=False)
+    assert name in [s.name for s in await looker.elections()]
+    with Watch(looker, name) as watch:
+        await watch.until(lambda s: s.term == held.term, "the holder, to who only looks")
+        await looker.ask(name, StepDownRequest(held.term))
+        await watch.until(lambda s: s.request is not None, "a request by who only looks")
+
+
 async def a_store_says_what_it_is(h: Harness) -> None:
     a, _ = await two(h)
     can = a.store.capabilities
@@ -239,5 +262,6 @@ CHECKS = (
     a_session_ends_everything_held_under_it,
     a_takeover_voids_the_dead_session,
     elections_are_listed,
+    who_only_looks_sees_and_asks,
     a_store_says_what_it_is,
 )

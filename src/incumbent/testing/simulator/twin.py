@@ -132,7 +132,7 @@ class TwinStore:
         self._following: dict[tuple[str, Sink], StoreSubscription] = {}
         self._notified: list[tuple[str, Sink]] = []
 
-    async def open(self) -> None:
+    async def open(self, *, create: bool = True) -> None:
         """Do nothing."""
 
     async def close(self) -> None:
