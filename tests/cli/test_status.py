@@ -7,6 +7,9 @@ import pytest
 
 from tests.cli.conftest import Start
 from tests.cli.processes import run, run_in_terminal
+from tests.faces.programs import until
+from tests.servers.kubernetes import ApiServer
+from tests.servers.proxy import Proxy
 
 
 def test_nobody_holds_what_was_never_elected(url: str) -> None:
@@ -127,3 +130,22 @@ def test_a_terminal_that_knows_no_arrows(url: str) -> None:
     done = run("doctor", "bill", "--store", url, extra={"PYTHONIOENCODING": "ascii"})
     assert done.code == 0
     assert "? start a candidate" in done.out
+
+
+def test_a_store_that_does_not_answer_is_no_silent_holder(
+    api_server: ApiServer, namespace: str, api_proxy: Proxy, start: Start
+) -> None:
+    lease = {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {"name": "bill"},
+        "spec": {"holderIdentity": "somebody", "leaseDurationSeconds": 3},
+    }
+    api_server.request("POST", api_server.lease_path(namespace), lease)
+    config = api_server.kubeconfig(url=f"https://{api_proxy.address}")
+    store = f"kubernetes://{namespace}?kubeconfig={config}"
+    status = start("status", "bill", "--confirm", "--json", "--store", store)
+    until(lambda: api_proxy.accepted >= 2, "it reads and watches")
+    api_proxy.cut()
+    assert status.wait() == 69
+    assert "gave no answer" in status.errors()

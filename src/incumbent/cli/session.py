@@ -7,8 +7,8 @@ no thread, and none of them creates a store; each runs an event loop of its own.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import TypeVar
 
 from incumbent.cli.options import Options
@@ -19,7 +19,7 @@ from incumbent.errors import StoreUnavailable
 from incumbent.stores import open_store
 from incumbent.stores.api import Sink, Store
 
-__all__ = ["REQUEST_S", "connected", "following", "requested", "with_store"]
+__all__ = ["REQUEST_S", "connected", "followed", "following", "requested", "with_store"]
 
 T = TypeVar("T")
 
@@ -74,10 +74,19 @@ async def following(
 ) -> AsyncIterator[asyncio.Queue[tuple[str, Snapshot | Evidence]]]:
     """Follow elections; yields a queue of what the store reports of them."""
     queue: asyncio.Queue[tuple[str, Snapshot | Evidence]] = asyncio.Queue()
+    with followed(store, names, lambda name, report: queue.put_nowait((name, report))):
+        yield queue
+
+
+@contextmanager
+def followed(
+    store: Store, names: Iterable[str], tell: Callable[[str, Snapshot | Evidence], None]
+) -> Iterator[None]:
+    """Follow elections; what the store reports of them is told to `tell`."""
 
     def sink_for(name: str) -> Sink:
         def sink(event: Seen | Evidence) -> None:
-            queue.put_nowait((name, event.snapshot if isinstance(event, Seen) else event))
+            tell(name, event.snapshot if isinstance(event, Seen) else event)
 
         return sink
 
@@ -85,7 +94,7 @@ async def following(
     for name, sink in sinks.items():
         store.follow(name, sink)
     try:
-        yield queue
+        yield
     finally:
         for name, sink in sinks.items():
             store.unfollow(name, sink)

@@ -24,6 +24,10 @@ from incumbent.stores.api import Store
 __all__ = ["command", "confirm"]
 
 LEAST_WATCH_S = 1.0
+_SIGN_OF = {
+    "renewed": "renewed",
+    **dict.fromkeys(("elected", "vacant", "absent", "foreign"), "changed"),
+}
 _SIGNS = {
     "renewed": "renews",
     "dead": "DEAD: everything that held the lease is gone",
@@ -79,6 +83,11 @@ async def confirm(
 ) -> tuple[list[Snapshot], dict[str, str]]:
     """Watch each holder for up to its TTL.
 
+    A follower that hears nothing may be the one who is cut off, so silence is asked about.
+
+    Raises:
+        StoreError: it was not the holder that was silent, but the store.
+
     Returns:
         The records as they are then, and a sign for each that was held: "renewed", "silent",
         "dead" (the store has proof) or "changed" (another term, or none).
@@ -100,14 +109,13 @@ async def confirm(
                         continue
                     what = change(latest[name], event)
                     latest[name] = event
-                    if what in ("elected", "vacant", "absent", "foreign"):
-                        signs[name] = "changed"
-                    elif what == "renewed":
-                        signs[name] = "renewed"
-                    if name in signs:
+                    if what in _SIGN_OF:
+                        signs[name] = _SIGN_OF[what]
                         waiting.pop(name, None)
         except TimeoutError:
-            signs.update(dict.fromkeys(waiting, "silent"))
+            for name in waiting:
+                before, latest[name] = latest[name], await requested(store, store.read(name))
+                signs[name] = _SIGN_OF.get(change(before, latest[name]), "silent")
     return list(latest.values()), signs
 
 
