@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import signal
+
 from tests.cli.conftest import Start
 from tests.cli.processes import run
+from tests.faces.programs import until
 
 
 def test_to_a_chosen_one(url: str, candidate: Start) -> None:
@@ -39,10 +42,55 @@ def test_without_waiting(url: str, candidate: Start) -> None:
 
 
 def test_nobody_else_wants_it(url: str, candidate: Start) -> None:
-    candidate("a", ttl_s=1).event("elected")
+    identity = candidate("a", ttl_s=1).event("elected")["identity"]
     done = run("step-down", "bill", "--store", url)
-    assert done.code == 0
-    assert "again" in done.out
+    assert (done.code, done.out) == (1, "")
+    assert f"{identity} holds again, token " in done.err
+    done = run("step-down", "bill", "--store", url, "--json")
+    assert (done.code, done.json["result"], done.json["to"]) == (1, "same again", identity)
+    # It stepped down at once; what took a second is that it left the vacancy to others.
+    assert done.json["let_go_s"] < done.json["took_s"] - 0.5
+
+
+def test_a_holder_that_is_dead(url: str, candidate: Start) -> None:
+    a = candidate("a", ttl_s=60)
+    a.event("elected")
+    a.process.kill()
+    a.wait()
+    for more in ([], ["--no-wait"]):
+        done = run("step-down", "bill", "--store", url, *more)
+        assert done.code == 1
+        assert "nobody was asked: " in done.err
+        assert "is dead: the kernel has dropped the lock" in done.err
+        assert "is stopping" not in done.err
+    assert run("status", "bill", "--store", url, "--json").json["request"] is None
+
+
+def test_a_holder_that_dies_before_it_steps_down(url: str, candidate: Start, start: Start) -> None:
+    a = candidate("a", ttl_s=60, how="deaf")
+    before = a.event("elected")
+    asking = start("step-down", "bill", "--timeout", "3", "--store", url)
+    until(lambda: _asked(url), "it was asked")
+    a.process.kill()
+    assert asking.wait() == 1
+    assert f"{before['identity']} died before it stepped down, and nobody" in asking.errors()
+
+
+def test_another_follows_a_holder_that_dies(url: str, candidate: Start, start: Start) -> None:
+    a = candidate("a", ttl_s=60, how="deaf")
+    before = a.event("elected")
+    candidate("b").event("standby")
+    asking = start("step-down", "bill", "--store", url)
+    until(lambda: _asked(url), "it was asked")
+    a.process.kill()
+    assert asking.wait() == 0
+    line = asking.line()
+    assert line.startswith("bill: b_")
+    assert line.endswith(f"{before['identity']} died before it stepped down")
+
+
+def _asked(url: str) -> bool:
+    return run("status", "bill", "--store", url, "--json").json["request"] is not None
 
 
 def test_another_than_the_chosen_one_follows(url: str, candidate: Start) -> None:
@@ -58,11 +106,21 @@ def test_a_holder_that_does_not_stop(url: str, candidate: Start) -> None:
     candidate("a", ttl_s=20, how="deaf").event("elected")
     done = run("step-down", "bill", "--timeout", "1.6", "--store", url)
     assert done.code == 1
-    assert "still holds" in done.err
-    assert "was asked and is stopping its work, 1 s" in done.err
+    assert "still holds after 1.6 s; the request stays" in done.err
+    assert "was asked; waiting until it lets go, 1 s" in done.err
     assert "asked to step down" in run("status", "bill", "--store", url).out
     done = run("step-down", "bill", "--timeout", "0.1", "--store", url, "--json")
     assert (done.code, done.json["result"], done.json["to"]) == (1, "still held", None)
+
+
+def test_a_holder_that_renews_and_one_that_does_not(url: str, candidate: Start) -> None:
+    holder = candidate("a", ttl_s=4, how="deaf")
+    holder.event("elected")
+    done = run("step-down", "bill", "--timeout", "1.5", "--store", url)
+    assert (done.code, "it renews, so its work goes on" in done.err) == (1, True), done.err
+    holder.process.send_signal(signal.SIGSTOP)
+    done = run("step-down", "bill", "--timeout", "5", "--store", url)
+    assert (done.code, "it gave no sign of life in that time" in done.err) == (1, True), done.err
 
 
 def test_the_holder_itself_is_no_successor(url: str, candidate: Start) -> None:

@@ -19,9 +19,12 @@ from incumbent.errors import StoreUnavailable
 from incumbent.stores import open_store
 from incumbent.stores.api import Sink, Store
 
-__all__ = ["REQUEST_S", "connected", "followed", "following", "requested", "with_store"]
+__all__ = ["REQUEST_S", "Reports", "connected", "followed", "following", "requested", "with_store"]
 
 T = TypeVar("T")
+
+Reports = asyncio.Queue[tuple[str, Snapshot | Evidence]]
+"""What a store reports: the name of an election, and its record or the proof of a death."""
 
 REQUEST_S = 10.0
 """The time limit of one request. Nobody is renewed here, so it can be generous."""
@@ -69,11 +72,9 @@ async def requested(store: Store, request: Awaitable[T]) -> T:
 
 
 @asynccontextmanager
-async def following(
-    store: Store, names: Iterable[str]
-) -> AsyncIterator[asyncio.Queue[tuple[str, Snapshot | Evidence]]]:
+async def following(store: Store, names: Iterable[str]) -> AsyncIterator[Reports]:
     """Follow elections; yields a queue of what the store reports of them."""
-    queue: asyncio.Queue[tuple[str, Snapshot | Evidence]] = asyncio.Queue()
+    queue: Reports = asyncio.Queue()
     with followed(store, names, lambda name, report: queue.put_nowait((name, report))):
         yield queue
 

@@ -1,12 +1,15 @@
 """`incumbent step-down`: ask a holder to hand over, and see who follows.
 
 The request names the very term that was read, so it can never end another one; how the work is
-stopped, and when, is the holder's affair. What happens is followed, not polled.
+stopped, and when, is the holder's affair. What happens is followed, not polled, and
+no more is said than what was seen: a follower may miss states in between, and a record does not say
+who lives.
 """
 
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 
 import click
@@ -15,7 +18,8 @@ from incumbent.cli import codes
 from incumbent.cli.options import Options, common, seconds
 from incumbent.cli.output import write_json
 from incumbent.cli.progress import Progress
-from incumbent.cli.session import following, requested, with_store
+from incumbent.cli.records import change
+from incumbent.cli.session import Reports, following, requested, with_store
 from incumbent.clock import boottime
 from incumbent.core.events import Evidence
 from incumbent.core.records import (
@@ -32,24 +36,65 @@ from incumbent.stores.api import Store
 __all__ = ["ask_holder", "command"]
 
 WAIT_S = 30.0
+FIRST_REPORT_S = 1.0
+"""How long to wait for what the store has to say at once, such as a proof of death."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Outcome:
     """What came of it.
 
     Attributes:
-        result: "handed over", "asked" (and not waited), or what went wrong: "still held", "nobody
-            followed", "another followed".
         before: the record that was read.
-        after: the record at the end.
+        after: the latest record.
+        result: "asked" (and not waited), "handed over", or what went wrong: "still held", "nobody
+            followed", "same again" (the holder itself followed), "another followed".
         took_s: from the request to the next term, or to the end of the patience.
+        let_go_s: from the request to the vacancy, if one was seen.
+        renewed: whether the holder renewed after it was asked.
+        dead: why the holder is known to be dead, or "".
     """
 
-    result: str
     before: Snapshot
     after: Snapshot
+    result: str = "asked"
     took_s: float = 0.0
+    let_go_s: float | None = None
+    renewed: bool = False
+    dead: str = ""
+
+    @property
+    def continues(self) -> bool:
+        """Tell whether the term that was asked to end still holds."""
+        return self.after.holding is Holding.HELD and self.after.term == self.before.term
+
+    @property
+    def followed(self) -> bool:
+        """Tell whether another term holds."""
+        return self.after.holding is Holding.HELD and not self.continues
+
+    def take_in(self, event: Snapshot | Evidence, since_s: float) -> None:
+        """Take in a report, `since_s` after the request."""
+        if isinstance(event, Evidence):
+            if self.continues and event.lease_key == self.before.lease_key:
+                self.dead = event.why
+        elif event.serial >= self.before.serial:
+            self.renewed |= self.continues and change(self.after, event) == "renewed"
+            self.after = event
+            if not self.continues and not self.followed and self.let_go_s is None:
+                self.let_go_s = since_s
+
+    def conclude(self, to: str) -> None:
+        """Say in a word what came of it."""
+        before, after = self.before, self.after
+        if self.continues and not self.dead:
+            self.result = "still held"
+        elif not self.followed:
+            self.result = "nobody followed"
+        elif to and not same_candidate(to, after.holder):
+            self.result = "another followed"
+        else:
+            self.result = "same again" if after.holder == before.holder else "handed over"
 
 
 async def ask_holder(store: Store, name: str, to: str = "") -> Snapshot:
@@ -60,6 +105,14 @@ async def ask_holder(store: Store, name: str, to: str = "") -> Snapshot:
         ConfigError: `to` is the holder.
         Refused: the term ended in the meantime; nobody was asked.
     """
+    async with following(store, [name]) as queue:
+        return await _ask(store, name, to, queue)
+
+
+async def _ask(store: Store, name: str, to: str, queue: Reports) -> Snapshot:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(FIRST_REPORT_S):
+            await queue.get()
     now = await requested(store, store.read(name))
     if now.holding is not Holding.HELD:
         raise IncumbentError(f"nobody was asked: {now.describe()}")
@@ -69,6 +122,13 @@ async def ask_holder(store: Store, name: str, to: str = "") -> Snapshot:
         )
     if to and same_candidate(to, now.holder):
         raise ConfigError(f"--to {to}: {now.holder} is the holder already")
+    while not queue.empty():
+        _, report = queue.get_nowait()
+        if isinstance(report, Evidence) and report.lease_key == now.lease_key:
+            raise IncumbentError(
+                f"nobody was asked: {now.describe()}, and is dead: {report.why}; a candidate need "
+                "not wait for the TTL, so it seems that there is none"
+            )
     await requested(store, store.ask(name, StepDownRequest(now.term, to)))
     return now
 
@@ -83,7 +143,8 @@ def command(options: Options, name: str, to: str, wait: bool, timeout_s: float |
     """Ask the holder of NAME to hand over, to anybody or to CANDIDATE.
 
     CANDIDATE is an identity, or what it begins with: a host's or Pod's name. Exits with 1 if nobody
-    holds, if no other term has begun in time, or if another than CANDIDATE followed.
+    holds (or the holder is dead), if nobody else followed in time, or if another than CANDIDATE
+    did.
     """
     check_name(name)
     if to:
@@ -96,7 +157,7 @@ def command(options: Options, name: str, to: str, wait: bool, timeout_s: float |
         if wait:
             return await _hand_over(store, options, name, to, patience_s)
         asked = await ask_holder(store, name, to)
-        return Outcome("asked", asked, asked)
+        return Outcome(asked, asked)
 
     try:
         outcome = with_store(options, work)
@@ -115,66 +176,78 @@ async def _hand_over(
         following(store, [name]) as queue,
         Progress(f"{name}: asking", quiet=options.quiet) as progress,
     ):
-        asked = await ask_holder(store, name, to)
-        progress.text = f"{name}: {asked.holder} was asked and is stopping its work"
+        asked = await _ask(store, name, to, queue)
+        outcome = Outcome(asked, asked)
+        progress.text = f"{name}: {asked.holder} was asked; waiting until it lets go"
         started_s = boottime()
-        now = asked
         try:
             async with asyncio.timeout(patience_s):
-                while _continues(asked, now) or now.holding is not Holding.HELD:
-                    _, event = await queue.get()
-                    if isinstance(event, Evidence) or event.serial < asked.serial:
-                        continue
-                    now = event
-                    if not _continues(asked, now):
+                while not outcome.followed:
+                    _, report = await queue.get()
+                    outcome.take_in(report, boottime() - started_s)
+                    if not outcome.continues:
                         progress.text = f"{name}: {asked.holder} has let go; waiting for the next"
+                    elif outcome.dead:
+                        progress.text = f"{name}: {asked.holder} is dead; waiting for the next"
         except TimeoutError:
-            result = "still held" if _continues(asked, now) else "nobody followed"
-            return Outcome(result, asked, now, boottime() - started_s)
-        took_s = boottime() - started_s
-    wanted = not to or same_candidate(to, now.holder)
-    return Outcome("handed over" if wanted else "another followed", asked, now, took_s)
-
-
-def _continues(asked: Snapshot, now: Snapshot) -> bool:
-    """Tell whether the term that was asked to end still holds."""
-    return now.holding is Holding.HELD and now.term == asked.term
+            # Perhaps it is the store that is silent, and then nothing is known.
+            now = await requested(store, store.read(name))
+            outcome.take_in(now, boottime() - started_s)
+        outcome.took_s = boottime() - started_s
+    outcome.conclude(to)
+    return outcome
 
 
 def _report(options: Options, outcome: Outcome, name: str, to: str, patience_s: float) -> None:
     before, after = outcome.before, outcome.after
-    followed = outcome.result in ("handed over", "another followed")
     if options.json:
+        waited = outcome.result != "asked"
         write_json(
             {
                 "election": name,
                 "result": outcome.result,
                 "from": before.holder,
                 "from_token": before.token,
-                "to": after.holder if followed else None,
-                "to_token": after.token if followed else None,
+                "to": after.holder if outcome.followed else None,
+                "to_token": after.token if outcome.followed else None,
                 "asked_for": to or None,
-                "took_s": round(outcome.took_s, 6) if outcome.result != "asked" else None,
+                "took_s": round(outcome.took_s, 6) if waited else None,
+                "let_go_s": None if outcome.let_go_s is None else round(outcome.let_go_s, 6),
             }
         )
         return
+    text = f"{name}: {_in_words(outcome, to, patience_s)}"
+    if outcome.result in ("asked", "handed over"):
+        click.echo(text)
+    else:
+        codes.complain(text)
+
+
+def _in_words(outcome: Outcome, to: str, patience_s: float) -> str:
+    before, after = outcome.before, outcome.after
+    if outcome.let_go_s is not None:
+        end = f"{before.holder} stepped down {outcome.let_go_s:.3f} s after it was asked"
+    elif outcome.dead:
+        end = f"{before.holder} died before it stepped down"
+    else:
+        end = f"{before.holder} was asked {outcome.took_s:.3f} s before"
     match outcome.result:
         case "asked":
-            click.echo(f"{name}: {before.holder} was asked to step down")
+            return f"{before.holder} was asked to step down"
         case "handed over":
-            again = " again, since nobody else wanted it" * (after.holder == before.holder)
-            click.echo(
-                f"{name}: {after.holder} holds{again}, token {after.token}; "
-                f"{before.holder} stepped down {outcome.took_s:.3f} s after it was asked"
+            return f"{after.holder} holds, token {after.token}; {end}"
+        case "same again":
+            return (
+                f"{after.holder} holds again, token {after.token}, since nobody else wanted it; "
+                f"{end}"
             )
         case "another followed":
-            codes.complain(f"{name}: {after.holder} holds, and not {to}: is {to} a candidate?")
-        case "still held":
-            codes.complain(
-                f"{name}: {before.holder} was asked, and still holds after {patience_s:g} s; "
-                "the request stays"
-            )
-        case _:
-            codes.complain(
-                f"{name}: {before.holder} stepped down, and nobody followed within {patience_s:g} s"
-            )
+            return f"{after.holder} holds, and not {to}: is {to} a candidate? {end}"
+        case "nobody followed":
+            return f"{end}, and nobody followed within {patience_s:g} s: is there a candidate?"
+    text = f"{before.holder} was asked, and still holds after {patience_s:g} s; "
+    if outcome.renewed:
+        text += "it renews, so its work goes on; "
+    elif outcome.took_s >= before.ttl_s > 0:
+        text += "it gave no sign of life in that time; "
+    return f"{text}the request stays"
