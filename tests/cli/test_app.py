@@ -27,7 +27,15 @@ def test_help_lists_every_command_without_importing_it() -> None:
     assert run("-h").out == done.out
 
 
-@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "run"])
+def test_the_package_is_a_program() -> None:
+    done = run_python(
+        "import subprocess, sys\n"
+        "sys.exit(subprocess.run([sys.executable, '-m', 'incumbent', '--version']).returncode)"
+    )
+    assert (done.code, done.out) == (0, f"incumbent {__version__}\n")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help(name: str) -> None:
     done = run(name, "--help")
     assert done.code == 0
@@ -114,6 +122,12 @@ def test_without_click_the_message_says_what_to_install() -> None:
     assert done.code == 2
     assert "pip install 'incumbent[cli]'" in done.err
     assert "Traceback" not in done.err
+    done = run_python(
+        "import runpy, sys; sys.modules['click'] = None; sys.argv = ['incumbent', 'status']\n"
+        "runpy.run_module('incumbent', run_name='__main__')"
+    )
+    assert done.code == 2
+    assert done.err.startswith("incumbent: error: the command line needs click")
     done = run_python(
         "import sys; sys.modules['click'] = None\n"
         "from incumbent.errors import MissingExtra\n"
