@@ -55,7 +55,7 @@ def test_the_table_fits_a_terminal(url: str, columns: int) -> None:
 def test_settings_that_cannot_work(url: str) -> None:
     done = run("doctor", "--ttl", "1", "--grace", "1", "--store", url)
     assert done.code == 1
-    assert "raise ttl_s" in done.out
+    assert "raise --ttl" in done.out
     assert "1 not ok" in done.out
     quiet = run("doctor", "--ttl", "1", "--grace", "1", "--store", url, "-q").out
     assert "settings: timing" in quiet

@@ -7,6 +7,7 @@ without a term.
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from pathlib import Path
 import pytest
 
 from incumbent import Election, NotElected
-from incumbent.cli.run import main as run_main
+from incumbent.cli.app import main
 from tests.faces.programs import (
     LIMIT_S,
     Program,
@@ -132,7 +133,7 @@ CONTAINER = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
 
 
 def test_a_store_of_one_process_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_main(["e", "--store", "memory://x", "--", "true"]) == 2
+    assert main(["run", "e", "--store", "memory://x", "--", "true"]) == 2
     assert "one process only" in capsys.readouterr().err
 
 
@@ -196,8 +197,24 @@ def test_timing_that_cannot_be_safe_is_refused_with_the_arithmetic(url: str) -> 
     done = to_end("e", "--store", url, "--ttl", "10", "--grace", "9", "--", "true")
     assert done.returncode == 2
     assert "W = 10 x (1-0.1)/(1+0.1)" in done.stderr
-    assert "raise ttl_s above" in done.stderr
+    assert "the stop, --grace 9 and 0.5 to kill, leaves" in done.stderr
+    assert "raise --ttl above" in done.stderr
     assert to_end("e", "--store", url, "--ttl", "0", "--", "true").returncode == 2
+
+
+def test_timing_from_the_environment_is_named_so(url: str) -> None:
+    done = to_end("e", "--store", url, "--grace", "9", "--", "true", INCUMBENT_TTL="10")
+    assert done.returncode == 2
+    assert "INCUMBENT_TTL=10 gives W = " in done.stderr
+    assert "raise INCUMBENT_TTL above" in done.stderr
+    assert "lower --grace" in done.stderr
+    done = to_end(
+        "e", "--store", url, "--ttl", "5", "--", "true", INCUMBENT_TTL="10", INCUMBENT_RHO="3"
+    )
+    assert "INCUMBENT_RHO=3.0 must be between" in done.stderr
+    done = to_end("e", "--store", url, "--", "true", INCUMBENT_GRACE="90")
+    assert "--ttl 15 gives W" in done.stderr
+    assert "INCUMBENT_GRACE=90" in done.stderr
 
 
 def test_without_a_store_in_a_container_the_choices_are_named() -> None:
@@ -214,6 +231,9 @@ def test_without_a_store_in_a_container_the_choices_are_named() -> None:
         (["e", "--store", "nothing://", "--", "true"], 2),
         (["e", "--once", "--again", "--", "true"], 2),
         (["e", "--no-wait", "--wait", "1", "--", "true"], 2),
+        (["e", "--no-wait", "--again", "--", "true"], 2),
+        (["e", "--wait", "-1", "--", "true"], 2),
+        (["e", "--contain", "well", "--", "true"], 2),
         (["e", "--store", "sqlite:///proc/x/incumbent.db", "--", "true"], 69),
     ],
     ids=str,
@@ -225,8 +245,100 @@ def test_what_cannot_work_has_its_code_and_a_line(
         arguments = [arguments[0], "--store", url, *arguments[1:]]
     done = to_end(*arguments)
     assert done.returncode == code, done.stderr
-    assert done.stderr
-    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("incumbent: error: ")
+    assert len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "arguments", [["ls", "-l"], ["ls"], [], ["e", "sh", "-c", "true"], ["e", "--no-such", "true"]]
+)
+def test_who_forgets_the_dashes_is_told_of_them(arguments: list[str], url: str) -> None:
+    done = to_end("--store", url, *arguments)
+    assert done.returncode == 2
+    assert "incumbent run NAME [options] -- COMMAND" in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    done = to_end("--store", url, "no-such-command", "60")
+    assert done.returncode == 127
+    assert "'no-such-command' was taken for the election's NAME" in done.stderr
+    done = to_end("e", "--store", url, "--no-such", "--", "true")
+    assert "COMMAND" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "said"),
+    [
+        ("no-such-command-anywhere", 127, "no-such-command-anywhere: command not found"),
+        ("/etc/passwd", 126, "/etc/passwd: cannot be executed: Permission denied"),
+        ("/etc", 126, "/etc: cannot be executed: it is a folder"),
+        ("", 127, "command not found"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_before_it_is_a_candidate(
+    command: str, code: int, said: str, url: str
+) -> None:
+    with Election("e", store=url, ttl_s=20).hold():
+        done = to_end("e", "--store", url, "--", command)
+    assert done.returncode == code
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+    assert to_end("e", "--store", url + "2", "--", command).returncode == code
+    assert not Path(url.removeprefix("sqlite://") + "2").exists()
+
+
+def test_a_command_that_vanishes_while_it_waits(run: Run, url: str, tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text("#!/bin/sh\n")
+    script.chmod(0o700)
+    with Election("e", store=url, ttl_s=20).hold():
+        program = run("e", "--store", url, "-q", "--", str(script))
+        until(lambda: _children(program.pid) != [], "it is ready")
+        script.unlink()
+    assert program.wait() == 127
+    assert program.errors() == f"incumbent: error: {script}: command not found"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_what_is_left_behind_is_killed_and_counted(mode: str, url: str) -> None:
+    script = "sleep 60 & sleep 61 & exit 3"
+    done = to_end("e", "--store", url, "--contain", mode, "--", "sh", "-c", script)
+    assert done.returncode == 3
+    assert "killed 2 processes that the command had left behind" in done.stderr
+    done = to_end("e", "--store", url, "--contain", mode, "--", "sh", "-c", "true; exit 3")
+    assert "left behind" not in done.stderr
+
+
+def test_events_for_programs(url: str) -> None:
+    command = ("e", "--", "sh", "-c", "sleep 60 & exit 3")
+    done = to_end("--store", url, "--as", "me", "--json", *command)
+    events = {event["event"]: event for event in map(json.loads, done.stderr.splitlines())}
+    assert (done.returncode, list(events)) == (3, ["elected", "left-behind"])
+    elected = events["elected"]
+    assert set(elected) == {"event", "election", "identity", "token", "text"}
+    assert (elected["election"], elected["identity"][:3]) == ("e", "me_")
+    assert elected["token"] == events["left-behind"]["token"] > 0
+    done = to_end("--store", url, "-v", "--json", *command)
+    told = [json.loads(line)["event"] for line in done.stderr.splitlines()]
+    assert told == ["timing", "containment", "elected", "left-behind", "closed"]
+    done = to_end("--store", "sqlite:///proc/x/incumbent.db", "--json", "-q", *command)
+    assert json.loads(done.stderr)["event"] == "error"
+
+
+def test_options_may_stand_before_the_command(url: str) -> None:
+    argv = [sys.executable, "-m", "incumbent", "-q", "--store", url, "run", "e", "--", "env"]
+    done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=LIMIT_S)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"INCUMBENT_STORE={url}" in done.stdout.splitlines()
+
+
+def test_a_reader_that_goes_away_does_not_end_the_command(url: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    argv = [sys.executable, "-m", "incumbent", "run", "e", "--store", url, "--", "sh", "-c"]
+    done = subprocess.run(
+        [*argv, "sleep 60 & echo ended"], check=False, stdout=-1, stderr=writer, text=True
+    )
+    os.close(writer)
+    assert (done.returncode, done.stdout) == (0, "ended\n")
 
 
 # ---- waiting
@@ -267,6 +379,35 @@ def test_waiting_can_be_ended(run: Run, url: str, path: Path) -> None:
     assert marks(path) == []
 
 
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGHUP, 129), (signal.SIGQUIT, 131)])
+def test_a_standby_ends_of_what_would_end_it(
+    number: signal.Signals, code: int, run: Run, url: str, path: Path
+) -> None:
+    with Election("e", store=url, ttl_s=20).hold():
+        program = run("e", "--store", url, "--", *marker(path))
+        program.error("standby")
+        program.send(signal.SIGUSR1)
+        program.error("SIGUSR1 came, and there is no command")
+        program.send(number)
+        assert program.wait() == code
+    assert marks(path) == []
+
+
+def test_under_nohup_nobody_hears_of_a_hangup(run: Run, url: str, path: Path) -> None:
+    with Election("e", store=url, ttl_s=20).hold():
+        program = run("e", "--store", url, "--", *marker(path), under=("nohup",))
+        program.error("standby")
+        program.send(signal.SIGHUP)
+        program.send(signal.SIGUSR1)
+        program.error("SIGUSR1 came")
+    works(path)
+    program.send(signal.SIGHUP)
+    before = len(marks(path))
+    until(lambda: len(marks(path)) > before + 20, "it works on")
+    program.send(signal.SIGTERM)
+    assert program.wait() == 143
+
+
 def test_a_standby_whose_waiting_init_was_killed_makes_another(
     run: Run, url: str, path: Path
 ) -> None:
@@ -302,6 +443,7 @@ def test_the_whole_tree_is_gone_before_another_begins(
     works(path, beyond=token)
     assert time.monotonic() - began < 10
     assert first.wait() == 137
+    assert "the grace is over" in first.errors()
     second.send(signal.SIGTERM)
     assert second.wait() == 9
     assert len(assert_no_overlap(path)) == 2
@@ -450,6 +592,14 @@ def test_as_the_first_process_of_a_container(
 ) -> None:
     program = run("e", "--store", url, "--", *command, under=CONTAINER)
     assert program.wait() == code
+
+
+@needs_namespaces
+def test_options_before_the_command_leave_it_the_first_process(run: Run, url: str) -> None:
+    argv = [*CONTAINER, sys.executable, "-m", "incumbent", "--store", url, "run", "e", "--", "env"]
+    done = subprocess.run(argv, check=False, capture_output=True, text=True, timeout=LIMIT_S)
+    assert done.returncode == 0, done.stderr
+    assert "INCUMBENT_ELECTION=e" in done.stdout
 
 
 @needs_namespaces

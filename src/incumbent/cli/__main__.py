@@ -16,7 +16,7 @@ __all__ = ["main"]
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     arguments = sys.argv[1:] if argv is None else argv
-    if arguments[:1] == ["run"]:
+    if "run" in arguments:  # Options may stand before it; elsewhere a small init does no harm.
         from incumbent.runtime.contain import leave_pid1
 
         leave_pid1()
@@ -27,10 +27,6 @@ def main(argv: list[str] | None = None) -> int:
             raise MissingExtra(
                 "the command line needs click and rich: pip install 'incumbent[cli]'"
             ) from None
-        if arguments[:1] == ["run"]:
-            from incumbent.cli import run
-
-            return run.main(arguments[1:])
         from incumbent.cli import app
 
         return app.main(arguments)

@@ -7,7 +7,6 @@ that `incumbent --version` and a mistyped option answer at once.
 from __future__ import annotations
 
 import sys
-from difflib import get_close_matches
 from importlib import import_module
 from io import TextIOWrapper
 from typing import Any
@@ -74,6 +73,8 @@ class Commands(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         """Find the command, or say which one may have been meant."""
         if args and args[0] not in COMMANDS:
+            from difflib import get_close_matches
+
             near = get_close_matches(args[0], COMMANDS, 1)
             meant = f"did you mean {near[0]!r}?" if near else f"there are: {', '.join(COMMANDS)}"
             ctx.fail(f"no command {args[0]!r}: {meant}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -19,6 +20,7 @@ from incumbent.cli.output import console, draw, require_rich, table, write_json
 from incumbent.cli.progress import Progress
 from incumbent.cli.session import connected, requested
 from incumbent.cli.status import confirm
+from incumbent.cli.wording import in_options
 from incumbent.clock import boottime
 from incumbent.core.records import Holding, check_name
 from incumbent.core.timing import DEFAULT_RHO, DEFAULT_TTL_S, Timing
@@ -57,11 +59,22 @@ def command(
         require_rich()
     if name is not None:
         check_name(name)
-    ttl_s = _setting("INCUMBENT_TTL", ttl_s, DEFAULT_TTL_S)
-    grace_s = _setting("INCUMBENT_GRACE", grace_s, None)
-    rho = _setting("INCUMBENT_RHO", rho, None)
-    rho = DEFAULT_RHO if rho is None else rho
-    groups = asyncio.run(_examine(options, name, ttl_s or DEFAULT_TTL_S, grace_s, rho))
+    checked_ttl_s = _setting("INCUMBENT_TTL", ttl_s)
+    checked_ttl_s = DEFAULT_TTL_S if checked_ttl_s is None else checked_ttl_s
+    checked_rho = _setting("INCUMBENT_RHO", rho)
+    checked_rho = DEFAULT_RHO if checked_rho is None else checked_rho
+    checked_grace_s = _setting("INCUMBENT_GRACE", grace_s)
+
+    def plan(whole_seconds: bool) -> Timing:
+        with in_options(ttl_s=ttl_s, grace_s=grace_s, rho=rho):
+            return Timing.plan(
+                checked_ttl_s,
+                grace_s=checked_grace_s,
+                rho=checked_rho,
+                whole_seconds=whole_seconds,
+            )
+
+    groups = asyncio.run(_examine(options, name, checked_ttl_s, checked_rho, plan))
     ok = all(finding.ok is not False for _, findings in groups for finding in findings)
     if options.json:
         write_json({"ok": ok, "findings": [_json(g, f) for g, found in groups for f in found]})
@@ -70,10 +83,10 @@ def command(
     return codes.OK if ok else codes.NOT_SO
 
 
-def _setting(variable: str, given: float | None, default: float | None) -> float | None:
+def _setting(variable: str, given: float | None) -> float | None:
     text = os.environ.get(variable)
     if given is not None or not text:
-        return default if given is None else given
+        return given
     try:
         return float(text)
     except ValueError:
@@ -83,8 +96,12 @@ def _setting(variable: str, given: float | None, default: float | None) -> float
 Groups = list[tuple[str, list[Finding]]]
 
 
+Plan = Callable[[bool], Timing]
+"""Makes the timing for a store that keeps the TTL in whole seconds, or not."""
+
+
 async def _examine(
-    options: Options, name: str | None, ttl_s: float, grace_s: float | None, rho: float
+    options: Options, name: str | None, ttl_s: float, rho: float, plan: Plan
 ) -> Groups:
     async with Progress("looking", quiet=options.quiet) as progress:
         groups: Groups = [
@@ -93,7 +110,7 @@ async def _examine(
         ]
         store, found = _choose(options)
         whole_seconds = store is not None and store.capabilities.whole_seconds
-        timing, settings = _plan(ttl_s, grace_s, rho, whole_seconds)
+        timing, settings = _plan(plan, whole_seconds)
         groups.append(("settings", [*found, settings]))
         if store is not None:
             groups.append(("store", await _store(store, timing, progress)))
@@ -122,11 +139,9 @@ def _choose(options: Options) -> tuple[Store | None, list[Finding]]:
     ]
 
 
-def _plan(
-    ttl_s: float, grace_s: float | None, rho: float, whole_seconds: bool
-) -> tuple[Timing | None, Finding]:
+def _plan(plan: Plan, whole_seconds: bool) -> tuple[Timing | None, Finding]:
     try:
-        timing = Timing.plan(ttl_s, grace_s=grace_s, rho=rho, whole_seconds=whole_seconds)
+        timing = plan(whole_seconds)
     except ConfigError as error:
         text, _, fix = str(error).partition(": ")
         return None, Finding("timing", False, text, fix or "see --ttl and --grace")

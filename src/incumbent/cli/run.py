@@ -1,42 +1,63 @@
 """`incumbent run NAME -- CMD`: its options, and what is refused before anything is begun.
 
 What it does, and what it promises, is in `runner`.
+
+A command that cannot be run is refused before this is a candidate: else a replica without it would
+win, fail, and do so again and again in the place of one that could work. That is looked at as the
+init will do it, and once more by the kernel when the command is started.
 """
 
 from __future__ import annotations
 
+import os
+
 import click
 
 from incumbent.cli import codes
+from incumbent.cli.options import Options, common, seconds
 from incumbent.cli.runner import Runner
-from incumbent.errors import ConfigError, IncumbentError
+from incumbent.cli.voice import Voice
+from incumbent.cli.wording import in_options
+from incumbent.errors import ConfigError
 from incumbent.runtime.settings import Settings
 
-__all__ = ["command", "main"]
+__all__ = ["command"]
+
+_HOW = "write `incumbent run NAME [options] -- COMMAND...`, what belongs to COMMAND after the `--`"
+_NO_DASHES = "incumbent.run.no_dashes"
+
+
+class _Run(click.Command):
+    """A command whose usage errors tell of the `--`, where it was left out."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse."""
+        no_dashes = "--" not in args
+        ctx.meta[_NO_DASHES] = no_dashes
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            if not no_dashes:
+                raise
+            text = error.format_message().rstrip(".")
+            raise click.UsageError(f"{text}: {_HOW}", ctx) from None
 
 
 @click.command(
     "run",
-    context_settings={"ignore_unknown_options": False, "help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: the command's own; 75 not elected; 69 no store; 77 no right; 2 usage.",
+    cls=_Run,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: the command's own; 126 and 127 if it cannot be run; 75 not elected; "
+    "69 no store; 77 no right; 2 usage.",
 )
 @click.argument("name")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-@click.option("--store", metavar="URL", help="Where the election is kept [INCUMBENT_STORE].")
-@click.option("--ttl", "ttl_s", type=float, metavar="S", help="Time to live of the lease [15].")
-@click.option(
-    "--grace", "grace_s", type=float, metavar="S", help="From TERM to KILL of the whole tree."
-)
+@seconds("--ttl", "ttl_s", help="Time to live of the lease [15].")
+@seconds("--grace", "grace_s", help="From TERM to KILL of the whole tree.")
 @click.option("--rho", type=float, metavar="SHARE", help="Greatest clock-rate error [0.1].")
 @click.option("--as", "as_", metavar="NAME", help="First part of this candidate's identity.")
 @click.option("--no-wait", "no_wait", is_flag=True, help="Exit 75 if somebody else holds.")
-@click.option(
-    "--wait",
-    "wait_s",
-    type=click.FloatRange(min=0),
-    metavar="S",
-    help="Exit 75 if not elected in time.",
-)
+@seconds("--wait", "wait_s", help="Exit 75 if not elected in time.")
 @click.option("--once", is_flag=True, help="Exit when the first term ends, also if it was lost.")
 @click.option("--again", is_flag=True, help="Contend again also when the command ends by itself.")
 @click.option(
@@ -45,11 +66,13 @@ __all__ = ["command", "main"]
     default="auto",
     help="What holds the process tree together [auto: the strongest permitted].",
 )
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+@common()
+@click.pass_context
 def command(
+    context: click.Context,
+    options: Options,
     name: str,
     command: tuple[str, ...],
-    store: str | None,
     ttl_s: float | None,
     grace_s: float | None,
     rho: float | None,
@@ -59,7 +82,6 @@ def command(
     once: bool,
     again: bool,
     contain: str,
-    quiet: bool,
 ) -> int:
     """Run COMMAND in one replica at a time: the one that is elected for NAME.
 
@@ -73,20 +95,27 @@ def command(
         raise click.UsageError("--once and --again exclude each other")
     if no_wait and wait_s is not None:
         raise click.UsageError("--no-wait and --wait exclude each other")
-    settings = Settings.resolve(
-        name, store=store, ttl_s=ttl_s, grace_s=grace_s, rho=rho, as_=as_, armed=True
-    )
-
+    if no_wait and again:
+        raise click.UsageError(
+            "--no-wait and --again exclude each other: to contend again is to wait, since the "
+            "vacancy is left to others first"
+        )
+    with in_options(ttl_s=ttl_s, grace_s=grace_s, rho=rho):
+        settings = Settings.resolve(
+            name, store=options.store, ttl_s=ttl_s, grace_s=grace_s, rho=rho, as_=as_, armed=True
+        )
     if settings.store.capabilities.one_process:
         raise ConfigError(
             f"{settings.store.url} elects among the candidates of one process only, and each `run` "
             "is one: use sqlite:///PATH or kubernetes://"
         )
-
-    def say(text: str) -> None:
-        if not quiet:
-            click.echo(f"incumbent: {text}", err=True)
-
+    if (refused := refusal(command[0])) is not None:
+        code, text = refused
+        hint = f" ({name!r} was taken for the election's NAME: {_HOW})"
+        codes.complain(text + hint * bool(context.meta[_NO_DASHES]))
+        return code
+    voice = Voice(name, json=options.json, verbosity=options.verbosity)
+    voice.detail("timing", settings.timing.explain())
     runner = Runner(
         settings,
         command,
@@ -94,21 +123,32 @@ def command(
         wait_s=0 if no_wait else wait_s,
         again=again,
         once=once,
-        say=say,
+        voice=voice,
     )
-    return runner.run()
-
-
-def main(argv: list[str]) -> int:
-    """Run `incumbent run` with `argv`; return the exit code."""
     try:
-        result = command.main(args=argv, prog_name="incumbent run", standalone_mode=False)
-    except click.ClickException as error:
-        error.show()
-        return error.exit_code
-    except click.Abort:
-        return codes.INTERRUPTED
-    except (IncumbentError, OSError) as error:
-        codes.complain(error)
+        return runner.run()
+    except OSError as error:
+        voice.error(error)
         return codes.code_of(error)
-    return int(result or 0)
+
+
+def refusal(word: str) -> tuple[int, str] | None:
+    """Return the exit code and the reason if `word` cannot be run as a command; None if it may."""
+    why = ""
+    for path in _places(word):
+        if os.path.isdir(path):
+            why = why or "it is a folder"
+        elif os.access(path, os.X_OK):
+            return None
+        elif os.path.exists(path):
+            why = why or "Permission denied"
+    if why:
+        return 126, f"{word}: cannot be executed: {why}"
+    return 127, f"{word}: command not found"
+
+
+def _places(word: str) -> list[str]:
+    if "/" in word:
+        return [word]
+    folders = os.environ.get("PATH", "/usr/local/bin:/usr/bin:/bin").split(":")
+    return [os.path.join(folder or ".", word) for folder in folders] if word else []

@@ -25,12 +25,13 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from incumbent.cli import codes
+from incumbent.cli.voice import Voice
 from incumbent.clock import boottime
 from incumbent.core.events import Why
 from incumbent.core.records import Snapshot
 from incumbent.errors import LeadershipLost, WorkStuck
 from incumbent.runtime.candidacy import Candidacy, Sighting
-from incumbent.runtime.contain import Tree
+from incumbent.runtime.contain import Containment, Tree
 from incumbent.runtime.deadman import DeadMan
 from incumbent.runtime.settings import Settings
 from incumbent.runtime.term import Term
@@ -38,6 +39,8 @@ from incumbent.runtime.term import Term
 __all__ = ["Runner"]
 
 _ENDING = (signal.SIGTERM, signal.SIGINT)
+_ENDING_ALONE = (signal.SIGHUP, signal.SIGQUIT)
+"""As they would by default: of a standby, which has nobody to pass them on to."""
 _FORWARDED = (signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH)
 
 
@@ -76,7 +79,7 @@ class Runner(Candidacy):
         wait_s: float | None = None,
         again: bool = False,
         once: bool = False,
-        say: Callable[[str], None] = lambda _: None,
+        voice: Voice,
     ) -> None:
         self._deadline = _Deadline()
         super().__init__(settings, observer=self._observe, timer=self._deadline)
@@ -85,7 +88,7 @@ class Runner(Candidacy):
         self._wait_s = wait_s
         self._again = again
         self._once = once
-        self._say = say
+        self._voice = voice
         self._inbox: deque[tuple[Callable[..., None], tuple[Any, ...]]] = deque()
         self._bell_read, self._bell_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._selector = selectors.DefaultSelector()
@@ -126,8 +129,10 @@ class Runner(Candidacy):
         self._post(self._finish, error)
 
     def _observe(self, sighting: Sighting) -> None:
-        if sighting.event not in ("closed", "ended"):
-            self._say(sighting.text)
+        if sighting.event == "closed":
+            self._voice.detail(sighting.event, sighting.text)
+        else:
+            self._voice.say(sighting.event, sighting.text, sighting.identity, sighting.token)
 
     def _post(self, what: Callable[..., None], *values: Any) -> None:
         self._inbox.append((what, values))
@@ -163,7 +168,8 @@ class Runner(Candidacy):
         now = boottime()
         if now >= self._kill_at:
             self._kill_at = float("inf")
-            if self._tree is not None:
+            if self._tree is not None and self._running:
+                self._voice.say("grace-over", "the grace is over: killing the command's whole tree")
                 self._tree.kill()
         if now >= self._give_up_at:
             self._give_up_at = float("inf")
@@ -183,15 +189,21 @@ class Runner(Candidacy):
 
     def _prepare(self) -> None:
         tree = Tree.prepare(self._contain)
-        if self._tree is None and not tree.containment.strong:
-            self._say(f"containment: {tree.containment.guarantee}")
-            if tree.containment.why_not_stronger:
-                self._say(f"no PID namespace: {tree.containment.why_not_stronger}")
+        if self._tree is None:
+            self._say_containment(tree.containment)
         self._tree = self._deadline.tree = tree
         if self._registered >= 0:
             self._selector.unregister(self._registered)
         self._registered = tree.fileno()
         self._selector.register(self._registered, selectors.EVENT_READ)
+
+    def _say_containment(self, found: Containment) -> None:
+        if found.strong:
+            self._voice.detail("containment", f"containment: {found.guarantee}")
+            return
+        self._voice.say("containment", f"containment: {found.guarantee}")
+        if found.why_not_stronger:
+            self._voice.say("containment", f"no PID namespace: {found.why_not_stronger}")
 
     def _begin(self, term: Term) -> None:
         self._term = term
@@ -219,7 +231,7 @@ class Runner(Candidacy):
         self._ended_first = False
         tree.start(self._argv, env=environment, pass_fds=term.pass_fds)
         if tree.error:
-            self._say(tree.error)
+            self._voice.error(tree.error)
 
     def _stop(self, term: Term, cause: str, deadline: float) -> None:
         if term is not self._term or not self._running or self._tree is None:
@@ -235,7 +247,8 @@ class Runner(Candidacy):
             return
         status = tree.poll()
         if term is None and tree.gone and self._code is None:
-            self._say("the init that waited for the command has ended; making another")
+            text = "the init that waited for the command has ended; making another"
+            self._voice.say("init-ended", text)
             self._renew_tree()
         if term is None or not self._running:
             return
@@ -246,14 +259,18 @@ class Runner(Candidacy):
         except WorkStuck as error:
             # Not confirmed, so never released, and renewed no more once it is found to be stuck:
             # then the kernel's timer ends this process.
-            self._say(str(error))
+            self._voice.error(error)
             self._running = False
             self.step_down(cause=str(error))
             return
         self._running = False
         self._kill_at = float("inf")
+        if tree.left_behind:
+            many = "processes" if tree.left_behind > 1 else "process"
+            text = f"killed {tree.left_behind} {many} that the command had left behind"
+            self._voice.say("left-behind", text, term.identity, term.token)
         for note in tree.notes:
-            self._say(note)
+            self._voice.say("note", note)
         self._after_run(term, 137 if status is None else status)
 
     def _after_run(self, term: Term, status: int) -> None:
@@ -263,7 +280,8 @@ class Runner(Candidacy):
             self._leave(term)
         elif self._ended_first or self._again:
             if not self._ended_first:
-                self._say(f"the command ended with {status}; contending again")
+                text = f"the command ended with {status}; contending again"
+                self._voice.say("command-ended", text, term.identity, term.token)
                 self.step_down(cause=f"the command ended with {status}")
             self._renew_tree()
             self._ended(term)
@@ -290,27 +308,27 @@ class Runner(Candidacy):
 
     def _give_up(self) -> None:
         if self._term is None and self._code is None:
-            self._say(f"not elected: {self._last}")
+            self._voice.say("not-elected", f"not elected: {self._last}")
             self._code = codes.TEMPFAIL
             self.close()
 
     def _finish(self, error: BaseException | None) -> None:
         if error is not None:
-            codes.complain(error)
+            self._voice.error(error)
             self._code = codes.code_of(error)
         self._done = True
 
     def _catch_signals(self) -> None:
         signal.set_wakeup_fd(self._bell_write, warn_on_full_buffer=False)
         for number in (*_ENDING, *_FORWARDED):
-            signal.signal(number, lambda *_: None)
+            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, lambda *_: None)  # Under nohup, HUP is nobody's.
         # Stopped from a terminal, this process would be killed at its deadline.
         signal.signal(signal.SIGTSTP, signal.SIG_IGN)
 
     def _signalled(self, number: signal.Signals) -> None:
-        if number in _FORWARDED:
-            if self._tree is not None:
-                self._tree.signal(number, group=True)
+        if number in _FORWARDED and (self._term is not None or number not in _ENDING_ALONE):
+            self._forward(number)
             return
         self._signals += 1
         if not self._running:
@@ -325,3 +343,11 @@ class Runner(Candidacy):
             self._kill_at = boottime() + self.settings.timing.grace_s
         else:
             self._tree.kill()
+
+    def _forward(self, number: signal.Signals) -> None:
+        if self._running and self._tree is not None:
+            self._tree.signal(number, group=True)
+        elif number != signal.SIGWINCH:
+            self._voice.say(
+                "signal", f"{number.name} came, and there is no command to pass it on to"
+            )

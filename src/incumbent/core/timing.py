@@ -150,7 +150,11 @@ class Timing:
         if not patience_s >= least_s:
             given = (margin_s, kill_s, grace_s)
             enough_s = _enough(ttl_s, rho, given, least_s, whole_seconds=whole_seconds)
-            raise ImpossibleTiming(_arithmetic(ttl_s, rho, split, least_s) + _way_out(enough_s))
+            lower = "lower grace_s"
+            if renew_every_s is not None or attempt_s is not None:
+                lower += " or the renewal period"
+            way_out = _way_out(enough_s, lower)
+            raise ImpossibleTiming(f"{_arithmetic(ttl_s, rho, split, least_s)}: {way_out}")
         if renew_every_s is None:
             renew_every_s = (patience_s - 2 * attempt_s) if attempt_s else patience_s / 3
             renew_every_s = min(renew_every_s, patience_s / 3)
@@ -236,13 +240,13 @@ def _enough(
 def _arithmetic(ttl_s: float, rho: float, split: _Split, least_s: float) -> str:
     return (
         f"ttl_s={ttl_s:g} gives W = {ttl_s:g} x (1-{rho:g})/(1+{rho:g}) - {split.margin_s:g} "
-        f"margin = {split.validity_s:.3f} s of trust; grace_s={split.grace_s:g} + "
-        f"kill_s={split.kill_s:g} for the stop leave {split.patience_s:.3f} s for renewals, "
+        f"margin = {split.validity_s:.3f} s of trust; the stop, grace_s={split.grace_s:g} and "
+        f"{split.kill_s:g} to kill, leaves {split.patience_s:.3f} s for renewals, "
         f"and {least_s:.3f} s are needed"
     )
 
 
-def _way_out(enough_s: float) -> str:
+def _way_out(enough_s: float, lower: str) -> str:
     if enough_s == math.inf:
-        return ": no ttl_s up to a day is long enough; lower grace_s or the renewal period"
-    return f": raise ttl_s above {enough_s:.7g}, or lower grace_s or the renewal period"
+        return f"no ttl_s up to a day is long enough; {lower}"
+    return f"raise ttl_s above {enough_s:.7g}, or {lower}"

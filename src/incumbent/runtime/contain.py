@@ -170,6 +170,10 @@ class Tree:
     notes: list[str]
     """What was noticed on the way, such as processes that survive SIGKILL."""
 
+    left_behind: int
+    """How many processes besides the command were left when it had ended, or when its grace was
+    over, and so were killed; not counted where the end had to be at once, or cannot be seen."""
+
     pid: int | None
     """The command's pid as it sees itself: in ``pidns`` mode a pid of the inner namespace."""
 
@@ -192,6 +196,7 @@ class Tree:
         self.containment = Containment(GROUP, None)
         self.error = None
         self.notes = []
+        self.left_behind = 0
         self.pid = None
 
     # ------------------------------------------------------------------ before
@@ -587,6 +592,8 @@ class Tree:
                 self._status = values[0]
             elif kind == "note":
                 self.notes.append(values[0])
+            elif kind == "left":
+                self.left_behind = values[0]
             elif kind == "empty":
                 self._empty = True
 

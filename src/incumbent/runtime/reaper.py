@@ -288,6 +288,7 @@ class _Init:
         self.parent = parent
         self.namespace = namespace
         self.warden: _socket.socket | None = None
+        self.own_proc = not namespace
         self.command: int | None = None
         self.ended = False
         self.stop_at: float | None = None
@@ -325,9 +326,9 @@ class _Init:
                 self.reap()
             if self.control.fileno() in ready:
                 self.listen()
-            if self.stop_at is not None and _now_s() >= self.stop_at:
-                self.finish()
-            if self.ended and (self.stop_at is None or not self.group_lives()):
+            grace_is_over = self.stop_at is not None and _now_s() >= self.stop_at
+            if grace_is_over or (self.ended and (self.stop_at is None or not self.group_lives())):
+                self.count_left()
                 self.finish()
 
     def trusted_until(self) -> float:
@@ -460,6 +461,13 @@ class _Init:
         _signal.pthread_sigmask(_signal.SIG_SETMASK, self.mask)
         return _execute(argv, env)
 
+    def count_left(self) -> None:
+        """Say how many processes besides the command have to be killed. There is trust left."""
+        if self.own_proc:  # In a /proc of others, our number is somebody else's.
+            left = [pid for pid in self.scan() if pid != self.command]
+            if left:
+                self.tell("left", len(left))
+
     def finish(self) -> "NoReturn":
         """End all of the tree, then this process."""
         if not self.namespace:
@@ -549,6 +557,7 @@ def main(fd: int, deadline: int, mode: str, parent_pid: int) -> "NoReturn":
     init = _Init(control, parent, deadline, namespace=True)
     init.warden = inner
     why_no_proc = _mount_proc()
+    init.own_proc = why_no_proc is None
     notes = [] if why_no_proc is None else [f"the command sees the outer /proc ({why_no_proc})"]
     _be_init(init, notes, "pidns", None)
 
