@@ -59,7 +59,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any, Final
 
-__all__ = ["GROUP", "PIDNS", "Containment", "Tree", "leave_pid1", "probe"]
+__all__ = ["GROUP", "PIDNS", "Containment", "Tree", "leave_pid1", "probe", "says_empty"]
 
 PIDNS: Final = "pidns"
 GROUP: Final = "group"
@@ -148,6 +148,13 @@ def _init_program() -> bytes:
         except (AttributeError, ValueError) as error:
             raise UnsupportedPlatform(f"no byte code of the tree's init: {error}") from error
     return _program
+
+
+def says_empty(page: int) -> bool:
+    """Tell whether the subreaper of a ``group`` has proved that nothing of the tree is left."""
+    from incumbent.runtime import reaper
+
+    return os.pread(page, len(reaper.EMPTY), reaper.EMPTY_AT) == reaper.EMPTY
 
 
 def _now_s() -> float:
@@ -422,6 +429,17 @@ class Tree:
         return self._gone
 
     @property
+    def witness_fds(self) -> tuple[int, ...]:
+        """What another process needs to see the tree's end, should this one be killed.
+
+        A descriptor that is readable once the init is gone, and the page for `says_empty`. None
+        where the kernel has no pidfd.
+        """
+        if self._pidfd is None or self._deadline is None:
+            return ()
+        return (self._pidfd, self._deadline)
+
+    @property
     def confirmed(self) -> bool:
         """Whether the end of the tree is certain: what :meth:`stop` and :meth:`wait_gone` ask."""
         certain = self.containment.mode == PIDNS or self._empty or not self._started
@@ -594,8 +612,6 @@ class Tree:
                 self.notes.append(values[0])
             elif kind == "left":
                 self.left_behind = values[0]
-            elif kind == "empty":
-                self._empty = True
 
     def _collect(self) -> None:
         """Reap the init if it has ended. Its last words were read before."""
@@ -613,6 +629,7 @@ class Tree:
             except BlockingIOError:
                 break
         self._gone = True
+        self._empty = self._deadline is not None and says_empty(self._deadline)
         if self._pidfd is not None:
             self._epoll.unregister(self._pidfd)
         if self._heard:

@@ -8,7 +8,11 @@ told to it over the socket and re-arms the timer; if the user's process is stopp
 stops too, and the guard dies in time, and with it the work. The end of the socket means that the
 user's process is gone: the tree is killed at once.
 
-Messages are JSON, one per packet; file descriptors travel with `start`.
+Messages are JSON, one per packet; file descriptors travel with `start`, and with `ready` those by
+which the user's process sees the end of the tree should this process be killed.
+
+Rule: `gone`, and the exit code 0, are said only when the end of the whole tree is confirmed. Where
+it cannot be, this process says so on stderr and ends with another code.
 """
 
 from __future__ import annotations
@@ -20,8 +24,10 @@ import select
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from typing import Any
 
+from incumbent.errors import WorkStuck
 from incumbent.runtime.contain import Tree
 from incumbent.runtime.deadman import DeadMan
 
@@ -42,7 +48,10 @@ class _Guard:
 
     def serve(self) -> int:
         """Obey until the other end is closed, then leave nothing behind."""
-        self._tell(ready=True, guarantee=self._tree.containment.guarantee)
+        containment = self._tree.containment
+        self._tell_with(
+            self._tree.witness_fds, guarantee=containment.guarantee, strong=containment.strong
+        )
         poll = select.poll()
         poll.register(self._control, select.POLLIN)
         poll.register(self._tree.fileno(), select.POLLIN)
@@ -89,7 +98,10 @@ class _Guard:
             self._tree.request_stop(message["stop"])
 
     def _tell(self, **message: Any) -> None:
-        self._control.sendall(json.dumps(message).encode())
+        self._tell_with((), **message)
+
+    def _tell_with(self, fds: Sequence[int], **message: Any) -> None:
+        socket.send_fds(self._control, [json.dumps(message).encode()], fds)
 
 
 def serve(fd: int, contain: str) -> int:
@@ -98,7 +110,11 @@ def serve(fd: int, contain: str) -> int:
         # Sent to everything in the container or group: the one that we guard decides. These are
         # handlers and not SIG_IGN, which the work would inherit.
         signal.signal(number, lambda *_: None)
-    return _Guard(socket.socket(fileno=fd), contain).serve()
+    try:
+        return _Guard(socket.socket(fileno=fd), contain).serve()
+    except WorkStuck as error:
+        sys.stderr.write(f"incumbent: isolated work: {error}\n")
+        return 1
 
 
 if __name__ == "__main__":

@@ -4,6 +4,11 @@ What the work sees is an ordinary `Term`. How long it is trusted lies in a page 
 processes have mapped: here it is written at each renewal, there `check()` reads it. The page only
 ever says less than what is true here: it is written after the renewal was confirmed.
 
+The end of the work is confirmed by the guard, which has the tree: it says `gone`, or, when it is
+told to end, it ends with 0. A guard that was killed, by its own timer say, confirms nothing. Then
+the kernel is asked about the tree's init, and a subreaper also for its last word. Work whose end
+stays unconfirmed is `WorkStuck`; whoever called `Isolation.run` must not say that it has ended.
+
 The work function and its result travel by pickle, as with `multiprocessing`'s "spawn": it must be
 importable by name, and a script needs its `if __name__ == "__main__":`.
 """
@@ -15,6 +20,7 @@ import math
 import mmap
 import os
 import pickle
+import select
 import signal
 import socket
 import subprocess
@@ -26,8 +32,9 @@ from multiprocessing import spawn
 from typing import Any
 
 from incumbent.core.fence import Trust
-from incumbent.errors import IncumbentError, LeadershipLost
-from incumbent.runtime.guard import MAX_MESSAGE
+from incumbent.errors import IncumbentError, LeadershipLost, WorkStuck
+from incumbent.runtime.contain import says_empty
+from incumbent.runtime.guard import MAX_FDS, MAX_MESSAGE
 from incumbent.runtime.term import Term
 
 __all__ = ["Isolation", "SharedTrust"]
@@ -58,12 +65,17 @@ class SharedTrust(Trust):
 
 
 class Isolation:
-    """The isolated work of one candidate, term after term. It is the watchdog's timer for it."""
+    """The isolated work of one candidate, term after term. It is the watchdog's timer for it.
+
+    Attributes:
+        unconfirmed: whether work was begun whose end is not confirmed.
+    """
 
     def __init__(self, contain: str = "auto") -> None:
         self._contain = contain
         self._lock = threading.Lock()
         self._closed = False
+        self.unconfirmed = False
         self._round = _Round(contain)
 
     @property
@@ -89,12 +101,16 @@ class Isolation:
         Raises:
             LeadershipLost: the work was ended because of its term.
             IncumbentError: it ended without a result; a process was killed, say.
+            WorkStuck: it cannot be confirmed that all of it has ended.
             Exception: whatever the work raised.
         """
+        # Whatever interrupts this thread, in the last step too, leaves it unconfirmed.
+        self.unconfirmed = True
         try:
             return self._round.run(term, work)
         finally:
             self._round.close()
+            self.unconfirmed = False
 
     def renew(self) -> None:
         """Prepare for the next term, before the end of the last one's work is reported."""
@@ -107,10 +123,15 @@ class Isolation:
         self._round.request_stop(grace_s)
 
     def close(self) -> None:
-        """End the guard and whatever it holds; return when it is gone."""
+        """End the guard and whatever it holds; return when it is gone.
+
+        Raises:
+            WorkStuck: it cannot be confirmed that all of the work has ended.
+        """
         with self._lock:
             self._closed = True
             self._round.close()
+            self.unconfirmed = False
 
 
 class _IsolatedTerm(Term):
@@ -153,6 +174,10 @@ class _Round:
                 # What a terminal sends is for this process, which then stops the work.
                 start_new_session=True,
             )
+        self._begun = False
+        self._confirmed = False
+        self._witness: list[int] = []
+        self._strong = False
         self._control.settimeout(_READY_S)
         ready = self._hear()
         self._control.settimeout(None)
@@ -160,6 +185,7 @@ class _Round:
             self.close()
             raise IncumbentError("the guard of the isolated work did not come up; see stderr")
         self.guarantee: str = ready["guarantee"]
+        self._strong = ready["strong"]
 
     # -- on the keeper's thread -------------------------------------------------------------------
 
@@ -195,13 +221,16 @@ class _Round:
         result_read, result_write = os.pipe()
         fds = [payload, self._page, result_write, *term.pass_fds]
         argv = [sys.executable, "-m", "incumbent.runtime.isolate", "{fds}"]
+        self._begun = True
         try:
             self._tell_with(fds, start=argv)
         finally:
             os.close(payload)
             os.close(result_write)
-        with os.fdopen(result_read, "rb") as results:
-            data = results.read()
+        try:
+            data = self._read(result_read)
+        finally:
+            os.close(result_read)
         said = self._hear()
         if not data:
             # A guard that its timer has killed may be seen here before the keeper has noticed.
@@ -214,17 +243,60 @@ class _Round:
             return value
         raise value
 
+    def _read(self, results: int) -> bytes:
+        """Return the result when the guard has something to say, which is its last word.
+
+        Not at the end of the pipe: what escaped may hold that open for ever.
+        """
+        data = bytearray()
+        poll = select.poll()
+        poll.register(results, select.POLLIN)
+        poll.register(self._control, select.POLLIN)
+        while True:
+            ready = {fd for fd, _ in poll.poll()}
+            if results not in ready:
+                return bytes(data)
+            chunk = os.read(results, 1 << 16)
+            data += chunk
+            if not chunk:
+                poll.unregister(results)
+
     def request_stop(self, grace_s: float) -> None:
         """TERM the work, and KILL its tree after `grace_s`."""
         self._tell(stop=max(0.0, grace_s))
 
     def close(self) -> None:
-        """End the guard and whatever it holds; return when it is gone. May be called twice."""
+        """End the guard and whatever it holds; return when it is gone. May be called twice.
+
+        Raises:
+            WorkStuck: it cannot be confirmed that all of the work has ended.
+        """
         if self._page >= 0:
             self._control.close()
-            self._process.wait()
-            os.close(self._page)
+            confirmed = self._process.wait() == 0 or not self._begun or self._seen_to_end()
+            self._confirmed = confirmed
+            for fd in (self._page, *self._witness):
+                os.close(fd)
             self._page = -1
+        if not self._confirmed:
+            raise WorkStuck(
+                "the subreaper of the isolated work was killed, so it cannot be confirmed that all "
+                "of the work has ended; its lease is not released"
+            )
+
+    def _seen_to_end(self) -> bool:
+        """Wait for the end of a tree whose guard did not confirm it, and tell whether it is sure.
+
+        The end of a namespace's init is the end of the namespace. A subreaper's is so only if it
+        has said that nothing was left.
+        """
+        if not self._witness:
+            return False
+        init, page = self._witness
+        poll = select.poll()
+        poll.register(init, select.POLLIN)
+        poll.poll()
+        return self._strong or says_empty(page)
 
     # -- messages ---------------------------------------------------------------------------------
 
@@ -239,9 +311,10 @@ class _Round:
 
     def _hear(self) -> dict[str, Any] | None:
         try:
-            data = self._control.recv(MAX_MESSAGE)
+            data, fds, _, _ = socket.recv_fds(self._control, MAX_MESSAGE, MAX_FDS)
         except OSError:
             return None
+        self._witness += fds
         message: dict[str, Any] | None = json.loads(data) if data else None
         return message
 
