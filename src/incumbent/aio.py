@@ -17,25 +17,26 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncContextDecorator, suppress
+from contextlib import suppress
+from functools import wraps
 from inspect import isawaitable
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
-from incumbent.clock import boottime
 from incumbent.core.events import Why
 from incumbent.core.records import Snapshot
 from incumbent.errors import IncumbentError, LeadershipLost, NotElected
 from incumbent.runtime import term as plain
-from incumbent.runtime.candidacy import Candidacy, Observer
+from incumbent.runtime.candidacy import Observer
+from incumbent.runtime.face import BaseElection, BaseHold, BaseSeat, name_of
 from incumbent.runtime.health import Health, HealthMonitor
 from incumbent.runtime.isolate import Isolation
-from incumbent.runtime.settings import Settings
-from incumbent.stores.api import Store
+from incumbent.runtime.settings import Settings, check_timeout
 
 __all__ = ["Election", "Health", "Hold", "Term"]
 
 R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Awaitable[Any]])
 
 
 class Term(plain.Term):
@@ -70,44 +71,12 @@ class Term(plain.Term):
             self._loop.call_soon_threadsafe(call, *values)
 
 
-class Election:
+class Election(BaseElection):
     """An election in which this process can be a candidate. See `incumbent.sync.Election`.
 
     Raises:
         ConfigError: some setting cannot work; the message says what to change.
     """
-
-    def __init__(
-        self,
-        name: str,
-        *,
-        store: str | Store | None = None,
-        ttl_s: float | None = None,
-        grace_s: float | None = None,
-        rho: float | None = None,
-        as_: str | None = None,
-        require: str = "",
-        observer: Observer | None = None,
-    ) -> None:
-        def settings(*, armed: bool, isolated: bool = False) -> Settings:
-            return Settings.resolve(
-                name,
-                store=store,
-                ttl_s=ttl_s,
-                grace_s=grace_s,
-                rho=rho,
-                as_=as_,
-                armed=armed,
-                isolated=isolated,
-                require=require,
-            )
-
-        self.name = name
-        self._settings = settings
-        self._observer = observer
-        self._leading: Seat | None = None
-        if not require:
-            settings(armed=False)
 
     def hold(self, *, timeout_s: float | None = None, deadman: bool = False) -> Hold:
         """Return an async context manager, and decorator, whose body runs only while we hold.
@@ -115,12 +84,16 @@ class Election:
         If the term ends first, the body is cancelled and `LeadershipLost` is raised.
 
         Args:
-            timeout_s: how long to wait to be elected; None for ever, 0 to try once.
+            timeout_s: how long to wait to be elected, the opening of the store included; None for
+                ever, 0 to try once, which takes no longer than one request may.
             deadman: have the kernel end this process if the body outlives its term.
 
         Raises:
-            NotElected: on entering, if the time is up.
+            ConfigError: `timeout_s` is no number of seconds.
+            NotElected: on entering, if the time is up; the text says what was waited for.
+            StoreError: on entering, if the store cannot be opened.
             LeadershipLost: on leaving, if the term ended while the body ran.
+            TypeError: what was decorated returned nothing that could be awaited.
         """
         return Hold(self, timeout_s, deadman)
 
@@ -144,11 +117,17 @@ class Election:
             isolate: run it in a child process instead, which the kernel ends; this one survives.
                 The work and its result must be picklable.
             health: how the work is known to be well; if it is not, the term is handed over.
-            timeout_s: how long to wait each time to be elected; None for ever.
+            timeout_s: how long to wait each time to be elected; None for ever, 0 to try once.
 
         Raises:
-            NotElected: the time is up.
+            ConfigError: `timeout_s` is no number of seconds.
+            NotElected: the time is up; the text says what was waited for.
+            StoreError: the store cannot be opened.
+            TypeError: `work` returned nothing that could be awaited, and was not isolated.
+            WorkStuck: isolated work was ended and its end cannot be confirmed. Nothing is released;
+                this process takes no part in the election any more.
         """
+        check_timeout(timeout_s)
         settings = self._settings(armed=deadman, isolated=isolate)
         isolation = await asyncio.to_thread(Isolation) if isolate else None
         seat = Seat(settings, self._observer, isolation)
@@ -175,33 +154,20 @@ class Election:
         finally:
             self._leading = None
             try:
-                await seat.quit()
-            finally:
                 if isolation is not None:
                     await asyncio.to_thread(isolation.close)
-
-    def step_down(self, to: str = "") -> None:
-        """Hand over, if this `Election` object leads by `lead`.
-
-        Args:
-            to: the candidate that shall follow, or "" for anybody.
-        """
-        if self._leading is not None:
-            self._leading.step_down(to)
+            finally:
+                await seat.quit()
 
     def _seat(self, armed: bool) -> Seat:
         return Seat(self._settings(armed=armed), self._observer)
 
 
-class Hold(AsyncContextDecorator):
+class Hold(BaseHold[Election]):
     """The context manager of `Election.hold`. It can be entered again after it was left."""
 
-    def __init__(self, election: Election, timeout_s: float | None, deadman: bool) -> None:
-        self._election = election
-        self._timeout_s = timeout_s
-        self._deadman = deadman
-        self._seat: Seat | None = None
-        self._term: Term | None = None
+    _seat: Seat | None = None
+    _term: Term | None = None
 
     async def __aenter__(self) -> Term:
         """Wait to be elected."""
@@ -239,17 +205,33 @@ class Hold(AsyncContextDecorator):
                 await asyncio.sleep(0)
         lost = seat.was_lost
         await seat.quit()
-        text = f"{term.name!r} was lost while the body ran: {term.cause}"
         if ours and kind is asyncio.CancelledError and not _outer_cancelled():
-            raise LeadershipLost(text) from error
+            raise seat.loss(term) from error
         if lost and error is None:
-            raise LeadershipLost(text)
+            raise seat.loss(term)
 
-    def _recreate_cm(self) -> Hold:
-        return Hold(self._election, self._timeout_s, self._deadman)
+    def __call__(self, func: F) -> F:
+        """Make of `func` a function whose every call is the body of a hold of its own."""
+
+        @wraps(func)
+        async def held(*args: Any, **values: Any) -> Any:
+            async with Hold(self._election, self._timeout_s, self._deadman):
+                return await _awaitable(func(*args, **values), func, "hold()")
+
+        return cast(F, held)
+
+    if not TYPE_CHECKING:  # A type checker says it by itself.
+
+        def __enter__(self) -> NoReturn:
+            raise TypeError(
+                "the hold() of incumbent.aio.Election is entered by `async with`; for an ordinary "
+                "`with` use incumbent.Election"
+            )
+
+        __exit__ = __enter__
 
 
-class Seat(Candidacy):
+class Seat(BaseSeat):
     """A candidate for whom one task waits."""
 
     def __init__(
@@ -260,13 +242,10 @@ class Seat(Candidacy):
         def make(**values: Any) -> plain.Term:
             return Term(loop=self._loop, **values)
 
-        super().__init__(settings, observer, isolation.term if isolation else make, isolation)
-        self._isolation = isolation
-        self.was_lost = False
-        self._quitting = False
-        self._term: Term | None = None
+        super().__init__(settings, observer, isolation, make)
         self._elected: asyncio.Future[Term] = self._loop.create_future()
-        self._tried = asyncio.Event()
+        self._tried: asyncio.Future[None] = self._loop.create_future()
+        self._why_not_yet: asyncio.Future[str] = self._loop.create_future()
         self._gone = asyncio.Event()
         self._task: asyncio.Future[Any] | None = None
         self._cancelled = False
@@ -275,20 +254,24 @@ class Seat(Candidacy):
         """Return the next term.
 
         Raises:
-            NotElected: the time is up; with 0, somebody else holds.
+            NotElected: the time is up; with 0, nothing was to be had at once.
         """
-        try:
-            if timeout_s == 0:
-                await self._tried.wait()
-                if not self._elected.done():
-                    raise TimeoutError
-            async with asyncio.timeout(timeout_s or None):
-                term = await asyncio.shield(self._elected)
-        except TimeoutError:
-            text = self._last or f"{self.settings.name!r} was not to be had in time"
-            raise NotElected(text) from None
+        signs: list[asyncio.Future[Any]] = [self._elected]
+        if timeout_s == 0:
+            signs.append(self._tried)
+        await asyncio.wait(
+            signs, timeout=self.limit_s(timeout_s), return_when=asyncio.FIRST_COMPLETED
+        )
+        if not self._elected.done():
+            self.give_up()
+            why = await self._why_not_yet
+            if not self._elected.done():
+                self.given_up = True
+                raise NotElected(why)
+        term = self._elected.result()
         self._elected = self._loop.create_future()
-        self._tried.clear()
+        self._tried = self._loop.create_future()
+        self._why_not_yet = self._loop.create_future()
         return term
 
     async def serve(self, term: Term, work: Callable[[Term], Awaitable[R]]) -> R:
@@ -299,11 +282,11 @@ class Seat(Candidacy):
             Exception: whatever the work raised.
         """
         task: asyncio.Future[R]
-        if self._isolation is not None:
+        if self.isolation is not None:
             grace_s = self.settings.timing.grace_s
-            task = asyncio.ensure_future(_isolated(self._isolation, term, work, grace_s))
+            task = asyncio.ensure_future(_isolated(self.isolation, term, work, grace_s))
         else:
-            task = asyncio.ensure_future(_awaited(work(term)))
+            task = asyncio.ensure_future(_awaited(_awaitable(work(term), work, "lead()")))
             self.cancel_on_stop(task, term)
         try:
             return await _joined(task)
@@ -326,10 +309,6 @@ class Seat(Candidacy):
             task.uncancel()
         return self._cancelled
 
-    def sick(self, cause: str) -> None:
-        """Hand over: the work is not well."""
-        self.step_down(cause=cause)
-
     def ask(self, check: Callable[[], Any]) -> Any:
         """Call a health check, on the event loop if it is a coroutine function."""
         answer = check()
@@ -340,9 +319,7 @@ class Seat(Candidacy):
     async def quit(self) -> None:
         """Say that the work has ended, withdraw, and return when that is done."""
         self._task = None
-        self._quitting = True
-        self.leave(self._term)
-        if self.here:
+        if self.withdraw():
             await _joined(asyncio.ensure_future(self._gone.wait()))
 
     def _cancel(self) -> None:
@@ -352,50 +329,60 @@ class Seat(Candidacy):
 
     def on_elected(self, term: plain.Term) -> None:
         """Hand the term over."""
+        self.was_lost = False
         self._later(self._take, term)
 
     def _take(self, term: Term) -> None:
-        self._term = term
-        self.was_lost = False
-        if self._quitting:
-            self.leave(term)
-            return
-        self._elected.set_result(term)
-        self._tried.set()
+        _settle(self._elected, term)
 
     def on_waiting(self, snapshot: Snapshot | None, until: float) -> None:
         """Let go of somebody who would not wait."""
-        self._later(self._tried.set)
+        self._later(lambda: _settle(self._tried, None))
 
     def on_note(self, code: str, text: str) -> None:
         """Let go of somebody who would not wait for a store that does not answer."""
         if code == "unreachable":
-            self._later(self._tried.set)
+            self._later(lambda: _settle(self._tried, None))
+
+    def on_given_up(self, why: str) -> None:
+        """Say what was waited for."""
+        self._later(lambda: _settle(self._why_not_yet, why))
 
     def on_stop(self, term: plain.Term, why: Why, cause: str, deadline: float) -> None:
         """Cancel the work."""
-        if self._isolation is not None:
-            self._isolation.request_stop(deadline - boottime() - self.settings.timing.kill_s)
-        self._later(self._stopped, why)
-
-    def _stopped(self, why: Why) -> None:
-        self.was_lost = not why.planned
-        self._cancel()
+        super().on_stop(term, why, cause, deadline)
+        self._later(self._cancel)
 
     def on_closed(self, error: BaseException | None) -> None:
         """Let go of everybody who waits."""
         self._later(self._closed, error)
 
     def _closed(self, error: BaseException | None) -> None:
-        if not self._elected.done():
-            self._elected.set_exception(error or NotElected("the candidate was withdrawn"))
+        if error is not None and not self._elected.done():
+            self._elected.set_exception(error)
             self._elected.exception()  # Perhaps nobody waits any more.
-        self._tried.set()
+        _settle(self._tried, None)
         self._gone.set()
 
     def _later(self, call: Callable[..., None], *values: Any) -> None:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(call, *values)
+
+
+def _settle(future: asyncio.Future[R], value: R) -> None:
+    if not future.done():
+        future.set_result(value)
+
+
+def _awaitable(value: Awaitable[R], call: Callable[..., Any], where: str) -> Awaitable[R]:
+    """Return `value`, if it can be awaited."""
+    if isawaitable(value):
+        return value
+    raise TypeError(
+        f"{name_of(call)} returned {value!r}, which cannot be awaited: {where} of "
+        "incumbent.aio.Election needs a coroutine function (async def); incumbent.Election is for "
+        "ordinary ones"
+    )
 
 
 async def _awaited(work: Awaitable[R]) -> R:

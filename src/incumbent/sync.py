@@ -18,29 +18,28 @@ process that must survive that, a web worker say, gives the work a child process
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import ContextDecorator
+from functools import wraps
 from queue import Empty, SimpleQueue
 from types import TracebackType
-from typing import TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
-from incumbent.clock import boottime
-from incumbent.core.events import Why
 from incumbent.core.records import Snapshot
 from incumbent.errors import IncumbentError, LeadershipLost, NotElected
-from incumbent.runtime.candidacy import Candidacy, Observer
+from incumbent.runtime.candidacy import Observer
+from incumbent.runtime.face import BaseElection, BaseHold, BaseSeat, refuse_async, refuse_coroutine
 from incumbent.runtime.flag import Flag
 from incumbent.runtime.health import Health, HealthMonitor
 from incumbent.runtime.isolate import Isolation
-from incumbent.runtime.settings import Settings
+from incumbent.runtime.settings import Settings, check_timeout
 from incumbent.runtime.term import Term
-from incumbent.stores.api import Store
 
 __all__ = ["Election", "Health", "Hold", "Term"]
 
 R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Election:
+class Election(BaseElection):
     """An election in which this process can be a candidate.
 
     Args:
@@ -57,48 +56,20 @@ class Election:
         ConfigError: some setting cannot work; the message says what to change.
     """
 
-    def __init__(
-        self,
-        name: str,
-        *,
-        store: str | Store | None = None,
-        ttl_s: float | None = None,
-        grace_s: float | None = None,
-        rho: float | None = None,
-        as_: str | None = None,
-        require: str = "",
-        observer: Observer | None = None,
-    ) -> None:
-        def settings(*, armed: bool, isolated: bool = False) -> Settings:
-            return Settings.resolve(
-                name,
-                store=store,
-                ttl_s=ttl_s,
-                grace_s=grace_s,
-                rho=rho,
-                as_=as_,
-                armed=armed,
-                isolated=isolated,
-                require=require,
-            )
-
-        self.name = name
-        self._settings = settings
-        self._observer = observer
-        self._leading: Seat | None = None
-        if not require:
-            settings(armed=False)
-
     def hold(self, *, timeout_s: float | None = None, deadman: bool = False) -> Hold:
         """Return a context manager, and decorator, whose body runs only while we hold.
 
         Args:
-            timeout_s: how long to wait to be elected; None for ever, 0 to try once.
+            timeout_s: how long to wait to be elected, the opening of the store included; None for
+                ever, 0 to try once, which takes no longer than one request may.
             deadman: have the kernel end this process if the body outlives its term.
 
         Raises:
-            NotElected: on entering, if the time is up.
+            ConfigError: `timeout_s` is no number of seconds.
+            NotElected: on entering, if the time is up; the text says what was waited for.
+            StoreError: on entering, if the store cannot be opened.
             LeadershipLost: on leaving, if the term was lost while the body ran.
+            TypeError: a coroutine function or generator function was decorated.
         """
         return Hold(self, timeout_s, deadman)
 
@@ -123,11 +94,19 @@ class Election:
             isolate: call it in a child process instead, which the kernel ends; this one survives.
                 The work and its result must be picklable.
             health: how the work is known to be well; if it is not, the term is handed over.
-            timeout_s: how long to wait each time to be elected; None for ever.
+            timeout_s: how long to wait each time to be elected; None for ever, 0 to try once.
 
         Raises:
-            NotElected: the time is up.
+            ConfigError: `timeout_s` is no number of seconds.
+            NotElected: the time is up; the text says what was waited for.
+            StoreError: the store cannot be opened.
+            TypeError: `work` is a coroutine function, and not isolated, or a generator function.
+            WorkStuck: isolated work was ended and its end cannot be confirmed. Nothing is released;
+                this process takes no part in the election any more.
         """
+        check_timeout(timeout_s)
+        if not isolate:
+            refuse_async(work, "lead()")
         settings = self._settings(armed=deadman, isolated=isolate)
         isolation = Isolation() if isolate else None
         seat = Seat(settings, self._observer, isolation)
@@ -143,6 +122,7 @@ class Election:
                     if not seat.is_over(term):
                         raise
                 else:
+                    refuse_coroutine(result, work, "lead()")
                     if not seat.is_over(term):
                         return result
                 finally:
@@ -154,33 +134,20 @@ class Election:
         finally:
             self._leading = None
             try:
-                seat.quit()
-            finally:
                 if isolation is not None:
                     isolation.close()
-
-    def step_down(self, to: str = "") -> None:
-        """Hand over, if this `Election` object leads in another thread by `lead`.
-
-        Args:
-            to: the candidate that shall follow, or "" for anybody.
-        """
-        if self._leading is not None:
-            self._leading.step_down(to)
+            finally:
+                seat.quit()
 
     def _seat(self, armed: bool) -> Seat:
         return Seat(self._settings(armed=armed), self._observer)
 
 
-class Hold(ContextDecorator):
+class Hold(BaseHold[Election]):
     """The context manager of `Election.hold`. It can be entered again after it was left."""
 
-    def __init__(self, election: Election, timeout_s: float | None, deadman: bool) -> None:
-        self._election = election
-        self._timeout_s = timeout_s
-        self._deadman = deadman
-        self._seat: Seat | None = None
-        self._term: Term | None = None
+    _seat: Seat | None = None
+    _term: Term | None = None
 
     def __enter__(self) -> Term:
         """Wait to be elected."""
@@ -210,89 +177,102 @@ class Hold(ContextDecorator):
         lost = seat.was_lost
         seat.quit()
         if lost and error is None:
-            raise LeadershipLost(f"{term.name!r} was lost while the body ran: {term.cause}")
+            raise seat.loss(term)
 
-    def _recreate_cm(self) -> Hold:
-        return Hold(self._election, self._timeout_s, self._deadman)
+    def __call__(self, func: F) -> F:
+        """Make of `func` a function whose every call is the body of a hold of its own."""
+        refuse_async(func, "hold()")
+
+        @wraps(func)
+        def held(*args: Any, **values: Any) -> Any:
+            with Hold(self._election, self._timeout_s, self._deadman):
+                result = func(*args, **values)
+                refuse_coroutine(result, func, "hold()")
+                return result
+
+        return cast(F, held)
+
+    if not TYPE_CHECKING:  # A type checker says it by itself.
+
+        def __aenter__(self) -> NoReturn:
+            raise TypeError(
+                "`async with` needs incumbent.aio.Election; the hold() of incumbent.Election is "
+                "entered by `with`"
+            )
+
+        __aexit__ = __aenter__
 
 
-class Seat(Candidacy):
+class Seat(BaseSeat):
     """A candidate for whom one thread waits."""
 
     def __init__(
         self, settings: Settings, observer: Observer | None, isolation: Isolation | None = None
     ) -> None:
-        if isolation is None:
-            super().__init__(settings, observer)
-        else:
-            super().__init__(settings, observer, isolation.term, isolation)
-        self._isolation = isolation
-        self.was_lost = False
-        self._quitting = False
-        self._term: Term | None = None
-        # Boxes, and no locks of Python's own: see `runtime.flag`.
+        super().__init__(settings, observer, isolation, Term)
+        # Boxes and flags, and no locks of Python's own: see `runtime.flag`.
         self._elected: SimpleQueue[Term | BaseException] = SimpleQueue()
-        self._tried: SimpleQueue[None] = SimpleQueue()
+        self._tried = Flag()
+        self._why_not_yet: SimpleQueue[str] = SimpleQueue()
         self._gone = Flag()
 
     def wait(self, timeout_s: float | None) -> Term:
         """Return the next term.
 
         Raises:
-            NotElected: the time is up; with 0, somebody else holds.
+            NotElected: the time is up; with 0, nothing was to be had at once.
         """
+        limit_s = self.limit_s(timeout_s)
         try:
             if timeout_s == 0:
-                self._tried.get()
-                found = self._elected.get_nowait()
-            else:
-                found = self._elected.get(timeout=timeout_s)
+                self._tried.wait(limit_s)
+                limit_s = 0
+            found = self._elected.get(timeout=limit_s)
         except Empty:
-            text = self._last or f"{self.settings.name!r} was not to be had in time"
-            raise NotElected(text) from None
+            found = self._last_chance()
         if isinstance(found, BaseException):
             raise found
-        self._tried = SimpleQueue()
+        self._tried = Flag()
         return found
 
-    def sick(self, cause: str) -> None:
-        """Hand over: the work is not well."""
-        self.step_down(cause=cause)
+    def _last_chance(self) -> Term | BaseException:
+        if not self.here:
+            return NotElected(f"{self.settings.name!r}: this process is ending")
+        self.give_up()
+        why = self._why_not_yet.get()
+        try:
+            return self._elected.get_nowait()
+        except Empty:
+            self.given_up = True
+            return NotElected(why)
 
     def quit(self) -> None:
         """Say that the work has ended, withdraw, and return when that is done."""
-        self._quitting = True
-        self.leave(self._term)
-        if self.here:
+        if self.withdraw():
             self._gone.wait()
 
     def on_elected(self, term: Term) -> None:
-        """Hand the term over; if nobody waits for it any more, end it."""
-        self._term = term
+        """Hand the term over."""
         self.was_lost = False
-        if self._quitting:
-            self.leave(term)
-            return
         self._elected.put(term)
-        self._tried.put(None)
+        self._tried.set()
 
     def on_waiting(self, snapshot: Snapshot | None, until: float) -> None:
         """Let go of somebody who would not wait."""
-        self._tried.put(None)
+        self._tried.set()
 
     def on_note(self, code: str, text: str) -> None:
         """Let go of somebody who would not wait for a store that does not answer."""
         if code == "unreachable":
-            self._tried.put(None)
+            self._tried.set()
 
-    def on_stop(self, term: Term, why: Why, cause: str, deadline: float) -> None:
-        """Remember whether the term was lost; `term.lost` has told the work already."""
-        self.was_lost = not why.planned
-        if self._isolation is not None:
-            self._isolation.request_stop(deadline - boottime() - self.settings.timing.kill_s)
+    def on_given_up(self, why: str) -> None:
+        """Say what was waited for."""
+        self._why_not_yet.put(why)
 
     def on_closed(self, error: BaseException | None) -> None:
         """Let go of everybody who waits."""
-        self._elected.put(error or NotElected("the candidate was withdrawn"))
-        self._tried.put(None)
+        if error is not None:
+            self._elected.put(error)
+        self._tried.set()
         self._gone.set()

@@ -26,16 +26,30 @@ from tests.faces.programs import (
 )
 
 LEAD = """
+    from functools import partial
+    from incumbent import sync
+    from incumbent.runtime.isolate import Isolation
+
     def observe(sighting):
         say(sighting.event)
         if sighting.event == "stuck":
             sys.stderr.write(sighting.text)
 
     url, ttl_s, work = sys.argv[1], float(sys.argv[2]), eval(sys.argv[3])
-    election = Election("e", store=url, ttl_s=ttl_s, observer=observe)
+    face, contain = [*sys.argv[4:], "sync", "auto"][:2]
+    sync.Isolation = aio.Isolation = partial(Isolation, contain)
+    face = {"sync": sync, "aio": aio}[face]
+    election = face.Election("e", store=url, ttl_s=ttl_s, observer=observe)
     threading.Thread(target=lambda: (hear(), election.step_down()), daemon=True).start()
-    say("result", election.lead(work, isolate=True))
+    try:
+        result = election.lead(work, isolate=True)
+        say("result", result if face is sync else asyncio.run(result))
+    except Exception as error:
+        say("error", type(error).__name__, str(error))
+        hear()
 """
+each_face = pytest.mark.parametrize("face", ["sync", "aio"])
+each_mode = pytest.mark.parametrize("contain", ["auto", "group"])
 
 
 def faces(url: str, ttl_s: float = 5.0) -> list[Callable[[Any], Any]]:
@@ -104,11 +118,14 @@ def test_deaf_work_that_holds_the_interpreter_is_killed_and_we_contend_again(
     assert program.wait() == 0
 
 
+@each_mode
 def test_we_are_stopped_and_the_work_is_dead_by_the_deadline(
-    start: Start, url: str, tmp_path: Path
+    contain: str, start: Start, url: str, tmp_path: Path
 ) -> None:
+    """The guard dies of its timer, so it is not the guard who confirms the end of the work."""
     path = tmp_path / "marks"
-    program = start(LEAD, url, "2", f"works.Marking({str(path)!r}, deaf=True)")
+    work = f"works.Marking({str(path)!r}, deaf=True)"
+    program = start(LEAD, url, "2", work, "sync", contain)
     program.expect("elected")
     until(lambda: len(marks(path)) > 3, "it works")
     worker = os.pidfd_open(_outer_pid(program, path))
@@ -143,6 +160,53 @@ def test_we_are_killed_and_the_work_dies_with_us(start: Start, url: str, tmp_pat
         assert pidfd_ended(worker, 0)
         assert time.monotonic() - began < 10
     os.close(worker)
+
+
+@each_face
+@each_mode
+def test_the_guard_is_killed_and_the_work_is_dead_before_the_lease_goes(
+    face: str, contain: str, start: Start, url: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "marks"
+    work = f"works.Marking({str(path)!r}, deaf=True)"
+    program = start(LEAD, url, "20", work, face, contain)
+    program.expect("elected")
+    until(lambda: len(marks(path)) > 3, "it works")
+    worker = os.pidfd_open(_outer_pid(program, path))
+    os.kill(_guard(program), signal.SIGKILL)
+    with Election("e", store=url, ttl_s=20).hold(timeout_s=10) as term:
+        assert pidfd_ended(worker, 0)
+        assert marks(path)[-1][0] < (term.token or 0)
+    os.close(worker)
+    program.expect("closed")
+    program.expect("error IncumbentError the isolated work ended with status 137")
+
+
+@each_face
+@pytest.mark.parametrize("asked", [False, True])
+def test_work_whose_end_cannot_be_confirmed_is_never_released(
+    face: str, asked: bool, start: Start, url: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "marks"
+    work = f"works.Marking({str(path)!r}, deaf=True)"
+    program = start(LEAD, url, "20", work, face, "group")
+    program.expect("elected")
+    until(lambda: len(marks(path)) > 3, "it works")
+    (subreaper,) = _children(_guard(program))
+    if asked:
+        program.tell()
+        program.expect("stopping")
+    os.kill(subreaper, signal.SIGKILL)
+    rival = Election("e", store=url, ttl_s=20)
+    found = [program.line(), program.line()]
+    while not any(line.startswith(("error", "stuck")) for line in found[-2:]):
+        found.append(program.line())
+    assert any(line.startswith("error WorkStuck") for line in found), found
+    assert "closed" not in found
+    with pytest.raises(NotElected, match="is held by"), rival.hold(timeout_s=0):
+        pytest.fail("it was released")
+    program.send(signal.SIGKILL)
+    assert "cannot be confirmed" in program.errors()
 
 
 def test_the_terminals_signals_are_for_us_alone(start: Start, url: str, tmp_path: Path) -> None:

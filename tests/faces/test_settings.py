@@ -55,6 +55,49 @@ def test_timing_that_cannot_be_safe(
             face("e", store=memory, **settings)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("settings", "wanted"),
+    [
+        ({"ttl_s": "15"}, "ttl_s='15' must be a number"),
+        ({"ttl_s": True}, "ttl_s=True must be a number"),
+        ({"grace_s": "1"}, "grace_s='1' must be a number"),
+        ({"rho": "0.1"}, "rho='0.1' must be a number"),
+        ({"name": b"x"}, "name=b'x' must be a str"),
+        ({"name": None}, "name=None must be a str"),
+        ({"as_": 7}, "as_=7 must be a str"),
+        ({"require": None}, "require=None is not known"),
+        ({"require": "tokens"}, "require='tokens' is not known: use 'token' or 'exclusive'"),
+        ({"require": "exclusive"}, "one process only"),
+        ({"observer": "log"}, "observer='log' must be a function"),
+        ({"store": 7}, "store=7 is neither a URL, such as 'sqlite:///"),
+        ({"store": b"sqlite:///x"}, "is neither a URL"),
+        (
+            {"store": Path("/var/lib/my app/i.db")},
+            "is a path, and a store is named by a URL: 'sqlite:///var/lib/my%20app/i.db'",
+        ),
+        ({"store": "sqlite:///var/lib/app#1/i.db"}, "has a fragment, '#1/i.db': .* %23"),
+    ],
+)
+def test_what_is_of_the_wrong_kind_is_said_at_once(
+    settings: dict[str, object], wanted: str, memory: MemoryStore
+) -> None:
+    for face in (Election, aio.Election):
+        with pytest.raises(ConfigError, match=wanted):
+            face(**{"name": "e", "store": memory, **settings})  # type: ignore[arg-type]
+
+
+def test_a_relative_path_is_shown_as_the_url_that_it_means(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as refused:
+        Election("e", store=Path("x.db"))  # type: ignore[arg-type]
+    url = str(refused.value).rpartition(": ")[2].strip("'")
+    store = open_store(url)
+    assert isinstance(store, SqliteStore)
+    assert store.path == tmp_path / "x.db"
+
+
 def test_the_way_out_that_is_named_is_one(memory: MemoryStore) -> None:
     with pytest.raises(ImpossibleTiming) as refused:
         Election("e", store=memory, ttl_s=10, grace_s=9)

@@ -220,43 +220,55 @@ def test_elected_in_the_very_moment_of_giving_up(memory: MemoryStore) -> None:
 def test_elected_between_giving_up_and_withdrawing(
     memory: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Who has a term by then has not waited in vain; and nobody holds for ever."""
     from incumbent import sync
 
     candidate = election(memory)
-    withdraw = sync.Seat._withdraw
+    give_up, on_elected = sync.Seat.give_up, sync.Seat.on_elected
+    elected, held = threading.Event(), threading.Semaphore(0)
 
-    def late(seat: sync.Seat, term: Term | None) -> None:
-        assert term is None
+    def late(seat: sync.Seat) -> None:
         held.release()
         assert elected.wait(LIMIT_S)
-        withdraw(seat, term)
-
-    elected, held = threading.Event(), threading.Semaphore(0)
-    on_elected = sync.Seat.on_elected
+        give_up(seat)
 
     def note(seat: sync.Seat, term: Term) -> None:
         on_elected(seat, term)
         elected.set()
 
     rival = election(testing.memory_store(beside=memory))
-    with rival.hold() as _:
-        monkeypatch.setattr(sync.Seat, "_withdraw", late)
+    with rival.hold():
+        monkeypatch.setattr(sync.Seat, "give_up", late)
         monkeypatch.setattr(sync.Seat, "on_elected", note)
-        failed: list[BaseException] = []
+        bodies: list[int] = []
 
-        def give_up() -> None:
-            try:
-                with candidate.hold(timeout_s=0.05):
-                    pytest.fail("it had given up")
-            except BaseException as error:
-                failed.append(error)
+        def enter() -> None:
+            with candidate.hold(timeout_s=0.05) as term:
+                term.check()
+                bodies.append(1)
 
-        thread = in_thread(give_up)
+        thread = in_thread(enter)
         assert held.acquire(timeout=LIMIT_S)
-        monkeypatch.setattr(sync.Seat, "_withdraw", withdraw)
     thread.join(LIMIT_S)
-    assert not thread.is_alive(), "it waits for the end of work that nobody does"
-    assert [type(error) for error in failed] == [NotElected]
+    assert not thread.is_alive(), "it waits for what nobody does"
+    assert bodies == [1]
+    with rival.hold(timeout_s=LIMIT_S) as term:
+        term.check()
+
+
+def test_interrupted_between_election_and_waking(memory: MemoryStore) -> None:
+    """The keeper has begun a term that nobody took: leaving ends it."""
+    from incumbent import sync
+
+    watch = Watch()
+    candidate = election(memory, observer=watch)
+    rival = election(testing.memory_store(beside=memory), ttl_s=60)
+    seat = sync.Seat(candidate._settings(), watch)
+    with rival.hold():
+        seat.start()
+        watch.until("standby")
+    watch.until("elected")
+    seat.quit()
     with rival.hold(timeout_s=LIMIT_S) as term:
         term.check()
 

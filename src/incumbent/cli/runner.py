@@ -302,7 +302,7 @@ class Runner(Candidacy):
 
     def _leave(self, term: Term) -> None:
         self._term = None
-        self.leave(term)
+        self.leave()
 
     # -- going ------------------------------------------------------------------------------------
 

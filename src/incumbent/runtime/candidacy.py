@@ -11,13 +11,13 @@ from __future__ import annotations
 
 import logging
 import math
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 from incumbent.core.events import Why
-from incumbent.core.records import Snapshot
+from incumbent.core.records import Holding, Snapshot
+from incumbent.core.table import State
 from incumbent.runtime.driver import Driver, TermFactory
 from incumbent.runtime.keeper import Keeper
 from incumbent.runtime.settings import Settings
@@ -76,9 +76,8 @@ class Candidacy:
         self._timer = timer
         self._driver: Driver | None = None
         self._keeper: Keeper | None = None
-        self._ending = False
-        self._lock = threading.Lock()
         self._last = ""
+        self._noted = ""
 
     # -- from any thread --------------------------------------------------------------------------
 
@@ -97,28 +96,60 @@ class Candidacy:
 
     def close(self) -> None:
         """Withdraw; `on_closed` tells when it is done."""
-        self._withdraw(None)
+        self._on_loop(self._withdraw)
 
-    def leave(self, term: Term | None) -> None:
-        """Say that all work of `term` has ended and withdraw, in one step.
+    def leave(self) -> None:
+        """Say that no work of this candidate is running, and withdraw, in one step.
 
         In two, the driver could be elected again in between.
         """
-        self._withdraw(term)
+        self._on_loop(lambda: self._withdraw(working=False))
 
-    def _withdraw(self, term: Term | None) -> None:
-        with self._lock:
-            self._ending = True
+    def give_up(self) -> None:
+        """Leave because nobody waits any more; `on_given_up` says why there was no term.
 
-        def on_loop() -> None:
-            if self._driver is not None:
-                if term is not None:
-                    self._driver.work_ended(term)
-                self._driver.close()
-            elif self._keeper is not None:
+        What is in flight to the store is seen to its end without us: a take that turns out to have
+        happened is released at once. Who has a term by now has not waited in vain, and stays.
+        """
+        self._on_loop(self._give_up)
+
+    def _give_up(self) -> None:
+        if self._driver is not None and self._driver.term is not None:
+            self._guarded(self.on_given_up, "")
+            return
+        self._guarded(self.on_given_up, self._why_not())
+        self._withdraw(working=False)
+
+    def _withdraw(self, *, working: bool = True) -> None:
+        driver = self._driver
+        if driver is None:
+            if self._keeper is not None:
                 self._keeper.withdraw(self)
+            return
+        if driver.term is not None and not working:
+            driver.work_ended(driver.term)
+        driver.close()
 
-        self._on_loop(on_loop)
+    def _why_not(self) -> str:
+        """Return what has kept this candidate from being elected."""
+        name, url = self.settings.name, self.settings.store.url
+        if self._driver is None:
+            return self._last or f"{name!r}: the store {url} was not opened in time"
+        match self._driver.state:
+            case State.NEW | State.LOOKING:
+                why = f": {self._last}" if self._last else ""
+                return f"{name!r}: the store {url} did not answer in time{why}"
+            case State.TAKING | State.DOUBT:
+                return (
+                    f"{name!r}: the store {url} did not say in time whether we are elected; "
+                    "if we are, that is released"
+                )
+            case State.STANDBY if (watched := self._driver.watched) is not None:
+                held = watched.holding is Holding.HELD
+                why = f"; {self._noted}" if self._noted and not held else ""
+                return watched.describe() + why
+            case _:
+                return self._last or f"{name!r} was not to be had in time"
 
     def is_over(self, term: Term) -> bool:
         """Tell whether `term` is to end or is trusted no more, and this process may contend again.
@@ -160,6 +191,9 @@ class Candidacy:
     def on_note(self, code: str, text: str) -> None:
         """Hear something that people should know."""
 
+    def on_given_up(self, why: str) -> None:
+        """Hear why there was no term until now; "" if there is one, and `give_up` came too late."""
+
     def on_closed(self, error: BaseException | None) -> None:
         """Hear that this is no candidate any more, or never was one."""
 
@@ -168,9 +202,6 @@ class Candidacy:
     def seated(self, driver: Driver) -> None:
         """Take the driver."""
         self._driver = driver
-        if self._ending and self._keeper is not None:
-            # Not before it has started, which is what the caller is about to do.
-            self._keeper.loop.call_soon(driver.close)
 
     def queued(self) -> None:
         """Hear that this process has a candidate already."""
@@ -206,7 +237,7 @@ class Candidacy:
 
     def note(self, code: str, text: str) -> None:
         """Hear something that people should know."""
-        self._last = text
+        self._last = self._noted = text
         self._report(code, None, text)
         self._guarded(self.on_note, code, text)
 

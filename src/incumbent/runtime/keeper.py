@@ -25,6 +25,7 @@ from typing import Any, Protocol, TypeVar
 
 from incumbent.clock import boottime
 from incumbent.core.records import check_identity
+from incumbent.errors import StoreUnavailable
 from incumbent.runtime.alarms import alarms_for
 from incumbent.runtime.deadman import DeadMan
 from incumbent.runtime.driver import Driver, Hub, Listener, TermFactory
@@ -38,6 +39,8 @@ T = TypeVar("T")
 
 LINGER_S = 2.0
 """How long a store that nobody uses is kept open: the next candidate may come soon."""
+OPEN_S = 30.0
+"""After which a store that neither opens nor refuses cannot be opened."""
 STOP_S = 1.0
 
 
@@ -208,9 +211,9 @@ class _Shared:
             entry.seat.queued()
 
     def withdraw(self, seat: Seat) -> None:
-        """Take out a seat that has no driver yet; one that is being started closes by itself."""
+        """Take out a seat that has no driver yet; the store may never be opened."""
         for queue in list(self._queues.values()):
-            for entry in list(queue)[1:]:
+            for entry in list(queue):
                 if entry.seat is seat:
                     seat.closed()
                     self._leave(entry)
@@ -219,9 +222,11 @@ class _Shared:
         try:
             hub = await self._hub()
         except Exception as error:
-            entry.seat.failed(error)
-            self._opening = None
-            self._leave(entry)
+            if self._waits(entry):
+                entry.seat.failed(error)
+                self._leave(entry)
+            return
+        if not self._waits(entry):
             return
         settings, name = entry.settings, entry.settings.name
         watchdog: Watchdog | None = None
@@ -252,10 +257,21 @@ class _Shared:
         return await asyncio.shield(self._opening)
 
     async def _open(self) -> Hub:
-        await self._store.open()
+        try:
+            async with asyncio.timeout(OPEN_S):
+                await self._store.open()
+        except BaseException as error:
+            self._opening = None
+            if isinstance(error, TimeoutError):
+                text = f"{self._store.url} could not be opened within {OPEN_S:g} s"
+                raise StoreUnavailable(text) from error
+            raise
         base = self._store.candidate_name() or host_name()
         owner = f"{base}_{self._incarnation}"
         return Hub(self._store, owner, None, boottime, self._keeper.alarms)
+
+    def _waits(self, entry: _Entry) -> bool:
+        return entry in self._queues.get(entry.settings.name, ())
 
     def _closed(self, entry: _Entry, driver: Driver) -> None:
         self._keeper.attempts[self.key, entry.settings.name] = driver.attempts
@@ -270,20 +286,28 @@ class _Shared:
         elif not queue:
             del self._queues[entry.settings.name]
         self._users -= 1
-        if not self._users:
+        if self._users:
+            return
+        if self._opening is not None and not self._opening.done():
+            self._shut_idle()  # Whoever comes next opens it anew.
+        else:
             self._linger = self._keeper.loop.call_later(LINGER_S, self._shut_idle)
 
     def _shut_idle(self) -> None:
         self._linger = None
-        self._shutting = self._keeper.loop.create_task(self.shut())
+        if self._shutting is None:
+            self._shutting = self._keeper.loop.create_task(self.shut())
 
     async def shut(self) -> None:
         """Close the sessions under which nothing is held, and the store. It may be opened again."""
         opening, self._opening = self._opening, None
         try:
             if opening is not None:
-                hub = await opening
-                await hub.close()
+                if opening.done():
+                    await opening.result().close()
+                else:  # Nobody waits for it any more.
+                    opening.cancel()
+                    await asyncio.wait([opening])
                 await self._store.close()
         finally:
             self._shutting = None

@@ -12,20 +12,24 @@ An argument beats the environment, which beats the default:
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import PurePath
+from typing import cast
+from urllib.parse import quote
 
 from incumbent.core.records import check_name
 from incumbent.core.timing import DEFAULT_RHO, DEFAULT_TTL_S, Timing
 from incumbent.errors import ConfigError, UnsupportedPlatform
 from incumbent.runtime import deadman
 from incumbent.stores import default_url, open_store
-from incumbent.stores.api import Grade, Store
+from incumbent.stores.api import Capabilities, Grade, Store
 
-__all__ = ["Settings"]
+__all__ = ["Settings", "check_timeout"]
 
 REQUIREMENTS = ("", "token", "exclusive")
 
@@ -75,14 +79,15 @@ class Settings:
             UnsupportedPlatform: what was demanded needs a kernel that this is not.
         """
         environ = os.environ if environ is None else environ
+        _expect(name, str, "name", "a str")
         check_name(name)
-        if store is None:
-            store = default_url(environ)
-        opened = open_store(store) if isinstance(store, str) else store
+        if as_ is not None:
+            _expect(as_, str, "as_", "a str")
+        opened = _opened(default_url(environ) if store is None else store)
         timing = Timing.plan(
-            _number(environ, "INCUMBENT_TTL", ttl_s, DEFAULT_TTL_S),
-            grace_s=_number_or_none(environ, "INCUMBENT_GRACE", grace_s),
-            rho=_number(environ, "INCUMBENT_RHO", rho, DEFAULT_RHO),
+            _number(environ, "INCUMBENT_TTL", ttl_s, "ttl_s", DEFAULT_TTL_S),
+            grace_s=_number_or_none(environ, "INCUMBENT_GRACE", grace_s, "grace_s"),
+            rho=_number(environ, "INCUMBENT_RHO", rho, "rho", DEFAULT_RHO),
             whole_seconds=opened.capabilities.whole_seconds,
         )
         _meets(opened, require, armed=armed or isolated)
@@ -91,6 +96,45 @@ class Settings:
         candidate = as_ if as_ is not None else environ.get("INCUMBENT_IDENTITY", "")
         key = opened.url if opened is not store else f"{opened.url}#{id(opened)}"
         return cls(name, opened, timing, _clean(candidate), armed or isolated, key, isolated)
+
+
+def check_timeout(timeout_s: object) -> None:
+    """Refuse what is no time to wait.
+
+    Raises:
+        ConfigError: it is neither None nor a number of seconds, 0 or more.
+    """
+    if timeout_s is not None:
+        number = _expect_number(timeout_s, "timeout_s")
+        if not 0 <= number < math.inf:
+            raise ConfigError(
+                f"timeout_s={timeout_s!r} must be 0 or more seconds, or None to wait for ever"
+            )
+
+
+def _opened(store: object) -> Store:
+    if isinstance(store, PurePath):
+        url = f"sqlite://{quote(os.path.abspath(store))}"
+        raise ConfigError(f"store={store!r} is a path, and a store is named by a URL: {url!r}")
+    if isinstance(store, str):
+        return open_store(store)
+    if isinstance(getattr(store, "capabilities", None), Capabilities):
+        return cast(Store, store)
+    raise ConfigError(
+        f"store={store!r} is neither a URL, such as 'sqlite:///var/lib/app/incumbent.db', nor a "
+        "Store"
+    )
+
+
+def _expect(value: object, kind: type | tuple[type, ...], argument: str, wanted: str) -> None:
+    # A bool is an int, and never what somebody meant by a number of seconds.
+    if not isinstance(value, kind) or isinstance(value, bool):
+        raise ConfigError(f"{argument}={value!r} must be {wanted}")
+
+
+def _expect_number(value: object, argument: str) -> float:
+    _expect(value, (int, float), argument, "a number, an int or a float")
+    return cast(float, value)
 
 
 def host_name() -> str:
@@ -103,15 +147,21 @@ def _clean(text: str) -> str:
 
 
 def _number(
-    environ: Mapping[str, str], variable: str, given: float | None, default: float
+    environ: Mapping[str, str],
+    variable: str,
+    given: float | None,
+    argument: str,
+    default: float,
 ) -> float:
-    number = _number_or_none(environ, variable, given)
+    number = _number_or_none(environ, variable, given, argument)
     return default if number is None else number
 
 
-def _number_or_none(environ: Mapping[str, str], variable: str, given: float | None) -> float | None:
+def _number_or_none(
+    environ: Mapping[str, str], variable: str, given: float | None, argument: str
+) -> float | None:
     if given is not None:
-        return given
+        return _expect_number(given, argument)
     text = environ.get(variable)
     if not text:
         return None

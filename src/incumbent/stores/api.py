@@ -270,6 +270,11 @@ class StoreURL:
                 f"store URL {redact(url)!r} has no scheme: write, for example, "
                 "sqlite:///var/lib/app/incumbent.db or kubernetes://"
             )
+        if "#" in url:
+            raise ConfigError(
+                f"store URL {redact(url)!r} has a fragment, {'#' + parts.fragment!r}: it would be "
+                "lost; write %23 for a # that is part of a name"
+            )
         return cls(
             scheme=parts.scheme.lower(),
             host=parts.hostname or "",

@@ -1,0 +1,175 @@
+"""What the two faces have in common: all but how one waits, and how work is stopped.
+
+`incumbent.sync` and `incumbent.aio` are two ways to wait for the same candidate. Whatever does not
+depend on the way is here, so that there is one constructor, one way to give up and one rule of when
+a term may be said to have ended.
+
+Rule: a seat says "all work has ended" (`leave`) only if nothing of the work can be alive. Isolated
+work is the case in which that may be unknown: then the seat withdraws without saying so, the
+elector becomes STUCK, and nothing is released.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from inspect import isasyncgenfunction, iscoroutine, iscoroutinefunction, isgeneratorfunction
+from typing import Any, Generic, TypeVar
+
+from incumbent.clock import boottime
+from incumbent.core.events import Why
+from incumbent.errors import ConfigError, LeadershipLost
+from incumbent.runtime.candidacy import Candidacy, Observer
+from incumbent.runtime.driver import TermFactory
+from incumbent.runtime.isolate import Isolation
+from incumbent.runtime.settings import Settings, check_timeout
+from incumbent.runtime.term import Term
+from incumbent.stores.api import Store
+
+__all__ = ["BaseElection", "BaseHold", "BaseSeat", "name_of", "refuse_async", "refuse_coroutine"]
+
+
+class BaseElection:
+    """The settings of an election, and who leads."""
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        store: str | Store | None = None,
+        ttl_s: float | None = None,
+        grace_s: float | None = None,
+        rho: float | None = None,
+        as_: str | None = None,
+        require: str = "",
+        observer: Observer | None = None,
+    ) -> None:
+        if observer is not None and not callable(observer):
+            raise ConfigError(f"observer={observer!r} must be a function, which gets `Sighting`s")
+        self.name = name
+        self._settings = partial(
+            Settings.resolve,
+            name,
+            store=store,
+            ttl_s=ttl_s,
+            grace_s=grace_s,
+            rho=rho,
+            as_=as_,
+            require=require,
+        )
+        self._observer = observer
+        self._leading: Candidacy | None = None
+        # As the most demanding call would be: what it could not do either is refused here.
+        self._settings(isolated=True)
+
+    def step_down(self, to: str = "") -> None:
+        """Hand over, if this `Election` object leads by `lead`. May be called from any thread.
+
+        Args:
+            to: the candidate that shall follow, or "" for anybody.
+        """
+        if self._leading is not None:
+            self._leading.step_down(to)
+
+
+E = TypeVar("E", bound=BaseElection)
+
+
+class BaseHold(Generic[E]):
+    """What `Election.hold` was asked for."""
+
+    def __init__(self, election: E, timeout_s: float | None, deadman: bool) -> None:
+        check_timeout(timeout_s)
+        self._election = election
+        self._timeout_s = timeout_s
+        self._deadman = deadman
+
+
+class BaseSeat(Candidacy):
+    """A candidate for whom one thread or task waits.
+
+    Attributes:
+        was_lost: whether the last term ended without our doing.
+        given_up: whether nobody waits any more, so that `leave` was said already.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        observer: Observer | None,
+        isolation: Isolation | None,
+        term_factory: TermFactory,
+    ) -> None:
+        super().__init__(
+            settings, observer, isolation.term if isolation else term_factory, isolation
+        )
+        self.isolation = isolation
+        self.was_lost = False
+        self.given_up = False
+
+    def sick(self, cause: str) -> None:
+        """Hand over: the work is not well."""
+        self.step_down(cause=cause)
+
+    def withdraw(self) -> bool:
+        """Say that nobody works here any more, and tell whether `on_closed` will follow soon."""
+        if self.given_up:
+            return False
+        if self.isolation is not None and self.isolation.unconfirmed:
+            self.close()
+            return False
+        self.leave()
+        return self.here
+
+    def limit_s(self, timeout_s: float | None) -> float | None:
+        """Return for how long to wait at most; one try has the time of one request."""
+        return self.settings.timing.attempt_s if timeout_s == 0 else timeout_s
+
+    def on_stop(self, term: Term, why: Why, cause: str, deadline: float) -> None:
+        """Remember whether the term was lost, and stop the work in another process."""
+        self.was_lost = not why.planned
+        if self.isolation is not None:
+            self.isolation.request_stop(deadline - boottime() - self.settings.timing.kill_s)
+
+    def loss(self, term: Term) -> LeadershipLost:
+        """Return what to raise at the end of a body that did not notice."""
+        return LeadershipLost(f"{term.name!r} was lost while the body ran: {term.cause}")
+
+
+def name_of(call: Callable[..., Any]) -> str:
+    """Return how to call `call` in a message."""
+    return getattr(call, "__qualname__", None) or repr(call)
+
+
+def refuse_async(call: Callable[..., Any], where: str) -> None:
+    """Refuse a function whose call only makes what would do the work, after the term.
+
+    Raises:
+        TypeError: it is a coroutine function or a generator function.
+    """
+    for each in (call, getattr(type(call), "__call__", None)):  # noqa: B004  to look into it
+        if isgeneratorfunction(each):
+            raise TypeError(
+                f"{where} cannot run the generator function {name_of(call)}: its body would run "
+                "after the term. Do the work in an ordinary function"
+            )
+        if iscoroutinefunction(each) or isasyncgenfunction(each):
+            raise TypeError(_asynchronous(call, where))
+
+
+def refuse_coroutine(result: object, call: Callable[..., Any], where: str) -> None:
+    """Refuse the result of a call that `refuse_async` could not see through, a lambda's say.
+
+    Raises:
+        TypeError: it is a coroutine, in which nothing has been done yet.
+    """
+    if iscoroutine(result):
+        result.close()
+        raise TypeError(_asynchronous(call, where))
+
+
+def _asynchronous(call: Callable[..., Any], where: str) -> str:
+    return (
+        f"{where} cannot await {name_of(call)}, which is asynchronous: use incumbent.aio.Election, "
+        "which has the same names"
+    )
