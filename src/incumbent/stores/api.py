@@ -3,7 +3,8 @@
 For whoever adds a store
 ------------------------
 A store keeps one small record per election and must be linearizable for it. It needs six verbs:
-`read`, `take`, `renew`, `release`, `ask` (a request to step down) and `follow` (notify). Run
+`read`, `take`, `renew`, `release`, `ask` (a request to step down) and `follow` (notify); sessions,
+names and evidence of its own are inherited from `StoreDefaults` by a store that has none. Run
 `incumbent.testing.conformance` over yours: it is the definition of done. Register it under the
 entry point group `incumbent.stores`, with the URL's scheme as its name and a callable that takes
 the parsed URL (`stores.StoreURL`).
@@ -45,7 +46,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from incumbent.core.events import Evidence, Seen
 from incumbent.core.records import Claim, Held, Lease, Snapshot, StepDownRequest
-from incumbent.errors import ConfigError
+from incumbent.errors import ConfigError, StoreUnusable
 
 __all__ = [
     "Capabilities",
@@ -53,6 +54,7 @@ __all__ = [
     "Grade",
     "Sink",
     "Store",
+    "StoreDefaults",
     "StoreURL",
 ]
 
@@ -229,6 +231,34 @@ class Store(Protocol):
     async def examine(self) -> list[Finding]:
         """Look for what could break the promise here, for `doctor`."""
         ...
+
+
+class StoreDefaults:
+    """What a store need not write itself that has no names, sessions or evidence of its own.
+
+    Inherit from it, or do not: what counts is `Store`.
+    """
+
+    capabilities: Capabilities
+
+    def candidate_name(self) -> str | None:
+        """Return None: candidates have no names of their own in this store's world."""
+        return None
+
+    async def open_session(self, owner: str, ttl_s: float) -> Lease:
+        """Refuse: every election has a lease of its own."""
+        raise StoreUnusable(_NO_SESSIONS.format(self.capabilities.scheme))
+
+    async def close_session(self, lease: Lease) -> None:
+        """Refuse: every election has a lease of its own."""
+        raise StoreUnusable(_NO_SESSIONS.format(self.capabilities.scheme))
+
+    def inherited_fds(self, lease: Lease) -> Sequence[int]:
+        """Return none: nothing that a process could inherit is evidence of its life."""
+        return ()
+
+
+_NO_SESSIONS = "{}:// has no sessions: every election has a lease of its own"
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,6 @@ It has sessions, as most stores do: records name a session, and only the session
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from incumbent.core.events import Seen
@@ -24,7 +23,7 @@ from incumbent.core.records import (
     absent,
 )
 from incumbent.errors import ConfigError, Refused, SessionGone
-from incumbent.stores.api import Capabilities, Finding, Grade, Sink, StoreURL
+from incumbent.stores.api import Capabilities, Finding, Grade, Sink, StoreDefaults, StoreURL
 
 __all__ = ["MemoryStore", "open"]
 
@@ -74,7 +73,7 @@ class Shelf:
     serial: int = 0
 
 
-class MemoryStore:
+class MemoryStore(StoreDefaults):
     """A store in this process's memory. Stores that share a `Shelf` share their elections."""
 
     capabilities = CAPABILITIES
@@ -88,10 +87,6 @@ class MemoryStore:
 
     async def close(self) -> None:
         """Do nothing."""
-
-    def candidate_name(self) -> str | None:
-        """Return None: this world has no names of its own."""
-        return None
 
     async def read(self, name: str) -> Snapshot:
         """Return the record as it is now."""
@@ -177,10 +172,6 @@ class MemoryStore:
                 record.serial = self._next()
                 record.session = ""
                 self._tell(name)
-
-    def inherited_fds(self, lease: Lease) -> Sequence[int]:
-        """Return none: memory is not shared with children."""
-        return ()
 
     async def elections(self) -> list[Snapshot]:
         """Return every election."""

@@ -31,11 +31,11 @@ within one TTL. Forbid `delete` to everybody; nothing here needs it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from incumbent.core.records import Claim, Held, Holding, Lease, Snapshot, StepDownRequest
 from incumbent.errors import Refused, StoreUnavailable, StoreUnusable
-from incumbent.stores.api import Capabilities, Finding, Grade, Sink
+from incumbent.stores.api import Capabilities, Finding, Grade, Sink, StoreDefaults
 from incumbent.stores.kubernetes import doctor, wire
 from incumbent.stores.kubernetes.api import Conflict, LeaseApi, NotFound
 from incumbent.stores.kubernetes.ledger import Ledger
@@ -63,7 +63,7 @@ _ATTEMPTS = 5
 """How often a write that meets changes by third parties adopts the new version."""
 
 
-class KubernetesStore:
+class KubernetesStore(StoreDefaults):
     """The Leases of one namespace.
 
     Args:
@@ -247,20 +247,6 @@ class KubernetesStore:
     def unfollow(self, name: str, sink: Sink) -> None:
         """Report no more."""
         self._watcher.unfollow(name, sink)
-
-    # -- sessions: there are none -----------------------------------------------------------------
-
-    async def open_session(self, owner: str, ttl_s: float) -> Lease:
-        """Refuse: every election has a lease of its own."""
-        raise StoreUnusable("a Kubernetes Lease holds one election; there are no sessions")
-
-    async def close_session(self, lease: Lease) -> None:
-        """Refuse."""
-        raise StoreUnusable("a Kubernetes Lease holds one election; there are no sessions")
-
-    def inherited_fds(self, lease: Lease) -> Sequence[int]:
-        """Return none."""
-        return ()
 
     # -- for people -------------------------------------------------------------------------------
 

@@ -41,7 +41,7 @@ from incumbent.errors import (
     StoreUnavailable,
     StoreUnusable,
 )
-from incumbent.stores.api import Capabilities, Finding, Grade, Sink
+from incumbent.stores.api import Capabilities, Finding, Grade, Sink, StoreDefaults
 from incumbent.stores.sqlite import filesystem, inotify
 from incumbent.stores.sqlite.locks import LockFolder
 from incumbent.stores.sqlite.tables import Tables
@@ -73,7 +73,7 @@ PROBE_EVERY_S = 0.002
 """After the kernel's event the lock is free within microseconds; this is patience, not polling."""
 
 
-class SqliteStore:
+class SqliteStore(StoreDefaults):
     """The store in the file `path`."""
 
     capabilities = CAPABILITIES
@@ -220,10 +220,6 @@ class SqliteStore:
         return await _answer(self._ask(work, ring=ring))
 
     # -- the six verbs ----------------------------------------------------------------------------
-
-    def candidate_name(self) -> str | None:
-        """Return None: a host's processes have no names of their own."""
-        return None
 
     async def read(self, name: str) -> Snapshot:
         """Return the record as it is now."""

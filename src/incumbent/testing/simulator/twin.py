@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from incumbent.core.events import Evidence, Seen
 from incumbent.core.records import Claim, Held, Holding, Lease, Snapshot, StepDownRequest
-from incumbent.stores.api import Capabilities, Finding, Sink
+from incumbent.stores.api import Capabilities, Finding, Sink, StoreDefaults
 from incumbent.stores.memory import CAPABILITIES, MemoryStore
 from incumbent.testing.simulator.judge import Judge
 from incumbent.testing.simulator.network import Link, StoreSubscription, Subscription
@@ -119,7 +119,7 @@ class Server(MemoryStore):
                     sink(Evidence(key, "its file lock is free"))
 
 
-class TwinStore:
+class TwinStore(StoreDefaults):
     """The store as one process has it. See `incumbent.stores.api.Store`."""
 
     def __init__(self, server: Server, link: Link, judge: Judge) -> None:
@@ -137,10 +137,6 @@ class TwinStore:
 
     async def close(self) -> None:
         """Do nothing."""
-
-    def candidate_name(self) -> str | None:
-        """Return None."""
-        return None
 
     async def read(self, name: str) -> Snapshot:
         """Return the record as it is now."""
@@ -216,10 +212,6 @@ class TwinStore:
         await self._link.call(
             "close session", lambda: finish(self._server.close_session(lease)), lease.key
         )
-
-    def inherited_fds(self, lease: Lease) -> Sequence[int]:
-        """Return none."""
-        return ()
 
     async def elections(self) -> list[Snapshot]:
         """Return every election."""
