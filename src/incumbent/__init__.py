@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         StoreError,
     )
     from incumbent.runtime.candidacy import Sighting
+    from incumbent.runtime.health import Health
     from incumbent.runtime.term import Term
     from incumbent.sync import Election
 
@@ -32,6 +33,7 @@ __version__ = "0.1.0.dev0"
 __all__ = [
     "ConfigError",
     "Election",
+    "Health",
     "IncumbentError",
     "LeadershipLost",
     "NotElected",
@@ -44,6 +46,7 @@ __all__ = [
 
 _WHERE = {
     "Election": "incumbent.sync",
+    "Health": "incumbent.runtime.health",
     "Sighting": "incumbent.runtime.candidacy",
     "Term": "incumbent.runtime.term",
 }

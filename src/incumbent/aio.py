@@ -26,11 +26,12 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 from incumbent.core.events import Why
 from incumbent.core.records import Snapshot
 from incumbent.errors import IncumbentError, LeadershipLost, NotElected
+from incumbent.runtime import face
 from incumbent.runtime import term as plain
 from incumbent.runtime.candidacy import Observer
-from incumbent.runtime.face import BaseElection, BaseHold, BaseSeat, name_of
+from incumbent.runtime.face import name_of
 from incumbent.runtime.health import Health, HealthMonitor
-from incumbent.runtime.isolate import Isolation
+from incumbent.runtime.isolate import Isolation, refuse_immovable
 from incumbent.runtime.settings import Settings, check_timeout
 
 __all__ = ["Election", "Health", "Hold", "Term"]
@@ -71,7 +72,7 @@ class Term(plain.Term):
             self._loop.call_soon_threadsafe(call, *values)
 
 
-class Election(BaseElection):
+class Election(face.Election):
     """An election in which this process can be a candidate. See `incumbent.sync.Election`.
 
     Raises:
@@ -120,7 +121,7 @@ class Election(BaseElection):
             timeout_s: how long to wait each time to be elected; None for ever, 0 to try once.
 
         Raises:
-            ConfigError: `timeout_s` is no number of seconds.
+            ConfigError: `timeout_s` is no number of seconds, or isolated `work` cannot be pickled.
             NotElected: the time is up; the text says what was waited for.
             StoreError: the store cannot be opened.
             TypeError: `work` returned nothing that could be awaited, and was not isolated.
@@ -128,6 +129,8 @@ class Election(BaseElection):
                 this process takes no part in the election any more.
         """
         check_timeout(timeout_s)
+        if isolate:
+            refuse_immovable(work)
         settings = self._settings(armed=deadman, isolated=isolate)
         isolation = await asyncio.to_thread(Isolation) if isolate else None
         seat = Seat(settings, self._observer, isolation)
@@ -163,7 +166,7 @@ class Election(BaseElection):
         return Seat(self._settings(armed=armed), self._observer)
 
 
-class Hold(BaseHold[Election]):
+class Hold(face.Hold[Election]):
     """The context manager of `Election.hold`. It can be entered again after it was left."""
 
     _seat: Seat | None = None
@@ -231,7 +234,7 @@ class Hold(BaseHold[Election]):
         __exit__ = __enter__
 
 
-class Seat(BaseSeat):
+class Seat(face.Seat):
     """A candidate for whom one task waits."""
 
     def __init__(

@@ -25,11 +25,12 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar, cast
 
 from incumbent.core.records import Snapshot
 from incumbent.errors import IncumbentError, LeadershipLost, NotElected
+from incumbent.runtime import face
 from incumbent.runtime.candidacy import Observer
-from incumbent.runtime.face import BaseElection, BaseHold, BaseSeat, refuse_async, refuse_coroutine
+from incumbent.runtime.face import refuse_async, refuse_coroutine
 from incumbent.runtime.flag import Flag
 from incumbent.runtime.health import Health, HealthMonitor
-from incumbent.runtime.isolate import Isolation
+from incumbent.runtime.isolate import Isolation, refuse_immovable
 from incumbent.runtime.settings import Settings, check_timeout
 from incumbent.runtime.term import Term
 
@@ -39,7 +40,7 @@ R = TypeVar("R")
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Election(BaseElection):
+class Election(face.Election):
     """An election in which this process can be a candidate.
 
     Args:
@@ -97,7 +98,7 @@ class Election(BaseElection):
             timeout_s: how long to wait each time to be elected; None for ever, 0 to try once.
 
         Raises:
-            ConfigError: `timeout_s` is no number of seconds.
+            ConfigError: `timeout_s` is no number of seconds, or isolated `work` cannot be pickled.
             NotElected: the time is up; the text says what was waited for.
             StoreError: the store cannot be opened.
             TypeError: `work` is a coroutine function, and not isolated, or a generator function.
@@ -105,8 +106,7 @@ class Election(BaseElection):
                 this process takes no part in the election any more.
         """
         check_timeout(timeout_s)
-        if not isolate:
-            refuse_async(work, "lead()")
+        _refuse_misfits(work, isolate, health)
         settings = self._settings(armed=deadman, isolated=isolate)
         isolation = Isolation() if isolate else None
         seat = Seat(settings, self._observer, isolation)
@@ -143,7 +143,7 @@ class Election(BaseElection):
         return Seat(self._settings(armed=armed), self._observer)
 
 
-class Hold(BaseHold[Election]):
+class Hold(face.Hold[Election]):
     """The context manager of `Election.hold`. It can be entered again after it was left."""
 
     _seat: Seat | None = None
@@ -203,7 +203,7 @@ class Hold(BaseHold[Election]):
         __aexit__ = __aenter__
 
 
-class Seat(BaseSeat):
+class Seat(face.Seat):
     """A candidate for whom one thread waits."""
 
     def __init__(
@@ -276,3 +276,12 @@ class Seat(BaseSeat):
             self._elected.put(error)
         self._tried.set()
         self._gone.set()
+
+
+def _refuse_misfits(work: Callable[..., Any], isolate: bool, health: Health | None) -> None:
+    if isolate:
+        refuse_immovable(work)
+    else:
+        refuse_async(work, "lead()")
+    if health is not None:
+        refuse_async(health.check, "the health check of lead()")

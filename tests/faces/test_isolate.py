@@ -79,13 +79,6 @@ def test_results_and_errors_travel(face: int, url: str) -> None:
         pass
 
 
-def test_work_that_cannot_travel_is_refused_and_nothing_is_left(url: str) -> None:
-    with pytest.raises((AttributeError, TypeError, Exception), match=r"[Pp]ickle|local object"):
-        Election("e", store=url, ttl_s=5).lead(lambda term: None, isolate=True)
-    with Election("e", store=url, ttl_s=5).hold(timeout_s=0):
-        pass
-
-
 def test_stepping_down_stops_it_before_another_begins(
     start: Start, url: str, tmp_path: Path
 ) -> None:

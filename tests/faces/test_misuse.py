@@ -9,9 +9,11 @@ from typing import Any
 
 import pytest
 
-from incumbent import Election, aio
+from incumbent import ConfigError, Election, Health, NotElected, Term, aio
 from incumbent.stores.memory import MemoryStore
 from incumbent.testing import memory_store
+from tests.faces import works
+from tests.faces.programs import LIMIT_S
 
 ran: list[str] = []
 
@@ -107,3 +109,51 @@ def test_hold_of_asyncio_decorates_something_to_await(memory: MemoryStore) -> No
     with pytest.raises(TypeError, match=r"cannot be awaited: hold\(\) of incumbent\.aio"):
         asyncio.run(function())
     _free(memory)
+
+
+def test_a_health_check_that_nobody_awaits_is_no_yes(memory: MemoryStore) -> None:
+    with pytest.raises(TypeError, match="the health check of lead"):
+        Election("e", store=memory).lead(lambda term: None, health=Health(later), deadman=False)
+    calls: list[Term] = []
+
+    def work(term: Term) -> str:
+        calls.append(term)
+        if len(calls) == 1:
+            assert term.lost.wait(LIMIT_S)
+        return term.cause
+
+    hidden = Health(lambda: later(0), every_s=0.01, failures=2)
+    election = Election("e", store=memory, ttl_s=1)
+    assert election.lead(work, health=hidden, deadman=False, timeout_s=LIMIT_S) == ""
+    assert "failed 2 times" in calls[0].cause
+    assert "incumbent.aio.Election" in calls[0].cause
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"check": True},
+        {"every_s": "5"},
+        {"timeout_s": float("nan")},
+        {"every_s": -1},
+        {"failures": 0},
+        {"failures": True},
+    ],
+)
+def test_health_that_cannot_work(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match=f"{next(iter(wrong))}="):
+        Health(**{"check": list, **wrong})
+
+
+def test_isolated_work_that_cannot_travel_is_refused_before_anybody_is_elected(
+    memory: MemoryStore,
+) -> None:
+    with Election("e", store=memory_store(beside=memory), ttl_s=60).hold():
+        for lead in (
+            Election("e", store=memory).lead,
+            lambda work, **more: asyncio.run(aio.Election("e", store=memory).lead(work, **more)),
+        ):
+            with pytest.raises(ConfigError, match="can be imported by name"):
+                lead(lambda term: None, isolate=True, timeout_s=0)
+            with pytest.raises(NotElected):
+                lead(works.answer, isolate=True, timeout_s=0)

@@ -527,6 +527,22 @@ def test_at_the_end_of_the_process_its_session_is_ended(start: Start, url: str) 
     assert os.listdir(f"{path}-locks") == []
 
 
+def test_at_the_end_of_the_process_the_keepers_loop_is_closed(start: Start, url: str) -> None:
+    """The garbage collector would close it, perhaps after the sockets that it closes."""
+    source = """
+        import atexit
+        from incumbent.runtime.keeper import Keeper
+        loops = []
+        atexit.register(lambda: say("closed", loops[0].is_closed()))  # after the keeper's own
+        with Election("e", store=sys.argv[1]).hold():
+            loops.append(Keeper.current().loop)
+    """
+    program = start(source, url)
+    program.expect("closed True")
+    assert program.wait() == 0
+    assert program.errors() == ""
+
+
 def test_work_in_a_daemon_thread_outlives_the_keeper_and_looks_alive(
     start: Start, url: str
 ) -> None:

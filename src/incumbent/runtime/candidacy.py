@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -172,7 +173,8 @@ class Candidacy:
 
     def _on_loop(self, what: Callable[[], None]) -> None:
         if self._keeper is not None and self._keeper.here:
-            self._keeper.loop.call_soon_threadsafe(what)
+            with suppress(RuntimeError):  # The process ends, and the loop was closed just now.
+                self._keeper.loop.call_soon_threadsafe(what)
 
     # -- hooks, on the keeper's thread ------------------------------------------------------------
 

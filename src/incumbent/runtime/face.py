@@ -26,10 +26,10 @@ from incumbent.runtime.settings import Settings, check_timeout
 from incumbent.runtime.term import Term
 from incumbent.stores.api import Store
 
-__all__ = ["BaseElection", "BaseHold", "BaseSeat", "name_of", "refuse_async", "refuse_coroutine"]
+__all__ = ["Election", "Hold", "Seat", "name_of", "refuse_async", "refuse_coroutine"]
 
 
-class BaseElection:
+class Election:
     """The settings of an election, and who leads."""
 
     def __init__(
@@ -72,10 +72,10 @@ class BaseElection:
             self._leading.step_down(to)
 
 
-E = TypeVar("E", bound=BaseElection)
+E = TypeVar("E", bound=Election)
 
 
-class BaseHold(Generic[E]):
+class Hold(Generic[E]):
     """What `Election.hold` was asked for."""
 
     def __init__(self, election: E, timeout_s: float | None, deadman: bool) -> None:
@@ -85,7 +85,7 @@ class BaseHold(Generic[E]):
         self._deadman = deadman
 
 
-class BaseSeat(Candidacy):
+class Seat(Candidacy):
     """A candidate for whom one thread or task waits.
 
     Attributes:

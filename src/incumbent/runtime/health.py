@@ -10,10 +10,15 @@ An answer that does not come in time is a failure. A check that raises is one to
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
+from inspect import iscoroutine
 from typing import Any
+
+from incumbent.errors import ConfigError
+from incumbent.runtime.settings import expect_number
 
 __all__ = ["Health", "HealthMonitor"]
 
@@ -28,12 +33,28 @@ class Health:
         every_s: seconds from one answer to the next question.
         timeout_s: seconds after which silence is a failure.
         failures: how many in a row make the candidate step down.
+
+    Raises:
+        ConfigError: some of it cannot work.
     """
 
     check: Callable[[], Any]
     every_s: float = 5.0
     timeout_s: float = 5.0
     failures: int = 3
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot work."""
+        if not callable(self.check):
+            raise ConfigError(f"check={self.check!r} must be a function, called without arguments")
+        for name, value, least in (
+            ("every_s", self.every_s, 0.0),
+            ("timeout_s", self.timeout_s, 0.0),
+            ("failures", self.failures, 1),
+        ):
+            expect_number(value, name)
+            if not least <= value < math.inf:
+                raise ConfigError(f"{name}={value!r} must be a finite number, at least {least:g}")
 
 
 class HealthMonitor:
@@ -70,7 +91,11 @@ class HealthMonitor:
 
         def ask() -> None:
             try:
-                answers.append("" if self._ask(self._health.check) else "it said no")
+                answer = self._ask(self._health.check)
+                if iscoroutine(answer):
+                    answer.close()  # Made and never awaited it would look like a yes.
+                    raise TypeError("it is asynchronous: use incumbent.aio.Election")
+                answers.append("" if answer else "it said no")
             except BaseException as error:
                 answers.append(repr(error))
 

@@ -32,16 +32,31 @@ from multiprocessing import spawn
 from typing import Any
 
 from incumbent.core.fence import Trust
-from incumbent.errors import IncumbentError, LeadershipLost, WorkStuck
+from incumbent.errors import ConfigError, IncumbentError, LeadershipLost, WorkStuck
 from incumbent.runtime.contain import says_empty
 from incumbent.runtime.guard import MAX_FDS, MAX_MESSAGE
 from incumbent.runtime.term import Term
 
-__all__ = ["Isolation", "SharedTrust"]
+__all__ = ["Isolation", "SharedTrust", "refuse_immovable"]
 
 _PAGE_BYTES = 8
 _READY_S = 30.0
 _STOP = "the term is to end"
+
+
+def refuse_immovable(work: Callable[..., Any]) -> None:
+    """Refuse work that cannot travel to another process, before anybody is elected for it.
+
+    Raises:
+        ConfigError: it cannot be pickled.
+    """
+    try:
+        pickle.dumps(work)
+    except Exception as error:
+        raise ConfigError(
+            f"isolated work must be a function that can be imported by name, or an object that can "
+            f"be pickled: {error}. Define it at the top level of a module"
+        ) from error
 
 
 class SharedTrust(Trust):

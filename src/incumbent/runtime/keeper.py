@@ -131,6 +131,8 @@ class Keeper:
     def _serve(self) -> None:
         asyncio.set_event_loop(self.loop)
         self.loop.run_forever()
+        # Left to the garbage collector, it may be closed after the sockets that it closes.
+        self.loop.close()
 
     # -- on the loop ------------------------------------------------------------------------------
 

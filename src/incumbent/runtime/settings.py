@@ -29,7 +29,7 @@ from incumbent.runtime import deadman
 from incumbent.stores import default_url, open_store
 from incumbent.stores.api import Capabilities, Grade, Store
 
-__all__ = ["Settings", "check_timeout"]
+__all__ = ["Settings", "check_timeout", "expect_number"]
 
 REQUIREMENTS = ("", "token", "exclusive")
 
@@ -105,7 +105,7 @@ def check_timeout(timeout_s: object) -> None:
         ConfigError: it is neither None nor a number of seconds, 0 or more.
     """
     if timeout_s is not None:
-        number = _expect_number(timeout_s, "timeout_s")
+        number = expect_number(timeout_s, "timeout_s")
         if not 0 <= number < math.inf:
             raise ConfigError(
                 f"timeout_s={timeout_s!r} must be 0 or more seconds, or None to wait for ever"
@@ -132,7 +132,12 @@ def _expect(value: object, kind: type | tuple[type, ...], argument: str, wanted:
         raise ConfigError(f"{argument}={value!r} must be {wanted}")
 
 
-def _expect_number(value: object, argument: str) -> float:
+def expect_number(value: object, argument: str) -> float:
+    """Return `value`, if it is a number.
+
+    Raises:
+        ConfigError: it is not.
+    """
     _expect(value, (int, float), argument, "a number, an int or a float")
     return cast(float, value)
 
@@ -161,7 +166,7 @@ def _number_or_none(
     environ: Mapping[str, str], variable: str, given: float | None, argument: str
 ) -> float | None:
     if given is not None:
-        return _expect_number(given, argument)
+        return expect_number(given, argument)
     text = environ.get(variable)
     if not text:
         return None
