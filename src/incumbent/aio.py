@@ -73,11 +73,7 @@ class Term(plain.Term):
 
 
 class Election(face.Election):
-    """An election in which this process can be a candidate. See `incumbent.sync.Election`.
-
-    Raises:
-        ConfigError: some setting cannot work; the message says what to change.
-    """
+    """An election in which this process can be a candidate, for asyncio."""
 
     def hold(self, *, timeout_s: float | None = None, deadman: bool = False) -> Hold:
         """Return an async context manager, and decorator, whose body runs only while we hold.

@@ -41,21 +41,7 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class Election(face.Election):
-    """An election in which this process can be a candidate.
-
-    Args:
-        name: the election: what all replicas share.
-        store: URL of the store, or a `Store`; see `runtime.settings` for the default.
-        ttl_s: time to live of the lease, in seconds.
-        grace_s: how long the work may take to stop, in seconds.
-        rho: the greatest clock-rate error of any host, as a share of one.
-        as_: the first part of this candidate's identity.
-        require: "token" or "exclusive": refuse a store or set-up that cannot do that.
-        observer: called with a `Sighting` for everything that happens, on the keeper's thread.
-
-    Raises:
-        ConfigError: some setting cannot work; the message says what to change.
-    """
+    """An election in which this process can be a candidate, for threads."""
 
     def hold(self, *, timeout_s: float | None = None, deadman: bool = False) -> Hold:
         """Return a context manager, and decorator, whose body runs only while we hold.

@@ -79,6 +79,38 @@ def test_results_and_errors_travel(face: int, url: str) -> None:
         pass
 
 
+def test_a_script_without_a_guard_of_its_main_part_is_told(
+    start: Start, url: str, tmp_path: Path
+) -> None:
+    """Its own work would wait for the term whose work it is."""
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import incumbent, sys\n"
+        "def work(term): return 1\n"
+        "election = incumbent.Election('e', store=sys.argv[1], ttl_s=60)\n"
+        "election.lead(work, isolate=True)\n"
+    )
+    program = start("os.execv(sys.executable, [sys.executable, *sys.argv[1:]])", str(script), url)
+    assert program.wait() == 1
+    assert 'if __name__ == "__main__":' in program.errors()
+    with Election("e", store=url, ttl_s=60).hold(timeout_s=0):
+        pass
+
+
+def test_work_that_is_not_found_over_there_is_said(start: Start, url: str) -> None:
+    source = """
+        def work(term):
+            return 1
+
+        try:
+            Election("e", store=sys.argv[1]).lead(work, isolate=True)
+        except incumbent.ConfigError as error:
+            say(error)
+    """
+    program = start(source, url)
+    program.expect("isolated work could not be loaded in its own process: Can't get attribute")
+
+
 def test_stepping_down_stops_it_before_another_begins(
     start: Start, url: str, tmp_path: Path
 ) -> None:

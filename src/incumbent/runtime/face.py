@@ -21,7 +21,7 @@ from incumbent.core.events import Why
 from incumbent.errors import ConfigError, LeadershipLost
 from incumbent.runtime.candidacy import Candidacy, Observer
 from incumbent.runtime.driver import TermFactory
-from incumbent.runtime.isolate import Isolation
+from incumbent.runtime.isolate import Isolation, refuse_while_loading
 from incumbent.runtime.settings import Settings, check_timeout
 from incumbent.runtime.term import Term
 from incumbent.stores.api import Store
@@ -44,6 +44,21 @@ class Election:
         require: str = "",
         observer: Observer | None = None,
     ) -> None:
+        """Check the settings; nothing is touched yet.
+
+        Args:
+            name: the election: what all replicas share.
+            store: URL of the store, or a `Store`; if None, `INCUMBENT_STORE`, or the embedded one.
+            ttl_s: time to live of the lease, in seconds; 15 unless `INCUMBENT_TTL` says otherwise.
+            grace_s: how long the work may take to stop, in seconds; a fifth of the trusted time.
+            rho: the greatest clock-rate error of any host, as a share of one; 0.1.
+            as_: the first part of this candidate's identity; the Pod's or the host's name.
+            require: "token" or "exclusive": refuse a store or set-up that cannot do that.
+            observer: called with a `Sighting` for everything that happens, on the keeper's thread.
+
+        Raises:
+            ConfigError: some setting cannot work; the message says what to change.
+        """
         if observer is not None and not callable(observer):
             raise ConfigError(f"observer={observer!r} must be a function, which gets `Sighting`s")
         self.name = name
@@ -63,7 +78,7 @@ class Election:
         self._settings(isolated=True)
 
     def step_down(self, to: str = "") -> None:
-        """Hand over, if this `Election` object leads by `lead`. May be called from any thread.
+        """Hand over, if this object leads by `lead`. May be called from any thread.
 
         Args:
             to: the candidate that shall follow, or "" for anybody.
@@ -100,6 +115,7 @@ class Seat(Candidacy):
         isolation: Isolation | None,
         term_factory: TermFactory,
     ) -> None:
+        refuse_while_loading()
         super().__init__(
             settings, observer, isolation.term if isolation else term_factory, isolation
         )

@@ -37,11 +37,29 @@ from incumbent.runtime.contain import says_empty
 from incumbent.runtime.guard import MAX_FDS, MAX_MESSAGE
 from incumbent.runtime.term import Term
 
-__all__ = ["Isolation", "SharedTrust", "refuse_immovable"]
+__all__ = ["Isolation", "SharedTrust", "refuse_immovable", "refuse_while_loading"]
 
 _PAGE_BYTES = 8
 _READY_S = 30.0
 _STOP = "the term is to end"
+
+loading = False
+"""Whether this is the work's process, and the user's main module is being imported there."""
+
+
+def refuse_while_loading() -> None:
+    """Refuse a candidate in a main module that is imported only for a function in it.
+
+    It would wait for the very term whose work it keeps from beginning.
+
+    Raises:
+        ConfigError: that is so.
+    """
+    if loading:
+        raise ConfigError(
+            "the script that leads with isolate=True is imported again by the process of its work, "
+            'and would lead there, too: put what starts it under `if __name__ == "__main__":`'
+        )
 
 
 def refuse_immovable(work: Callable[..., Any]) -> None:
@@ -334,30 +352,55 @@ class _Round:
         return message
 
 
+def _load(payload: int) -> tuple[tuple[Any, ...], Callable[[Any], Any]]:
+    """Import the main module as another one, and unpack the term's words and the work.
+
+    Raises:
+        ConfigError: that failed.
+    """
+    global loading
+    loading = True
+    try:
+        with os.fdopen(payload, "rb") as file:
+            spawn.prepare(pickle.load(file))
+            words, work = pickle.load(file)
+    except Exception as error:
+        raise ConfigError(
+            f"isolated work could not be loaded in its own process: {error}"
+        ) from error
+    finally:
+        loading = False
+    return words, work
+
+
 def _work(fds: list[int]) -> None:
     payload, page, result = fds[:3]
-    with os.fdopen(payload, "rb") as file:
-        spawn.prepare(pickle.load(file))
-        (name, identity, token, term_id), work = pickle.load(file)
+    try:
+        words, work = _load(payload)
+        outcome = _run(words, work, page, fds[3:])
+    except Exception as error:
+        outcome = (False, error)
+    with os.fdopen(result, "wb") as file:
+        file.write(_packed(outcome))
+
+
+def _run(
+    words: tuple[Any, ...], work: Callable[[Any], Any], page: int, inherited_fds: Sequence[int]
+) -> tuple[bool, Any]:
+    name, identity, token, term_id = words
     term = Term(
         name=name,
         identity=identity,
         token=token,
         term=term_id,
         trust=SharedTrust(page, writable=False),
-        inherited_fds=fds[3:],
+        inherited_fds=inherited_fds,
     )
     signal.signal(signal.SIGTERM, lambda *_: term.end(_STOP))
-    outcome: tuple[bool, Any]
-    try:
-        value = work(term)
-        if isawaitable(value):
-            value = _wait_for(value, term)
-        outcome = (True, value)
-    except Exception as error:
-        outcome = (False, error)
-    with os.fdopen(result, "wb") as file:
-        file.write(_packed(outcome))
+    value = work(term)
+    if isawaitable(value):
+        value = _wait_for(value, term)
+    return True, value
 
 
 def _packed(outcome: tuple[bool, Any]) -> bytes:
@@ -395,4 +438,7 @@ def _wait_for(value: Awaitable[Any], term: Term) -> Any:
 
 
 if __name__ == "__main__":
-    _work([int(text) for text in sys.argv[1].split(",")])
+    # Not from here: this module is about to give its name to the user's.
+    from incumbent.runtime import isolate  # noqa: PLW0406  the other copy of it
+
+    isolate._work([int(text) for text in sys.argv[1].split(",")])
