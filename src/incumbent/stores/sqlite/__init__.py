@@ -6,6 +6,7 @@ URL: `sqlite:///absolute/path/to/file.db` (no options). No server, no dependency
 `locks`   evidence of death: a kernel lock that the holder's whole process tree inherits
 `inotify` how a standby is woken without polling
 `worker`  the thread in which SQLite may block
+`machine` what of all this the simulator replaces
 `store`   the four put together behind the store's six verbs
 """
 

@@ -43,9 +43,8 @@ from incumbent.errors import (
 )
 from incumbent.stores.api import Capabilities, Finding, Grade, Sink, StoreDefaults
 from incumbent.stores.sqlite import filesystem, inotify
-from incumbent.stores.sqlite.locks import LockFolder
+from incumbent.stores.sqlite.machine import Machine, Thread
 from incumbent.stores.sqlite.tables import Tables
-from incumbent.stores.sqlite.worker import Worker
 
 __all__ = ["SqliteStore"]
 
@@ -78,15 +77,16 @@ class SqliteStore(StoreDefaults):
 
     capabilities = CAPABILITIES
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, machine: Machine | None = None) -> None:
         self.path = path
+        self._machine = machine = machine or Machine()
         self.url = f"sqlite://{path}"
-        self._opener = os.urandom(8).hex()
+        self._opener = machine.chance(8)
         self._bell_path = path.with_name(path.name + "-bell")
-        self._locks = LockFolder(path.with_name(path.name + "-locks"))
+        self._locks = machine.locks(path.with_name(path.name + "-locks"))
         self._pid = os.getpid()
         self._create = True
-        self._worker: Worker | None = None
+        self._worker: Thread | None = None
         self._tables: Tables | None = None
         self._files = (
             path,
@@ -125,7 +125,7 @@ class SqliteStore(StoreDefaults):
             self._abandon()
         self._create = create
         self._loop = asyncio.get_running_loop()
-        self._worker = Worker("incumbent-sqlite")
+        self._worker = self._machine.thread()
         await self._run(lambda _: None)
         self._start_watching()
         if self._deaf:
@@ -134,7 +134,7 @@ class SqliteStore(StoreDefaults):
     def _abandon(self) -> None:
         """In a forked child: what the parent has opened is the parent's, and is not even closed."""
         _ABANDONED.append((self._tables, self._inotify))
-        self.__init__(self.path)  # type: ignore[misc]
+        self.__init__(self.path, self._machine)  # type: ignore[misc]
 
     async def close(self) -> None:
         """Give back every resource but the locks of sessions that go on: nothing is released."""
@@ -160,7 +160,7 @@ class SqliteStore(StoreDefaults):
             if self._create:
                 self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
                 self._locks.create()
-            tables = Tables(self.path, self._opener, create=self._create)
+            tables = self._machine.tables(self.path, self._opener, create=self._create)
             self._tables = tables
             self._bell = os.open(self._bell_path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -201,7 +201,7 @@ class SqliteStore(StoreDefaults):
 
     def _ring(self) -> None:
         with suppress(OSError):
-            os.pwrite(self._bell, b"!", 0)
+            self._machine.ring(self._bell)
 
     def _ask(self, work: Callable[[Tables], T], *, ring: bool = False) -> Future[T]:
         def job() -> T:
@@ -264,7 +264,7 @@ class SqliteStore(StoreDefaults):
 
     async def open_session(self, owner: str, ttl_s: float) -> Lease:
         """Lock a new session's file, then write the session: whoever sees it, sees it locked."""
-        key = os.urandom(12).hex()
+        key = self._machine.chance(12)
 
         def work(tables: Tables) -> Lease:
             try:
@@ -323,7 +323,7 @@ class SqliteStore(StoreDefaults):
             return
         try:
             if self._inotify is None:
-                self._inotify = inotify.Inotify()
+                self._inotify = self._machine.inotify()
                 self._loop.add_reader(self._inotify.fileno(), self._notified)
             for number in self._file_watches:
                 self._inotify.unwatch(number)
@@ -387,7 +387,7 @@ class SqliteStore(StoreDefaults):
     def _refresh(self, loop: asyncio.AbstractEventLoop) -> None:
         """Read what has changed. Callbacks and no task: a standby's takeover waits for it."""
         self._stale = False
-        changes = partial(Tables.changes, since=self._serial, there=list(self._there))
+        changes = partial(Tables.changes, since=self._serial, there=sorted(self._there))
         asked = self._refreshing = self._ask(changes)
         asked.add_done_callback(partial(_tell, loop, self._refreshed))
 
@@ -461,7 +461,7 @@ class SqliteStore(StoreDefaults):
             return
         if self._locks.is_free(key):
             why = "the kernel has dropped the lock that the holder's whole process tree inherits"
-            for name in list(names):
+            for name in sorted(names):
                 for sink in list(self._followers.get(name, ())):
                     sink(Evidence(key, why))
         elif tries > 1:

@@ -25,7 +25,7 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -88,15 +88,24 @@ class Tables:
     Args:
         path: the database file.
         opener: identifies this process's store, so that its own renewals are no news to it.
+        wall: the wall clock at which the tokens of a new database start.
         create: make the database if there is none.
 
     Raises:
         StoreAbsent: there is none, and none is to be made.
     """
 
-    def __init__(self, path: Path, opener: str, *, create: bool = True) -> None:
+    def __init__(
+        self,
+        path: Path,
+        opener: str,
+        wall: Callable[[], float] = time.time,
+        *,
+        create: bool = True,
+    ) -> None:
         self._path = path
         self._opener = opener
+        self._wall = wall
         self._create = create
         if not create and not _is_there(path):
             raise self._absent()
@@ -136,7 +145,7 @@ class Tables:
                 db.execute(f"PRAGMA user_version = {FORMAT}")
                 for statement in _SCHEMA.split(";"):
                     db.execute(statement)
-                start = int(time.time() * 1000)  # wall clock: where tokens start, see above
+                start = int(self._wall() * 1000)  # wall clock: where tokens start, see above
                 db.execute(
                     "INSERT INTO counter SELECT ? WHERE NOT EXISTS (SELECT 1 FROM counter)",
                     (start,),
