@@ -10,6 +10,8 @@ import signal
 import sqlite3
 import stat
 import subprocess
+import sys
+import textwrap
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
@@ -485,6 +487,52 @@ def test_watches_of_locks_that_nobody_needs_are_given_back(path: Path) -> None:
         await meanwhile(partial(_last_is, seen, held.term))
         assert list(watcher._lock_watch) == [held.lease.key]
         assert held.lease.key in watcher._watched_lock.values()
+        await harness.close()
+
+    run(main)
+
+
+def test_a_row_that_is_deleted_without_a_word_deposes_its_holder(url: str, path: Path) -> None:
+    """Another program moves no counter and rings no bell; but it closes the database."""
+    watch = Watch()
+    delete = """
+        import sqlite3, sys
+        with sqlite3.connect(sys.argv[1]) as db:
+            db.execute("DELETE FROM election WHERE name = 'e'")
+    """
+    hours_s = 36_000  # A renewal, which rings, is far away.
+
+    @election(url, ttl_s=hours_s, observer=watch).hold(timeout_s=LIMIT_S)
+    def body() -> None:
+        subprocess.run([sys.executable, "-c", textwrap.dedent(delete), path], check=True)
+        watch.until("stopping")
+
+    with pytest.raises(LeadershipLost, match="has no record"):
+        body()
+
+
+def test_a_take_whose_caller_stopped_waiting_is_told_to_the_others(path: Path) -> None:
+    async def main() -> None:
+        path.parent.mkdir()
+        harness = SqliteHarness(path.parent)
+        taker, watcher = await Candidate.new(harness, "a"), await Candidate.new(harness, "b")
+        terms: list[str] = []
+
+        def sink(event: Seen | Evidence) -> None:
+            if isinstance(event, Seen):
+                terms.append(event.snapshot.term)
+
+        watcher.store.follow("e", sink)
+        await meanwhile(lambda: bool(terms))
+        over, claim = await taker.read("e"), await taker.claim()
+        busy = sqlite3.connect(path, isolation_level=None)
+        busy.execute("BEGIN IMMEDIATE")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05):
+                await taker.store.take("e", claim, over)
+        busy.execute("COMMIT")
+        await meanwhile(lambda: terms[-1] == claim.term)
+        busy.close()
         await harness.close()
 
     run(main)

@@ -3,7 +3,8 @@
 How a standby wakes: every committed change is followed by one byte written to the *bell* file
 beside the database, and inotify tells everybody who watches it. The write-ahead log itself would
 not do: it is written before the commit can be seen. A process that dies between commit and bell
-leaves its lock free, which is an event of its own. Nothing here polls.
+leaves its lock free, which is an event of its own. Nothing here polls. Who repairs the database by
+hand rings no bell; but closes it, and whoever watches then looks as well.
 
 How death is noticed: see `locks`. The evidence is about a *session*, that is, about one process
 and everything that inherited its lock; all elections held under it are free at once.
@@ -234,9 +235,17 @@ class SqliteStore(StoreDefaults):
 
     async def take(self, name: str, claim: Claim, over: Snapshot) -> Held:
         """Become the holder, if the record is still exactly `over`."""
-        held = await self._run(lambda tables: tables.take(name, claim, over))
-        if self._worker is not None:
-            self._worker.submit(self._ring)  # We have it; that the others hear of it can wait.
+        worker = self._worker
+
+        def work(tables: Tables) -> Held:
+            held = tables.take(name, claim, over)
+            if worker is not None:
+                # Next: we have it, and that the others hear of it can wait. Said here, since it is
+                # taken even if our caller has stopped waiting.
+                worker.submit(self._ring)
+            return held
+
+        held = await self._run(work)
         self._newest = max(self._newest, held.snapshot.serial)
         if name in self._followers:
             self._there.add(name)  # If the row is deleted before we look at it, we miss it then.
@@ -329,7 +338,8 @@ class SqliteStore(StoreDefaults):
                 self._inotify.unwatch(number)
             watches = [self._inotify.watch(self._bell_path, inotify.MODIFIED | inotify.GONE)]
             others = (path for path in self._files if path != self._bell_path)
-            watches.extend(self._inotify.watch(path, inotify.GONE) for path in others)
+            mask = inotify.GONE | inotify.CLOSED
+            watches.extend(self._inotify.watch(path, mask) for path in others)
             for folder in self.path.parents:
                 with suppress(OSError):  # A folder that we may pass and not read cannot be watched.
                     watches.append(self._inotify.watch(folder, inotify.MOVED))

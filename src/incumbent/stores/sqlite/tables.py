@@ -195,21 +195,23 @@ class Tables:
     def changes(self, since: int, there: Iterable[str] = ()) -> tuple[int, list[Snapshot]]:
         """Return the serial now, and what changed after `since`, our own renewals left out.
 
-        Of the elections in `there`, those whose row somebody has deleted are reported, too.
+        Of the elections in `there`, those whose row somebody has deleted are reported, too. Who
+        does that by hand moves no counter, so the report has the next number: a holder would not
+        believe what is as old as its own term.
         """
         with _mapped(self._path), self._reading():
             serial = self._serial()
-            if serial == since:
-                return serial, []
-            rows = self._db.execute(
-                _SELECT + "WHERE e.serial > ? "
-                "OR e.session IN (SELECT key FROM session WHERE serial > ? AND opener <> ?)",
-                (since, since, self._opener),
-            )
-            found = [_snapshot(row) for row in rows]
+            found = []
+            if serial != since:
+                rows = self._db.execute(
+                    _SELECT + "WHERE e.serial > ? "
+                    "OR e.session IN (SELECT key FROM session WHERE serial > ? AND opener <> ?)",
+                    (since, since, self._opener),
+                )
+                found = [_snapshot(row) for row in rows]
             here = "SELECT count(*) FROM election WHERE name = ?"
             gone = [name for name in there if not _one(self._db, here, (name,))]
-            return serial, found + [absent(name, serial) for name in gone]
+            return serial, found + [absent(name, serial + 1) for name in gone]
 
     def held(self, name: str, claim: Claim) -> Held | Snapshot:
         """Return the term of `claim` if the record carries its nonce, else the record."""
