@@ -19,7 +19,8 @@ SEED ?=
 
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
-SIMULATOR_ARGS = --histories $(HISTORIES) $(if $(SEED),--seed $(SEED))
+SIMULATOR = $(BIN)/python -m incumbent.testing.simulator --processes $$(nproc) \
+    --histories $(HISTORIES) $(if $(SEED),--seed $(SEED))
 CHECKED := src tests $(wildcard benchmarks)
 
 # $(call stage,NAME,COMMAND): runs a command and prints its name, its outcome and its time.
@@ -111,10 +112,12 @@ lint: $(VENV)/.dev ## style, types and layers
 	$(call stage,lint-imports,$(BIN)/lint-imports)
 
 .PHONY: faults
-faults: $(VENV)/.dev ## long: faults against real servers, then HISTORIES simulated ones
+faults: $(VENV)/.dev ## long: faults against real servers, then HISTORIES simulated ones a store
 	$(call stage,servers,$(BIN)/python -m tests.servers.build)
 	$(call stage,faults,$(BIN)/python -m tests.faults $(FAULTS_ARGS))
-	$(call stage,simulator,$(BIN)/python -m incumbent.testing.simulator $(SIMULATOR_ARGS))
+	$(call stage,simulator: memory,$(SIMULATOR) --store memory)
+	$(call stage,simulator: kubernetes,$(SIMULATOR) --store kubernetes)
+	$(call stage,simulator: sqlite,$(SIMULATOR) --store sqlite)
 
 .PHONY: bench
 bench: $(VENV)/.dev ## measure

@@ -40,6 +40,9 @@ LEASE = "incumbent.runtime.lease"
 WATCHDOG = "incumbent.runtime.watchdog"
 MEMORY = "incumbent.stores.memory"
 LEASES = "incumbent.stores.kubernetes.store"
+SQLITE = "incumbent.stores.sqlite.store"
+TABLES = "incumbent.stores.sqlite.tables"
+LOCKS = "incumbent.stores.sqlite.locks"
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,6 +357,144 @@ MUTANTS = (
         "        token = wire.version(obj)\n",
         '        token = obj["spec"]["leaseTransitions"] + 1\n',
         store="kubernetes",
+    ),
+    # -- the embedded store
+    _mutant(
+        "SQLite: a take replaces whatever is there",
+        TABLES,
+        "                if now.watched != over.watched or now.holding is not over.holding:\n",
+        "                if now.holding is not over.holding:\n",
+        store="sqlite",
+    ),
+    _mutant(
+        "SQLite: a take compares the row only, and not its session",
+        TABLES,
+        "                if now.watched != over.watched or now.holding is not over.holding:\n",
+        "                if now.version != over.version:\n",
+        store="sqlite",
+    ),
+    _mutant(
+        "SQLite: the session of the deposed is not voided",
+        TABLES,
+        "                if over.lease_key and over.lease_key != session:\n",
+        "                if over.lease_key == session:\n",
+        store="sqlite",
+    ),
+    _mutant(
+        "SQLite: a renewal revives a session that is over",
+        TABLES,
+        "SET beat = beat + 1, serial = ? WHERE key = ? AND beat <> ? ",
+        "SET beat = abs(beat) + 1, serial = ? WHERE key = ? AND 0 <> ? ",
+        store="sqlite",
+    ),
+    _mutant(
+        "SQLite: a term begins under a session that is over",
+        TABLES,
+        "                if not self._alive(session):\n",
+        "                if not session:\n",
+        test="tests/stores/test_sqlite.py::test_it_is_a_store[a_session_ends_everything_held_under_it]",
+        store="sqlite",
+    ),
+    _mutant(
+        "SQLite: release whatever term there is",
+        TABLES,
+        "\"request_to = '', serial = ? WHERE name = ? AND term = ? AND session <> ''\"",
+        "\"request_to = '', serial = ? WHERE name = ? AND '' <> ? AND session <> ''\"",
+        store="sqlite",
+    ),
+    _mutant(
+        "SQLite: the token of a new database starts at one",
+        TABLES,
+        "                start = int(self._wall() * 1000)",
+        "                start = 0",
+        store="sqlite",
+    ),
+    _mutant(
+        "SQLite: renewals of others are no change",
+        TABLES,
+        'OR e.session IN (SELECT key FROM session WHERE serial > ? AND opener <> ?)"',
+        'OR e.session IN (SELECT key FROM session WHERE serial > ? AND opener = ?)"',
+        store="sqlite",
+    ),
+    _mutant(
+        "SQLite: evidence of one session is told of all elections",
+        SQLITE,
+        "        names = self._names_of.get(key)\n",
+        "        names = set(self._lease_of)\n",
+        SQLITE,
+        "                    sink(Evidence(key, why))\n",
+        "                    sink(Evidence(self._lease_of.get(name, key), why))\n",
+        store="sqlite",
+    ),
+    _mutant(
+        "SQLite: a lock that is held is taken for free",
+        LOCKS,
+        "            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)\n",
+        "            fcntl.flock(fd, fcntl.LOCK_UN)\n",
+        store="sqlite",
+    ),
+    _mutant(
+        "SQLite: children do not inherit the lock",
+        LOCKS,
+        "        os.set_inheritable(fd, True)\n",
+        "",
+        store="sqlite",
+    ),
+    _mutant(
+        "SQLite: the lock is dropped before the session is over",
+        SQLITE,
+        "        try:\n            await self._run(lambda tables: tables.close_session(",
+        "        self._locks.drop(lease.key)\n        try:\n"
+        "            await self._run(lambda tables: tables.close_session(",
+        LOCKS,
+        "        self.remove(key)\n        if fd",
+        "        if fd",
+        store="sqlite",
+    ),
+    _mutant(
+        "SQLite: the lock file of a session that goes on is removed",
+        SQLITE,
+        "        if over.lease_key and over.lease_key != held.lease.key:\n",
+        "        if over.lease_key:\n",
+        store="sqlite",
+    ),
+    _mutant(
+        "SQLite: a session that is not over is swept away",
+        SQLITE,
+        "            if file.stem not in live and self._locks.is_free(file.stem):\n",
+        "            if self._locks.is_free(file.stem):\n",
+        store="sqlite",
+    ),
+    _mutant(
+        "SQLite: the bell is rung before the commit",
+        SQLITE,
+        "            result = work(self._connect())\n"
+        "            if ring:\n                self._ring()\n",
+        "            tables = self._connect()\n            if ring:\n                self._ring()\n"
+        "            result = work(tables)\n",
+        store="sqlite",
+    ),
+    _mutant(
+        "SQLite: a take rings no bell",
+        SQLITE,
+        "                worker.submit(self._ring)\n",
+        "                pass\n",
+        store="sqlite",
+    ),
+    _mutant(
+        "SQLite: that events were lost is not made up for",
+        SQLITE,
+        "            else:\n                if mask & inotify.OVERFLOWN:\n",
+        "            elif number >= 0:\n                if mask & inotify.OVERFLOWN:\n",
+        test="tests/stores/test_sqlite.py::test_a_lost_event_is_made_up_for",
+        store="sqlite",
+    ),
+    _mutant(
+        "SQLite: a file that was replaced is not noticed",
+        SQLITE,
+        "        return self._identity is not None and self._identify() == self._identity\n",
+        "        return self._identity is not None\n",
+        store="sqlite",
     ),
 )
 

@@ -10,11 +10,23 @@ import pytest
 from incumbent.testing.simulator import STORES, Outcome, simulate
 from incumbent.testing.simulator import __main__ as command
 from incumbent.testing.simulator.__main__ import Tally, main
-from incumbent.testing.simulator.faults import FAULTS, TAMPERING
 from tests.simulator.mutants import MOST_HISTORIES
 
-SLICE = {"kubernetes": 300, "memory": 1500}
-"""As many as the mutants are tried with, at least."""
+SLICE = {"kubernetes": 300, "memory": 1500, "sqlite": 300}
+"""Of the memory store, as many as the mutants are tried with, at least."""
+
+MESSAGES = {
+    # A watch of Kubernetes is a stream: it never goes back.
+    "kubernetes": {"answer lost", "request doubled", "request lost", "straggler"},
+    "memory": {
+        "answer lost",
+        "request doubled",
+        "request lost",
+        "stale notification",
+        "straggler",
+    },
+    "sqlite": {"answer late", "outcome unknown", "request failed", "straggler"},
+}
 
 
 @pytest.mark.parametrize("store", sorted(STORES))
@@ -28,21 +40,20 @@ def test_a_slice_of_the_histories_keeps_the_rules(store: str) -> None:
     assert tally.void < 0.15 * tally.histories, "too few faults and takeovers to prove anything"
     assert tally.excused < 0.15 * tally.histories, "too many are excused from the rules"
     happened = {name.replace(" ", "_") for name in tally.faults}
-    known = {fault.__name__ for fault, _ in (*FAULTS, *TAMPERING)}
+    kind = STORES[store]
+    known = {fault.__name__ for fault, _ in (*kind.faults, *kind.tampering)}
     assert happened == known | {"restore"}
-    messages = {"answer lost", "request doubled", "request lost", "straggler"}
-    if store == "memory":
-        messages.add("stale notification")  # A watch of Kubernetes is a stream: it never goes back.
-    assert set(tally.messages) == messages
+    assert set(tally.messages) == MESSAGES[store]
 
 
 def test_the_slice_is_what_the_mutants_are_tried_with() -> None:
     assert SLICE["memory"] >= MOST_HISTORIES
 
 
+@pytest.mark.parametrize("store", sorted(STORES))
 @pytest.mark.parametrize("seed", [3, 43, 342])
-def test_a_seed_decides_everything(seed: int) -> None:
-    first, second = (simulate(seed, transcript=True) for _ in range(2))
+def test_a_seed_decides_everything(seed: int, store: str) -> None:
+    first, second = (simulate(seed, store=store, transcript=True) for _ in range(2))
     assert first.transcript
     assert first.steps == second.steps
     assert _anonymous(first) == _anonymous(second)

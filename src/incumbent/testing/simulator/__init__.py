@@ -7,6 +7,9 @@
     process    one candidate process, its work, and the kernel's timer
     faults     what goes wrong
     judge      the rules, checked after every step
+    kubernetes the twin of an API server, under the production store for Leases
+    machine    the twin of threads, inotify and locks that die with their process
+    sqlite     the production store for SQLite over it, and `sqlite_faults`
     bench      what a history needs of a store
     stores     which stores there are
     history    one seed's history, from its settings to peace

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 from incumbent.core.records import StepDownRequest
@@ -17,8 +18,12 @@ __all__ = ["Bench", "MemoryBench"]
 class Bench(Protocol):
     """One server, its clients, and what people do to it."""
 
-    def store(self, process: Process) -> Store:
-        """Return the store as a new process has it."""
+    async def store(self, process: Process) -> Store:
+        """Return the open store as a new process has it.
+
+        Raises:
+            StoreError: it cannot be opened.
+        """
         ...
 
     def forget(self, process: Process) -> None:
@@ -53,6 +58,14 @@ class Bench(Protocol):
         """Go back to the copy; False if there is none."""
         ...
 
+    def up_to_date(self, processes: Sequence[Process], since: float) -> bool:
+        """Tell whether these processes have in view what is there; faults ended at `since`."""
+        ...
+
+    def end(self) -> None:
+        """Give back what this machine lent."""
+        ...
+
 
 class MemoryBench:
     """The reference store's."""
@@ -62,7 +75,7 @@ class MemoryBench:
         self._judge = judge
         self._stores: dict[str, TwinStore] = {}
 
-    def store(self, process: Process) -> Store:
+    async def store(self, process: Process) -> Store:
         """Return the store as a new process has it."""
         store = self._stores[process.label] = TwinStore(self.server, process.link, self._judge)
         return store
@@ -105,3 +118,10 @@ class MemoryBench:
     def restore(self) -> bool:
         """Go back to the copy."""
         return self.server.restore()
+
+    def up_to_date(self, processes: Sequence[Process], since: float) -> bool:
+        """Trust the twin's notifications."""
+        return True
+
+    def end(self) -> None:
+        """Do nothing."""

@@ -289,7 +289,7 @@ def late_renewal(h: History) -> bool:
             link.stalled = True
             h.world.after(for_s + h.ttl_s * 0.1, _mend, link)
 
-    return _trap(h, "renew", spring)
+    return trap(h, "renew", spring)
 
 
 def torn(h: History) -> bool:
@@ -323,7 +323,7 @@ def late_answer(h: History) -> bool:
         fate.answer_s, fate.request_lost, fate.answer_lost = late_s, False, False
         h.world.after(fate.request_s + late_s * 1.1, _cut, h, link, h.ttl_s * 2)
 
-    return _trap(h, "renew", spring)
+    return trap(h, "renew", spring)
 
 
 def late_take(h: History) -> bool:
@@ -333,7 +333,7 @@ def late_take(h: History) -> bool:
     def spring(_: Link, fate: Fate) -> None:
         fate.request_s, fate.request_lost = late_s, False
 
-    return _trap(h, "take", spring)
+    return trap(h, "take", spring)
 
 
 def unanswered_take(h: History) -> bool:
@@ -343,8 +343,8 @@ def unanswered_take(h: History) -> bool:
         fate.request_lost, fate.answer_lost = False, True
 
     if h.rng.random() < 0.5:
-        _trap(h, "read back", _lose)
-    return _trap(h, "take", spring)
+        trap(h, "read back", _lose)
+    return trap(h, "take", spring)
 
 
 def slow_take(h: History) -> bool:
@@ -355,7 +355,7 @@ def slow_take(h: History) -> bool:
     def spring(_: Link, fate: Fate) -> None:
         fate.answer_s, fate.request_lost, fate.answer_lost = late_s, False, False
 
-    return _trap(h, "take", spring)
+    return trap(h, "take", spring)
 
 
 def doubled_release(h: History) -> bool:
@@ -365,7 +365,7 @@ def doubled_release(h: History) -> bool:
     def spring(_: Link, fate: Fate) -> None:
         fate.request_lost, fate.doubled_after_s = False, late_s
 
-    _trap(h, "release", spring)
+    trap(h, "release", spring)
     return h.rng.choice((step_down, work_ends))(h)
 
 
@@ -376,7 +376,7 @@ def late_release(h: History) -> bool:
     def spring(_: Link, fate: Fate) -> None:
         fate.request_s, fate.request_lost = late_s, False
 
-    _trap(h, "release", spring)
+    trap(h, "release", spring)
     return step_down(h)
 
 
@@ -387,7 +387,7 @@ def late_session(h: History) -> bool:
     def spring(_: Link, fate: Fate) -> None:
         fate.request_s, fate.request_lost = late_s, False
 
-    return _trap(h, "close session", spring)
+    return trap(h, "close session", spring)
 
 
 def lonely_leader(h: History) -> bool:
@@ -417,7 +417,7 @@ def _lose(_: Link, fate: Fate) -> None:
     fate.request_lost = True
 
 
-def _trap(h: History, verb: str, spring: Callable[[Link, Fate], None]) -> bool:
+def trap(h: History, verb: str, spring: Callable[[Link, Fate], None]) -> bool:
     if len(h.network.traps) > 3:
         return False
     trap = Trap(verb, spring)

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 
 from incumbent.core.timing import Timing
 from incumbent.runtime.driver import Hub
-from incumbent.testing.simulator import faults
 from incumbent.testing.simulator.bench import Bench
+from incumbent.testing.simulator.faults import FAULTS, TAMPERING, Fault, restore
 from incumbent.testing.simulator.judge import Judge, Violated
 from incumbent.testing.simulator.network import Link, Network, Weather
 from incumbent.testing.simulator.process import Host, Manners, Process
@@ -41,10 +41,14 @@ class Kind:
     Attributes:
         bench: makes what a history needs of it; told whether an absence proves a vacancy.
         whole_seconds: whether it keeps the TTL in whole seconds.
+        faults: what can go wrong with it, and how often.
+        tampering: what people can do to it.
     """
 
     bench: Callable[[History, bool], Bench]
     whole_seconds: bool
+    faults: tuple[tuple[Fault, float], ...] = FAULTS
+    tampering: tuple[tuple[Fault, float], ...] = TAMPERING
 
 
 @dataclass(slots=True)
@@ -91,7 +95,7 @@ class History:
         self.world = World(seed, transcript=transcript)
         self.rng = rng = self.world.rng
         self.judge = Judge(self.world)
-        self._whole_seconds = kind.whole_seconds
+        self._kind = kind
         self.outcome = Outcome(seed)
         self.tampering = rng.random() < 0.15
         self._rolls_back = not self.tampering and rng.random() < 0.05
@@ -115,6 +119,7 @@ class History:
         self._peace = False
         self._over = False
         self._peace_at = math.inf
+        self._looked_for = False
 
     # -- making candidates ------------------------------------------------------------------------
 
@@ -135,10 +140,12 @@ class History:
 
     def _some_timing(self, ttl_s: float) -> Timing:
         rng = self.rng
-        if self._whole_seconds:
+        if self._kind.whole_seconds:
             ttl_s = float(math.ceil(ttl_s))
         grace_s = None if rng.random() < 0.6 else ttl_s * rng.choice((0.0, 0.05, 0.3))
-        return Timing.plan(ttl_s, rho=self.rho, grace_s=grace_s, whole_seconds=self._whole_seconds)
+        return Timing.plan(
+            ttl_s, rho=self.rho, grace_s=grace_s, whole_seconds=self._kind.whole_seconds
+        )
 
     def spawn(self, host: Host, identity: str = "") -> None:
         """Start a process with a candidate in every election."""
@@ -154,8 +161,8 @@ class History:
             manners.lives_s = host.timing.ttl_s * 2 * rng.random()
         process.run(self._hub, list(self.elections), manners)
 
-    def _hub(self, process: Process) -> Hub:
-        store = self.bench.store(process)
+    async def _hub(self, process: Process) -> Hub:
+        store = await self.bench.store(process)
         clock = process.clock.boot
         return Hub(store, process.identity, process.watchdog(), clock, process.alarms)
 
@@ -238,6 +245,7 @@ class History:
         outcome.recovery = (world.now - self._peace_at) / self.ttl_s if self._peace else 0.0
         for process in list(self.alive):
             process.loop.drop()
+        self.bench.end()
         outcome.messages = self.network.faults
         outcome.notes = self.judge.notes
         outcome.terms, outcome.takeovers = self.judge.terms, self.judge.takeovers
@@ -250,7 +258,8 @@ class History:
         rng, world, ttl_s = self.rng, self.world, self.ttl_s
         for _ in range(rng.choice((2, 3, 3, 3, 4))):
             world.after(ttl_s * 0.3 * rng.random(), self.spawn, self.new_host())
-        table = [*faults.FAULTS, *(faults.TAMPERING if self.tampering else ())]
+        kind = self._kind
+        table = [*kind.faults, *(kind.tampering if self.tampering else ())]
         deeds, weights = [deed for deed, _ in table], [weight for _, weight in table]
         instant = ttl_s * (0.4 + rng.random())
         for deed in rng.choices(deeds, weights, k=rng.randint(9, 13)):
@@ -259,17 +268,17 @@ class History:
         if self._rolls_back:
             outcome_at = instant * (0.4 + 0.5 * rng.random())
             world.at(outcome_at * rng.random(), self.bench.back_up)
-            world.at(outcome_at, self._strike, faults.restore)
+            world.at(outcome_at, self._strike, restore)
         world.at(instant + ttl_s * rng.random(), self._make_peace)
 
-    def _strike(self, deed: faults.Fault) -> None:
+    def _strike(self, deed: Fault) -> None:
         name = deed.__name__.replace("_", " ")
         self.world.write("FAULT", name)
         if deed(self):
             self.outcome.faults[name] += 1
-            if deed in _TAMPERING:
+            if any(deed is tampering for tampering, _ in self._kind.tampering):
                 self.outcome.tampered = True
-            elif deed is faults.restore:
+            elif deed is restore:
                 self.outcome.rolled_back = True
 
     def _make_peace(self) -> None:
@@ -295,16 +304,27 @@ class History:
         self.world.after(3 * longest_s + 10.0, self._give_up)
 
     def _settled(self) -> bool:
+        if not self._led():
+            return False
+        if not self._looked_for:
+            self._looked_for = True
+            self.world.after(self.ttl_s * 0.5, self._look)
+        return self.bench.up_to_date(self.alive, self._peace_at)
+
+    def _led(self) -> bool:
         return all(any(p.leads(name) for p in self.alive) for name in self.elections)
+
+    def _look(self) -> None:
+        """See that everybody has heard of what is there, within a time that is ample."""
+        self._looked_for = False
+        if self._led() and not self.outcome.rolled_back:
+            self.judge.stalled("what a standby watches is not what is there, and nothing is wrong")
 
     def _give_up(self) -> None:
         if self.outcome.rolled_back:
             self._over = True
             return
         self.judge.stalled("nobody leads although nothing has been wrong for long")
-
-
-_TAMPERING = frozenset(deed for deed, _ in faults.TAMPERING)
 
 
 def run(seed: int, *, kind: Kind, transcript: bool = False) -> Outcome:

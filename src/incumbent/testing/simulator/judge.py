@@ -18,10 +18,15 @@ After every step, from true time and from what the workers themselves wrote down
 9. `stuck`: work that would not stop keeps no lease alive.
 10. `needless-kill`: the kernel's timer ends a process only if some of its work is over its time.
 11. `crash`: nothing in a process raises what nobody expects, or goes round in circles.
-12. `liveness`: when faults have stopped, somebody leads in every election before long.
+12. `evidence`: nobody is proven dead of whom something lives.
+13. `lock`: the lock file of a session is there, for as long as it may have to prove a death.
+14. `bell`: what was committed is told to everybody, and no sooner.
+15. `liveness`: when faults have stopped, somebody leads in every election before long, and whoever
+    stands by watches what is there.
 
-A store that went back in time breaks the assumption of 1, 2, 4 and 7; from then on these are not
-asked (`excuse`). The others are. Work of a paused process does not run; its term may be valid.
+A store that went back in time breaks the assumption of 1, 2, 4 and 7; from then on, or for a
+while, these are not asked (`excuse`). The others are. Work of a paused process does not run; its
+term may be valid.
 """
 
 from __future__ import annotations
@@ -120,7 +125,8 @@ class _Election:
     leader: str = ""
     terms: int = 0
     takeovers: int = 0
-    excused: bool = False
+    excused_until: float = -math.inf
+    excused_ever: bool = False
 
 
 class Judge:
@@ -147,16 +153,21 @@ class Judge:
         """Watch one more election."""
         self._elections[name] = _Election()
 
-    def excuse(self, name: str = "") -> None:
-        """Ask no more what a store that lost its memory cannot keep, in one election or in all."""
+    def excuse(self, name: str = "", for_s: float = math.inf) -> None:
+        """Do not ask what a store that lost its memory cannot keep, in one election or in all."""
         for candidate, election in self._elections.items():
             if name in ("", candidate):
-                election.excused = True
+                until = self._world.now + for_s
+                election.excused_until = max(election.excused_until, until)
+                election.excused_ever = True
 
     @property
     def excused(self) -> bool:
-        """Whether some rules are not asked any more."""
-        return any(election.excused for election in self._elections.values())
+        """Whether some rules were not asked for a while."""
+        return any(election.excused_ever for election in self._elections.values())
+
+    def _excused(self, election: _Election) -> bool:
+        return self._world.now < election.excused_until
 
     def works(self, name: str) -> list[Work]:
         """Return the works of an election that are not over, or whose terms are still valid."""
@@ -176,7 +187,7 @@ class Judge:
         election.works.append(work)
         self._world.write(actor.label, f"BEGINS term {term.token} of {term.name} ({term.id})")
         token = term.token or 0
-        if token <= election.token and not election.excused:
+        if token <= election.token and not self._excused(election):
             self._violated("token", f"{work} begins {term.name} after token {election.token}")
         election.token = max(election.token, token)
         if not work.valid:
@@ -201,7 +212,7 @@ class Judge:
         """Note a take that happened, over the term `before`."""
         self._sessions[name, term] = session
         election = self._elections[name]
-        if election.excused:
+        if self._excused(election):
             return
         for work in election.works:
             if work.term.id == before and (work.valid or (work.armed and work.acting)):
@@ -232,6 +243,27 @@ class Judge:
                 if work.session == session and work.running and work.actor.alive:
                     self._violated("early-release", f"{work} works, and its session is ended")
 
+    def running(self, actor: Actor) -> list[Work]:
+        """Return the works of a process that run, or would if it were not frozen."""
+        return [
+            work
+            for election in self._elections.values()
+            for work in election.works
+            if work.actor is actor and work.running
+        ]
+
+    def disproved(self, actor: Actor) -> None:
+        """Note that somebody was told that all of a process is gone, and it is not."""
+        self._violated("evidence", f"{actor.label} lives, and its death is taken for proven")
+
+    def unlocked(self, who: str) -> None:
+        """Note that the lock file of a session is removed, which is not over."""
+        self._violated("lock", f"{who} removes the lock file of a session that is not over")
+
+    def misrung(self, who: str, text: str) -> None:
+        """Note that others are told too early, or not at all."""
+        self._violated("bell", f"{who} {text}")
+
     # -- what is checked after each step ----------------------------------------------------------
 
     def check(self) -> None:
@@ -245,7 +277,7 @@ class Judge:
             left = [work for work in works if self._goes_on(work)]
             if len(left) < len(works):
                 election.works = left
-            if len(election.works) > 1 and not election.excused:
+            if len(election.works) > 1 and not self._excused(election):
                 self._check_alone(name, election.works)
         if self.verdict is not None:
             raise self.verdict
@@ -281,12 +313,7 @@ class Judge:
     def killed(self, actor: Actor) -> None:
         """Note that the kernel's timer fires."""
         now = actor.clock.boot() + 1e-6
-        works = [
-            work
-            for election in self._elections.values()
-            for work in election.works
-            if work.actor is actor and work.running and work.armed
-        ]
+        works = [work for work in self.running(actor) if work.armed]
         if not any(
             work.term.valid_until == -math.inf or now >= work.trusted_until for work in works
         ):

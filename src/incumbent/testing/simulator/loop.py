@@ -66,6 +66,7 @@ class SimLoop:
         self._on_error = on_error
         self._ready: deque[_Handle] = deque()
         self._timers: list[tuple[float, int, _Handle]] = []
+        self._readers: dict[int, _Handle] = {}
         self._count = 0
         self._planned = math.inf
         self._running = False
@@ -107,6 +108,18 @@ class SimLoop:
                 self._plan()
         return handle
 
+    def call_soon_threadsafe(self, callback: Any, *args: Any, context: Any = None) -> Any:
+        """Call back in the next round; whoever plays the other thread calls `run` after it."""
+        return self.call_soon(callback, *args)
+
+    def add_reader(self, fd: int, callback: Any, *args: Any) -> None:
+        """Call back when there is something to read; see `readable`."""
+        self._readers[fd] = _Handle(callback, args, 0.0)
+
+    def remove_reader(self, fd: int) -> bool:
+        """Call back no more."""
+        return self._readers.pop(fd, None) is not None
+
     def create_future(self) -> asyncio.Future[Any]:
         """Return a new future."""
         return asyncio.Future(loop=self.as_loop)
@@ -141,6 +154,15 @@ class SimLoop:
         self._ready.append(_Handle(callback, args, 0.0))
         if not self._running:
             self.run()
+
+    def readable(self, fd: int) -> None:
+        """Have the callback for `fd` called, if there is one."""
+        self.deliver(self._read, fd)
+
+    def _read(self, fd: int) -> None:
+        reader = self._readers.get(fd)
+        if reader is not None:
+            reader.callback(*reader.args)
 
     def run(self) -> None:
         """Run until there is nothing left to do at this instant."""

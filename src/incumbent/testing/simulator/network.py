@@ -43,6 +43,10 @@ class Fate:
     reset: bool = False
     """The caller is told at once that nobody knows."""
     doubled_after_s: float | None = None
+    dies: str = ""
+    """Whether the sender is killed `before` or `after` it has its effect; where both are one."""
+    stops_s: float = 0.0
+    """How long the sender is stopped right after the effect; where both are one."""
 
     @property
     def kind(self) -> str:
@@ -143,11 +147,16 @@ class Link:
         self.subscriptions: list[Subscription[Any]] = []
         self._loop = loop
         self._world = network.world
+        self._waiting: list[Callable[[], None]] = []
 
     @property
     def open(self) -> bool:
         """Whether anything gets through."""
         return self.network.up and not self.cut
+
+    def when_open(self, call: Callable[[], None]) -> None:
+        """Call back when something gets through again."""
+        self._waiting.append(call)
 
     async def call(self, verb: str, effect: Callable[[], T], about: str = "") -> T:
         """Have `effect` happen at the server, and return or raise what came of it."""
@@ -166,7 +175,7 @@ class Link:
                 refusal = StoreUnavailable("connection refused")
                 world.after(0.001, self._loop.deliver, _fail, answer, refusal)
             return
-        fate = self._fate(verb)
+        fate = self.fate(verb)
         if fate.kind:
             self.network.faults[fate.kind] += 1
         if world.writing:
@@ -217,7 +226,8 @@ class Link:
         else:
             self._loop.deliver(_succeed, answer, result)
 
-    def _fate(self, verb: str) -> Fate:
+    def fate(self, verb: str) -> Fate:
+        """Decide what becomes of a message."""
         rng, weather = self._world.rng, self.weather
         fate = Fate(self._delay_s(), self._delay_s())
         if rng.random() < weather.lose_request:
@@ -265,6 +275,10 @@ class Link:
 
     def catch_up(self) -> None:
         """Report the last state wherever something was missed."""
+        if self.open:
+            waiting, self._waiting = self._waiting, []
+            for call in waiting:
+                call()
         if self.stalled or not self.open:
             return
         for subscription in self.subscriptions:

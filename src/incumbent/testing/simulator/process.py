@@ -9,14 +9,16 @@ then on the process is doomed: it dies within the margin, and no renewal can sav
 
 from __future__ import annotations
 
+import asyncio
 import math
 import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from incumbent.core.events import Why
 from incumbent.core.records import Snapshot
 from incumbent.core.timing import Timing
+from incumbent.errors import StoreError
 from incumbent.runtime.alarms import Alarms, LoopAlarms
 from incumbent.runtime.driver import Driver, Hub
 from incumbent.runtime.term import Term
@@ -124,19 +126,30 @@ class Process:
         slack_s = world.rng.choice((0.0, 0.5, 0.95)) * host.timing.margin_s
         self.timer = KernelTimer(world, self, slack_s)
         self._on_death = on_death
+        self._starting: asyncio.Task[None] | None = None
+        self._on_thaw: list[Callable[[], None]] = []
 
     @property
     def frozen(self) -> bool:
         """Whether it does nothing now."""
         return self.paused or self.clock.suspended
 
-    def run(self, hub: Callable[[Process], Hub], elections: list[str], manners: Manners) -> None:
+    def run(
+        self,
+        hub: Callable[[Process], Awaitable[Hub]],
+        elections: list[str],
+        manners: Manners,
+    ) -> None:
         """Begin to be a candidate."""
         incarnation = f"{self.world.rng.getrandbits(32):08x}"
         self.world.write(self.label, f"starts as {self.identity}/{incarnation}")
 
-        def start() -> None:
-            shared = hub(self)
+        async def start() -> None:
+            try:
+                shared = await hub(self)
+            except StoreError as error:
+                self.die(f"cannot open its store: {error}")
+                return
             for name in elections:
                 worker = Worker(self, name, Manners(manners.stops_after_s, manners.lives_s))
                 worker.driver = Driver(
@@ -152,7 +165,10 @@ class Process:
             for worker in self.workers.values():
                 worker.driver.start()
 
-        self.loop.deliver(start)
+        def begin() -> None:
+            self._starting = self.loop.create_task(start())
+
+        self.loop.deliver(begin)
 
     def watchdog(self) -> Watchdog:
         """Return the production watchdog over the twin of the kernel's timer."""
@@ -215,8 +231,15 @@ class Process:
             subscription.alive = False
         self._on_death(self, cause)
 
+    def when_thawed(self, call: Callable[[], None]) -> None:
+        """Call back when the process goes on: what its other threads do then."""
+        self._on_thaw.append(call)
+
     def _go_on(self) -> None:
         if not self.frozen:
+            thawing, self._on_thaw = self._on_thaw, []
+            for call in thawing:
+                self.world.after(0.0, call)
             self.loop.resume(timers_first=self.world.rng.random() < 0.25)
 
     def _cannot_be_blamed(self) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from incumbent.testing.simulator.bench import Bench, MemoryBench
 from incumbent.testing.simulator.history import History, Kind, Outcome, run
 from incumbent.testing.simulator.kubernetes import KubernetesBench
+from incumbent.testing.simulator.sqlite import SqliteBench
+from incumbent.testing.simulator.sqlite_faults import SQLITE_FAULTS, SQLITE_TAMPERING
 
 __all__ = ["STORES", "simulate"]
 
@@ -19,6 +21,12 @@ def _kubernetes(history: History, absent_is_vacant: bool) -> Bench:
 
 STORES = {
     "kubernetes": Kind(_kubernetes, whole_seconds=True),
+    "sqlite": Kind(
+        lambda history, _: SqliteBench(history),
+        whole_seconds=False,
+        faults=SQLITE_FAULTS,
+        tampering=SQLITE_TAMPERING,
+    ),
     "memory": Kind(_memory, whole_seconds=False),
 }
 
