@@ -60,7 +60,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def _cells(options: argparse.Namespace, store: str) -> Iterator[Cell]:
-    adapter = ADAPTERS[store](Path())
+    adapter = ADAPTERS[store]
     for mode in options.mode:
         for fault in options.faults or adapter.faults:
             if fault in adapter.faults and (mode != "library" or not fault.endswith("-wrapper")):
@@ -212,7 +212,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     signal.signal(signal.SIGTERM, interrupt)
     stop = threading.Event()
-    folder = options.keep or Path(tempfile.mkdtemp(prefix="incumbent-faults-"))
+    # The workers' working folder is another.
+    folder = (options.keep or Path(tempfile.mkdtemp(prefix="incumbent-faults-"))).resolve()
     results: list[Result] = []
     _say(f"seed {options.seed}")
     try:

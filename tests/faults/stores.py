@@ -11,7 +11,6 @@ and so does its network.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -33,6 +32,10 @@ class Adapter(Protocol):
     faults: tuple[str, ...]
     least_ttl_s: float
     """The shortest TTL at which an unhurt holder keeps its lease on a busy machine."""
+
+    def __init__(self, base_dir: Path) -> None:
+        """Prepare a store whose files are to be below `base_dir`."""
+        ...
 
     def start(self) -> None:
         """Start the server, if there is one."""
@@ -181,4 +184,4 @@ class Kubernetes:
         self._server.start()
 
 
-ADAPTERS: dict[str, Callable[[Path], Adapter]] = {"sqlite": Sqlite, "kubernetes": Kubernetes}
+ADAPTERS: dict[str, type[Adapter]] = {"sqlite": Sqlite, "kubernetes": Kubernetes}

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -194,17 +194,36 @@ def test_lanes_share_all_rounds(fault: str, rounds: int, parallel: int) -> None:
 # ---- the whole
 
 
-def faults(*arguments: str) -> tuple[int, list[dict[str, Any]], str]:
-    """Run the suite as a process of its own: it makes itself a subreaper."""
-    command = [sys.executable, "-m", "tests.faults", "--json", *arguments]
-    done = subprocess.run(
-        command, cwd=PROJECT, capture_output=True, text=True, check=False, timeout=110
-    )
-    return done.returncode, json.loads(done.stdout or "[]"), done.stderr
+Faults = Callable[..., tuple[int, list[dict[str, Any]], str]]
+
+
+@pytest.fixture
+def faults(tmp_path: Path) -> Iterator[Faults]:
+    """Run the suite as a process of its own: it makes itself a subreaper.
+
+    It runs in an empty folder, where it may leave nothing.
+    """
+    folder = tmp_path / "working-folder"
+    folder.mkdir()
+
+    def run(*arguments: str) -> tuple[int, list[dict[str, Any]], str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.faults", "--json", *arguments],
+            cwd=folder,
+            env={**os.environ, "PYTHONPATH": str(PROJECT)},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=110,
+        )
+        return done.returncode, json.loads(done.stdout or "[]"), done.stderr
+
+    yield run
+    assert os.listdir(folder) == []
 
 
 @pytest.mark.slow
-def test_a_planted_mistake_is_found() -> None:
+def test_a_planted_mistake_is_found(faults: Faults) -> None:
     """Workers that ask nobody, have no dead-man, and stop 50 ms after they were told to."""
     status, results, text = faults(
         *("--store", "sqlite", "--mode", "library", "--faults", "stop", "step-down"),
@@ -223,7 +242,7 @@ def test_a_planted_mistake_is_found() -> None:
 @pytest.mark.parametrize(
     ("store", "modes"), [("sqlite", ["library", "command"]), ("kubernetes", ["library"])]
 )
-def test_the_slice_of_every_run(store: str, modes: list[str]) -> None:
+def test_the_slice_of_every_run(store: str, modes: list[str], faults: Faults) -> None:
     status, results, text = faults(
         *("--store", store, "--mode", *modes),
         *("--faults", "kill", "stop", "step-down", "--rounds", "3", "--parallel", "3"),
