@@ -1,17 +1,18 @@
 """Faults against real servers and real processes, and the judgement on what was done meanwhile.
 
     python -m tests.faults
+    python -m tests.faults --promise --results promise.jsonl
     python -m tests.faults --store sqlite --mode library --faults kill stop --rounds 1000 --seed 7
 
 Exit status 0 only if no holding overlapped another, nobody worked under an old token, every round
-had its takeover, and nothing was left behind. The logs of a run that failed are kept.
+had its takeover, and nothing was left behind. The logs of cells that failed are kept. A run that
+was interrupted goes on where it was if it is given the same --results again.
 """
 
 from __future__ import annotations
 
 import argparse
 import ctypes
-import functools
 import json
 import secrets
 import shutil
@@ -19,28 +20,46 @@ import signal
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 
 from tests.faults import freezer
 from tests.faults.fleet import unshare_works
-from tests.faults.nemesis import FAULTS, MODES, Cell, Result, run
+from tests.faults.nemesis import FAULTS, MODES, Cell, run
+from tests.faults.results import Document, OtherRun, Results, is_limit, row, table
 from tests.faults.stores import ADAPTERS
 
 PR_SET_CHILD_SUBREAPER = 36
-COLUMNS = "store mode fault rounds takeovers overlap stale woke p50 p95 max survivors verdict"
+EVERYTHING = {"store": list(ADAPTERS), "mode": list(MODES), "faults": list(FAULTS), "rounds": 200}
+PROMISE = {
+    "store": ["sqlite", "kubernetes"],
+    "mode": ["library", "command", "pid1"],
+    "faults": ["kill", "stop", "step-down"],
+    "rounds": 200,
+}
+"""The matrix that the promise was made with."""
 
 
-def _parse(arguments: list[str] | None) -> argparse.Namespace:
+def parse(arguments: list[str] | None) -> argparse.Namespace:
+    """Return the options, those that are not given filled in; the seed may stay open."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--store", nargs="+", choices=ADAPTERS, default=list(ADAPTERS))
-    parser.add_argument("--mode", nargs="+", choices=MODES, default=list(MODES))
+    parser.add_argument("--store", nargs="+", choices=ADAPTERS)
+    parser.add_argument("--mode", nargs="+", choices=MODES)
     parser.add_argument(
         "--faults", nargs="+", choices=FAULTS, metavar="FAULT", help=", ".join(FAULTS)
     )
-    parser.add_argument("--rounds", type=int, default=200, help="of each cell [200]")
+    parser.add_argument("--rounds", type=int, help="of each cell [200]")
+    words = "; ".join(
+        " ".join(map(str, value)) for value in PROMISE.values() if isinstance(value, list)
+    )
+    parser.add_argument(
+        "--promise",
+        action="store_true",
+        help=f"what is not given is not everything, but: {words}; {PROMISE['rounds']} rounds",
+    )
     parser.add_argument("--seed", type=int, help="repeats the plan of a run")
     parser.add_argument("--parallel", type=int, default=6, help="elections side by side [6]")
     parser.add_argument(
@@ -49,135 +68,97 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--json", action="store_true", help="the results as JSON on standard output"
     )
+    parser.add_argument(
+        "--results",
+        type=Path,
+        metavar="FILE",
+        help="a line of JSON for each finished cell; what stands there already is not run again",
+    )
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep all logs in a new folder")
     parser.add_argument(
         "--deaf", action="store_true", help="plant the mistake that the checker has to find"
     )
     options = parser.parse_args(arguments)
-    if options.seed is None:
-        options.seed = secrets.randbelow(1 << 32)
+    options.chosen = options.faults
+    for name, value in (PROMISE if options.promise else EVERYTHING).items():
+        if getattr(options, name) is None:
+            setattr(options, name, value)
     return options
 
 
-def _cells(options: argparse.Namespace, store: str) -> Iterator[Cell]:
-    adapter = ADAPTERS[store]
-    for mode in options.mode:
-        for fault in options.faults or adapter.faults:
-            if fault in adapter.faults and (mode != "library" or not fault.endswith("-wrapper")):
-                yield Cell(
-                    store,
-                    mode,
-                    fault,
-                    rounds=options.rounds,
-                    seed=options.seed,
-                    parallel=options.parallel,
-                    ttl_s=options.ttl or adapter.least_ttl_s,
-                    deaf=options.deaf,
-                )
+def cells_of(options: argparse.Namespace) -> list[Cell]:
+    """Return all that is to be done, in order."""
+    return [
+        Cell(
+            store,
+            mode,
+            fault,
+            rounds=options.rounds,
+            seed=options.seed,
+            parallel=options.parallel,
+            ttl_s=options.ttl or ADAPTERS[store].least_ttl_s,
+            deaf=options.deaf,
+        )
+        for store in options.store
+        for mode in options.mode
+        for fault in options.faults
+        if fault in ADAPTERS[store].faults and (mode != "library" or not fault.endswith("-wrapper"))
+    ]
 
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-def _progress(cell: Cell, said: list[int], done: int, total: int) -> None:
-    tenth = 10 * done // total
-    if tenth != said[0]:
-        said[0] = tenth
-        _say(f"  {cell.store} {cell.mode} {cell.fault}: {done} of {total} rounds")
+def _progress(place: str, cell: Cell, started_s: float) -> Callable[[int, int], None]:
+    said = 0
 
-
-def _row(result: Result) -> list[str]:
-    cell, report = result.cell, result.report
-    milliseconds = [f"{report.gap_ns(share) / 1e6:.1f}" for share in (0.5, 0.95, 1.0)]
-    overlap, woke = (
-        f"{amount_ns / 1e6:.3f}" if report.overlaps else "0"
-        for amount_ns in (report.overlap_ns, result.woke_ns)
-    )
-    return [
-        cell.store,
-        cell.mode,
-        cell.fault,
-        str(result.rounds),
-        str(report.takeovers),
-        overlap,
-        str(report.stale_marks),
-        woke,
-        *milliseconds,
-        str(result.survivors),
-        result.verdict,
-    ]
-
-
-def table(results: list[Result]) -> str:
-    """Return the final table; times are milliseconds.
-
-    `overlap` is the greatest amount; `woke` how long the worst of those who overlapped went on
-    after the end of his pause; p50, p95 and max are the gaps of the takeovers; `survivors` are
-    those who lived on after a pause or cut.
-    """
-    rows = [COLUMNS.split(), *map(_row, results)]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if number < 3 else cell.rjust(width)
-            for number, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ).rstrip()
-        for row in rows
-    )
-
-
-def _document(result: Result) -> dict[str, object]:
-    cell, report = result.cell, result.report
-    return {
-        "store": cell.store,
-        "mode": cell.mode,
-        "fault": cell.fault,
-        "ttl_s": cell.ttl_s,
-        "seed": cell.seed,
-        "rounds": result.rounds,
-        "takeovers": report.takeovers,
-        "marks": report.marks,
-        "overlaps": len(report.overlaps),
-        "overlap_ns": report.overlap_ns,
-        "stale_marks": report.stale_marks,
-        "token_mistakes": len(report.token_mistakes),
-        "woke_ns": result.woke_ns,
-        "survivors": result.survivors,
-        "gap_p50_ns": report.gap_ns(0.5),
-        "gap_p95_ns": report.gap_ns(0.95),
-        "gap_max_ns": report.gap_ns(1.0),
-        "verdict": result.verdict,
-        "violations": report.violations,
-        "failures": result.failures,
-        "took_s": round(result.took_s, 1),
-    }
-
-
-def _run_store(
-    options: argparse.Namespace, store: str, folder: Path, stop: threading.Event
-) -> Iterator[Result]:
-    cells = list(_cells(options, store))
-    if not cells:
-        return
-    adapter = ADAPTERS[store](folder / store)
-    try:
-        adapter.start()
-        for cell in cells:
-            result = run(
-                cell,
-                adapter,
-                folder / f"{store}-{cell.mode}-{cell.fault}",
-                stop,
-                functools.partial(_progress, cell, [0]),
-                adapter.processes,
+    def progress(done: int, total: int) -> None:
+        nonlocal said
+        tenth = 10 * done // total
+        if tenth != said:
+            said = tenth
+            spent_s = time.monotonic() - started_s
+            _say(
+                f"  {place} {cell.store} {cell.mode} {cell.fault}: {done} of {total} rounds, "
+                f"{spent_s:.0f} s"
             )
-            _say(f"{' '.join(_row(result))} ({result.took_s:.0f} s)")
-            for line in (*result.report.violations, *result.report.damaged, *result.failures):
-                _say(f"  {line}")
-            yield result
-    finally:
-        adapter.stop()
+
+    return progress
+
+
+def _run_all(
+    cells: list[Cell], results: Results, options: argparse.Namespace, folder: Path
+) -> None:
+    """Run what is not in the results yet, store by store."""
+    todo = [cell for cell in cells if not results.has(cell)]
+    if len(todo) < len(cells):
+        _say(f"{len(cells) - len(todo)} of {len(cells)} cells stand in {results.path} already")
+    for store in dict.fromkeys(cell.store for cell in todo):
+        adapter = ADAPTERS[store](folder / store)
+        try:
+            adapter.start()
+            for cell in [cell for cell in todo if cell.store == store]:
+                place = f"[{len(cells) - len(todo) + todo.index(cell) + 1}/{len(cells)}]"
+                logs = folder / f"{store}-{cell.mode}-{cell.fault}"
+                result = run(
+                    cell,
+                    adapter,
+                    logs,
+                    threading.Event(),
+                    _progress(place, cell, time.monotonic()),
+                    adapter.processes,
+                )
+                document = results.add(result)
+                cost = f"{result.took_s:.0f} s, the machine {result.busy:.0%} busy"
+                _say(f"{place} {' '.join(row(document))} ({cost})")
+                for kind in ("violations", "damaged", "failures"):
+                    for line in document[kind]:
+                        _say(f"  {line}")
+                if document["verdict"] == "ok" and not options.keep:
+                    shutil.rmtree(logs)
+        finally:
+            adapter.stop()
 
 
 LIMIT = (
@@ -186,21 +167,19 @@ LIMIT = (
 )
 
 
-def _is_limit(result: Result) -> bool:
-    """Tell whether this is the one cell that is published as broken, and broken in no other way."""
-    published = result.cell.fault == "freeze" and result.cell.mode in ("command", "pid1")
-    return published and result.verdict == "VIOLATED" and not result.failures
+def _show(documents: list[Document], options: argparse.Namespace) -> None:
+    if documents:
+        print(json.dumps(documents, indent=1) if options.json else table(documents), flush=True)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    options = _parse(arguments)
-    faults = options.faults or list(FAULTS)
-    if any(fault.startswith("freeze") for fault in faults) and (why := freezer.why_not()):
-        if options.faults:
+    options = parse(arguments)
+    if any(fault.startswith("freeze") for fault in options.faults) and (why := freezer.why_not()):
+        if options.chosen:
             _say(f"error: {why}")
             return 2
         _say(f"left out: freeze ({why})")
-        options.faults = [fault for fault in faults if not fault.startswith("freeze")]
+        options.faults = [fault for fault in options.faults if not fault.startswith("freeze")]
     if "pid1" in options.mode and not unshare_works():
         _say("error: pid1 needs the right to make PID namespaces, by util-linux's `unshare`")
         return 2
@@ -211,24 +190,30 @@ def main(arguments: list[str] | None = None) -> int:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)
-    stop = threading.Event()
     # The workers' working folder is another.
     folder = (options.keep or Path(tempfile.mkdtemp(prefix="incumbent-faults-"))).resolve()
-    results: list[Result] = []
-    _say(f"seed {options.seed}")
+    results = Results(options.results or folder / "results.jsonl")
+    if options.seed is None:
+        options.seed = secrets.randbelow(1 << 32) if results.seed is None else results.seed
+    cells = cells_of(options)
+    _say(f"seed {options.seed}, {len(cells)} cells")
     try:
-        for store in options.store:
-            results += _run_store(options, store, folder, stop)
+        _run_all(cells, results, options, folder)
+    except OtherRun as error:
+        _say(f"error: {error}")
+        return 2
     except KeyboardInterrupt:
-        _say(f"interrupted; the logs are in {folder}")
+        _show(results.documents, options)
+        _say(f"interrupted; to go on: --results {results.path}; the logs are in {folder}")
         return 130
-    limits = [result for result in results if _is_limit(result)]
-    for result in limits:
-        _say(f"known limit, not counted: {result.cell.mode} {result.cell.fault}: {LIMIT}")
-    counted = [result for result in results if result not in limits]
-    good = bool(results) and all(result.verdict == "ok" for result in counted)
-    if results:
-        print(json.dumps([*map(_document, results)], indent=1) if options.json else table(results))
+    finally:
+        results.close()
+    limits = list(filter(is_limit, results.documents))
+    for document in limits:
+        _say(f"known limit, not counted: {document['plan']['mode']} freeze: {LIMIT}")
+    counted = [document for document in results.documents if document not in limits]
+    good = bool(results.documents) and all(document["verdict"] == "ok" for document in counted)
+    _show(results.documents, options)
     if good and not options.keep:
         shutil.rmtree(folder)
     else:

@@ -272,9 +272,14 @@ def _families() -> dict[int, list[int]]:
 def orphans(known: set[int]) -> list[Process]:
     """Return what workers have left behind: living children of ours that we did not start.
 
-    For this the run is a subreaper, so that whatever loses its parent becomes a child of ours.
+    For this the run is a subreaper, so that whatever loses its parent becomes a child of ours. The
+    dead among them are taken away: thousands of rounds would fill the table of processes.
     """
     found = [Process(pid) for pid in _families().get(os.getpid(), []) if pid not in known]
+    for process in found:
+        if process.state() == "Z":
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(process.pid, os.WNOHANG)
     return [process for process in found if process.state() not in ("", "Z", "X")]
 
 

@@ -85,6 +85,8 @@ class Result:
     """The longest that somebody who overlapped went on after the end of his pause or cut."""
     failures: list[str] = field(default_factory=list)
     took_s: float = 0.0
+    busy: float = 0.0
+    """How busy the machine was meanwhile, of 1."""
 
     @property
     def verdict(self) -> str:
@@ -444,7 +446,7 @@ def run(
         known: the children of this process that are not ours to look after; None if it is no
             subreaper, and so cannot see what workers leave behind.
     """
-    started_s = time.monotonic()
+    started_s, ticks = time.monotonic(), _ticks()
     marks_dir, output_dir = folder / "marks", folder / "output"
     for path in (marks_dir, output_dir):
         path.mkdir(parents=True)
@@ -482,8 +484,27 @@ def run(
         failures += _left_behind(Watch(stop), known())
     report = checker.judge_all(marks_dir)
     survivors = sum(lane.survivors for lane in lanes)
-    took_s = time.monotonic() - started_s
-    return Result(cell, sum(rounds), report, survivors, _woke_ns(lanes, report), failures, took_s)
+    busy, idle = (now - before for now, before in zip(_ticks(), ticks, strict=True))
+    return Result(
+        cell,
+        sum(rounds),
+        report,
+        survivors,
+        _woke_ns(lanes, report),
+        failures,
+        took_s=time.monotonic() - started_s,
+        busy=busy / (busy + idle),
+    )
+
+
+def _ticks() -> tuple[int, int]:
+    """Return for how long all processors together have worked and been idle.
+
+    Of the machine, since what is killed with its PID namespace is in nobody's account.
+    """
+    line = Path("/proc/stat").read_text(encoding="ascii").partition("\n")[0]
+    user, nice, system, idle, waiting, *others = map(int, line.split()[1:9])
+    return user + nice + system + sum(others), idle + waiting
 
 
 def _woke_ns(lanes: list[Lane], report: Report) -> int:

@@ -5,6 +5,7 @@ and the small slice that every `make test` runs. `make faults` is the long one.
 from __future__ import annotations
 
 import ast
+import itertools
 import json
 import os
 import signal
@@ -18,10 +19,12 @@ from typing import Any
 import pytest
 
 from tests.faults import checker
+from tests.faults.__main__ import cells_of, parse
 from tests.faults.checker import OK, VIOLATED, VOID, Report, judge_all
 from tests.faults.fleet import PROJECT, Watch
 from tests.faults.mark import MARK_BYTES
-from tests.faults.nemesis import Cell
+from tests.faults.nemesis import Cell, Result
+from tests.faults.results import OtherRun, Results, table
 
 MS = 1_000_000
 
@@ -191,6 +194,64 @@ def test_lanes_share_all_rounds(fault: str, rounds: int, parallel: int) -> None:
     assert max(lanes) - min(lanes) <= (0 if fault == "server-pause" else 1)
 
 
+# ---- the results
+
+
+def result_of(fault: str, **others: Any) -> Result:
+    cell = Cell("sqlite", "library", fault, 1, 7, 6, 1.0, **others)
+    return Result(cell, rounds=1, report=Report(), survivors=0, woke_ns=0)
+
+
+def test_the_promise_is_one_word() -> None:
+    cells = cells_of(parse(["--promise"]))
+    assert {(cell.store, cell.mode, cell.fault) for cell in cells} == set(
+        itertools.product(
+            ("sqlite", "kubernetes"),
+            ("library", "command", "pid1"),
+            ("kill", "stop", "step-down"),
+        )
+    )
+    assert {cell.rounds for cell in cells} == {200}
+    assert len(cells_of(parse(["--promise", "--store", "sqlite", "--faults", "kill"]))) == 3
+
+
+def test_what_is_finished_is_kept_and_not_run_again(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "results.jsonl"
+    first = Results(path)
+    assert first.seed is None
+    written = first.add(result_of("kill"))
+    # Not closed, and in the middle of a line: killed, or the machine went down.
+    path.write_bytes(path.read_bytes() + json.dumps(written).encode()[:100])
+    second = Results(path)
+    assert second.seed == 7
+    assert second.documents == [written]
+    assert second.has(result_of("kill").cell)
+    assert not second.has(result_of("stop").cell)
+    second.add(result_of("stop"))
+    second.close()
+    third = Results(path)
+    assert third.has(result_of("stop").cell)
+    assert len(table(third.documents).splitlines()) == 3
+    third.close()
+    first.close()
+
+
+def test_results_of_another_run_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "results.jsonl"
+    results = Results(path)
+    results.add(result_of("kill"))
+    with pytest.raises(OtherRun, match=r"other deaf.*name another file"):
+        results.has(result_of("kill", deaf=True).cell)
+    results.close()
+    monkeypatch.setattr("tests.faults.results._CODE", ("tests/faults",))
+    changed = Results(path)
+    with pytest.raises(OtherRun, match="other code"):
+        changed.has(result_of("kill").cell)
+    changed.close()
+
+
 # ---- the whole
 
 
@@ -242,15 +303,21 @@ def test_a_planted_mistake_is_found(faults: Faults) -> None:
 @pytest.mark.parametrize(
     ("store", "modes"), [("sqlite", ["library", "command"]), ("kubernetes", ["library"])]
 )
-def test_the_slice_of_every_run(store: str, modes: list[str], faults: Faults) -> None:
-    status, results, text = faults(
-        *("--store", store, "--mode", *modes),
-        *("--faults", "kill", "stop", "step-down", "--rounds", "3", "--parallel", "3"),
+def test_the_slice_of_every_run(
+    store: str, modes: list[str], faults: Faults, tmp_path: Path
+) -> None:
+    arguments = (
+        *("--promise", "--store", store, "--mode", *modes, "--rounds", "3", "--parallel", "3"),
+        *("--results", str(tmp_path / "results.jsonl")),
     )
+    status, results, text = faults(*arguments)
     assert status == 0, text
     assert len(results) == 3 * len(modes)
     for result in results:
         assert (result["verdict"], result["takeovers"] >= 3) == (OK, True), text
+    status, again, text = faults(*arguments)
+    assert (status, again) == (0, results), text
+    assert f"{len(results)} of {len(results)} cells stand in" in text
 
 
 @pytest.mark.slow
@@ -270,7 +337,33 @@ def test_an_interrupted_run_leaves_nothing_behind(tmp_path: Path) -> None:
         run.send_signal(signal.SIGINT)
         _, text = run.communicate(timeout=30)
     assert run.returncode == 130, text.decode()
+    assert f"to go on: --results {folder}/results.jsonl" in text.decode()
     watch.until("gone", 5, lambda: None if processes_of(folder) else True)
+
+
+ORPHANS = """
+import ctypes, os, subprocess, threading
+from tests.faults.fleet import Watch, orphans
+ctypes.CDLL(None).prctl(36, 1, 0, 0, 0)
+watch = Watch(threading.Event())
+mine = subprocess.Popen(["true"])
+subprocess.run(["sh", "-c", "sleep 60 & true & true &"], check=True)
+def children():
+    with open(f"/proc/self/task/{os.getpid()}/children") as file:
+        return file.read().split()
+watch.until("adopted", 10, lambda: len(children()) == 4 or None)
+watch.until("buried", 10, lambda: orphans({mine.pid}) and len(children()) == 2 or None)
+(left,) = orphans({mine.pid})
+assert left.command()[0] == "sleep", left
+left.signal(9)
+watch.until("gone", 10, lambda: None if orphans({mine.pid}) else True)
+assert children() == [str(mine.pid)]
+assert mine.wait() == 0
+"""
+
+
+def test_what_is_left_behind_is_found_and_the_dead_are_taken_away() -> None:
+    subprocess.run([sys.executable, "-c", ORPHANS], cwd=PROJECT, check=True)
 
 
 def processes_of(folder: Path) -> list[str]:
