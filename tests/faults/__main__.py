@@ -26,10 +26,10 @@ from pathlib import Path
 from types import FrameType
 
 from tests.faults import freezer
-from tests.faults.fleet import unshare_works
 from tests.faults.nemesis import FAULTS, MODES, Cell, run
 from tests.faults.results import Document, OtherRun, Results, is_limit, row, table
 from tests.faults.stores import ADAPTERS
+from tests.processes import namespaces_permitted
 
 PR_SET_CHILD_SUBREAPER = 36
 EVERYTHING = {"store": list(ADAPTERS), "mode": list(MODES), "faults": list(FAULTS), "rounds": 200}
@@ -180,7 +180,7 @@ def main(arguments: list[str] | None = None) -> int:
             return 2
         _say(f"left out: freeze ({why})")
         options.faults = [fault for fault in options.faults if not fault.startswith("freeze")]
-    if "pid1" in options.mode and not unshare_works():
+    if "pid1" in options.mode and not namespaces_permitted():
         _say("error: pid1 needs the right to make PID namespaces, by util-linux's `unshare`")
         return 2
     # What a worker leaves behind becomes a child of ours, and so is found.

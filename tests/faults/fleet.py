@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -20,6 +20,7 @@ from typing import TypeVar
 
 from tests.faults.checker import Mark, Report, parse
 from tests.faults.mark import MARK_BYTES
+from tests.processes import CONTAINER, children, descendants, parent_of, stat
 from tests.servers.process import ChildProcess
 
 T = TypeVar("T")
@@ -185,17 +186,9 @@ def _command(plan: Plan, election: str, log: Path, number: int) -> list[str]:
     work = [sys.executable, *_MARKING, str(log), str(number), *flags]
     run = [sys.executable, "-m", "incumbent.cli", "run", election, "--", *work]
     if plan.mode == "pid1":
-        words = ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"]
-        return [_found(words[0]), *words[1:], *run]
+        # The path in full, since it is started by a shim that does not search.
+        return [shutil.which(CONTAINER[0]) or CONTAINER[0], *CONTAINER[1:], *run]
     return run
-
-
-def _found(program: str) -> str:
-    for folder in os.environ["PATH"].split(os.pathsep):
-        path = Path(folder) / program
-        if path.exists():
-            return str(path)
-    raise FileNotFoundError(program)
 
 
 class Process:
@@ -203,23 +196,19 @@ class Process:
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
-        self._started = self._stat(19)
+        self._started = stat(self.pid, 19)
 
     def descendants(self) -> list[Process]:
         """Return children, their children, and so on; each after its parent."""
-        families = _families()
-        found = [self.pid]
-        for pid in found:
-            found += families.get(pid, [])
-        return [Process(pid) for pid in found[1:]]
+        return [Process(pid) for pid in descendants(self.pid)]
 
     def parent(self) -> int:
         """Return the id of the parent, or 0."""
-        return int(self._stat(1) or 0)
+        return parent_of(self.pid)
 
     def state(self) -> str:
         """Return one letter; "" if it is gone."""
-        return self._stat(0) if self._stat(19) == self._started else ""
+        return stat(self.pid, 0) if stat(self.pid, 19) == self._started else ""
 
     def command(self) -> list[str]:
         """Return the words of the command line."""
@@ -248,26 +237,6 @@ class Process:
     def __str__(self) -> str:
         return f"process {self.pid}, child of {self.parent()}, {self.state()}: {self.command()}"
 
-    def _stat(self, index: int) -> str:
-        """Return a field of /proc/PID/stat, counted from the state, which follows the name."""
-        try:
-            text = Path(f"/proc/{self.pid}/stat").read_text(encoding="utf-8", errors="replace")
-        except OSError:
-            return ""
-        return text.rpartition(")")[2].split()[index]
-
-
-def _families() -> dict[int, list[int]]:
-    """Return the children of every process, the oldest first.
-
-    Read process by process: the list of children that /proc has of each may leave some out while
-    others are ending.
-    """
-    families: dict[int, list[int]] = {}
-    for pid in sorted(map(int, filter(str.isdecimal, os.listdir("/proc")))):
-        families.setdefault(Process(pid).parent(), []).append(pid)
-    return families
-
 
 def orphans(known: set[int]) -> list[Process]:
     """Return what workers have left behind: living children of ours that we did not start.
@@ -275,18 +244,9 @@ def orphans(known: set[int]) -> list[Process]:
     For this the run is a subreaper, so that whatever loses its parent becomes a child of ours. The
     dead among them are taken away: thousands of rounds would fill the table of processes.
     """
-    found = [Process(pid) for pid in _families().get(os.getpid(), []) if pid not in known]
+    found = [Process(pid) for pid in children(os.getpid()) if pid not in known]
     for process in found:
         if process.state() == "Z":
             with contextlib.suppress(ChildProcessError):
                 os.waitpid(process.pid, os.WNOHANG)
     return [process for process in found if process.state() not in ("", "Z", "X")]
-
-
-def unshare_works() -> bool:
-    """Tell whether the container of `pid1` mode can be played here."""
-    try:
-        command = [_found("unshare"), "--pid", "--fork", "--mount-proc", "true"]
-    except FileNotFoundError:
-        return False
-    return subprocess.run(command, capture_output=True, check=False).returncode == 0

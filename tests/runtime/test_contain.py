@@ -11,7 +11,6 @@ import select
 import shutil
 import signal
 import struct
-import subprocess
 import sys
 import textwrap
 import threading
@@ -22,13 +21,12 @@ from pathlib import Path
 import pytest
 
 from incumbent.errors import ConfigError, IncumbentError, UnsupportedPlatform, WorkStuck
-from incumbent.runtime import contain
 from incumbent.runtime.contain import Tree, leave_pid1, probe
+from tests.processes import CONTAINER, children, descendants, namespaces_permitted
+from tests.runtime.speaking import LIMIT_S, Speaking
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="process trees of Linux")
 
-SOURCES = str(Path(contain.__file__).parents[2])
-LIMIT_S = 20.0
 MARK = struct.Struct("=cd")
 
 WORK = """
@@ -91,14 +89,6 @@ command = [sys.executable, "-c", work, fifo]
 
 def now() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-def namespaces_permitted() -> bool:
-    trial = ["unshare", "--pid", "--fork", "--mount-proc", "true"]
-    try:
-        return subprocess.run(trial, capture_output=True, check=False).returncode == 0
-    except OSError:
-        return False
 
 
 PERMITTED = namespaces_permitted()
@@ -173,23 +163,13 @@ def command(work: str, marks: Marks) -> list[str]:
     return [sys.executable, "-c", WORK + textwrap.dedent(work), marks.path]
 
 
-class Parent:
+class Parent(Speaking):
     """A process W under test that contains a tree; all of it is killed at the end of the test."""
 
     def __init__(self, script: str, mode: str, marks: Marks, *wrapper: str, work: str = NASTY):
         arguments = [W + textwrap.dedent(script), mode, marks.path, WORK + textwrap.dedent(work)]
-        self.heard = b""
-        self.process = subprocess.Popen(
-            [*wrapper, sys.executable, "-c", *arguments],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": SOURCES},
-        )
+        super().__init__(*wrapper, sys.executable, "-c", *arguments)
         self.pidfds: list[int] = []
-
-    def __enter__(self) -> "Parent":
-        return self
 
     def __exit__(self, *exc_info: object) -> None:
         if self.process.poll() is None:
@@ -201,21 +181,10 @@ class Parent:
             except ProcessLookupError:
                 pass
             os.close(fd)
-        self.process.communicate(timeout=LIMIT_S)
-
-    def says(self) -> str:
-        assert self.process.stdout is not None
-        while b"\n" not in self.heard:
-            ready, _, _ = select.select([self.process.stdout], [], [], LIMIT_S)
-            assert ready, "no line in time"
-            data = os.read(self.process.stdout.fileno(), 4096)
-            assert data, "it ended without a line"
-            self.heard += data
-        line, self.heard = self.heard.split(b"\n", 1)
-        return line.decode()
+        super().__exit__(*exc_info)
 
     def tree(self) -> list[int]:
-        return below(self.process.pid)
+        return descendants(self.process.pid)
 
     def watch(self) -> None:
         """Hold on to everything that lives below W now, to see its end."""
@@ -229,26 +198,6 @@ class Parent:
         for fd in self.pidfds:
             ready, _, _ = select.select([fd], [], [], LIMIT_S)
             assert ready, "a process lives on"
-
-    def end(self) -> tuple[int, str]:
-        _, err = self.process.communicate(timeout=LIMIT_S)
-        return self.process.returncode, err.decode()
-
-
-def below(root: int) -> list[int]:
-    children: dict[int, list[int]] = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                stat = Path(f"/proc/{name}/stat").read_bytes()
-            except OSError:
-                continue
-            parent = int(stat.rpartition(b")")[2].split()[1])
-            children.setdefault(parent, []).append(int(name))
-    found = [root]
-    for pid in found:
-        found += children.get(pid, [])
-    return found[1:]
 
 
 def run_to_end(tree: Tree, *argv: str) -> int:
@@ -305,7 +254,7 @@ def test_without_the_capability_it_falls_back_and_says_why(marks: Marks) -> None
         assert parent.says() == "group"
         assert "CAP_SYS_ADMIN" in parent.says()
         assert "accept the weaker" in parent.says()
-        assert parent.end() == (0, "")
+        assert parent.end() == (0, "", "")
 
 
 # ------------------------------------------------------------------ exit codes
@@ -781,18 +730,16 @@ def test_prepare_again_and_again_in_a_process_with_threads(mode: str) -> None:
 
 
 def test_nothing_is_left_open(mode: str) -> None:
-    def fds() -> list[str]:
-        return sorted(os.listdir("/proc/self/fd"))
+    def open_now() -> tuple[list[str], list[int]]:
+        return sorted(os.listdir("/proc/self/fd")), children(os.getpid())
 
     with Tree.prepare(mode) as tree:
         run_to_end(tree, "true")
-    before = fds()
+    before = open_now()
     for _ in range(3):
         with Tree.prepare(mode) as tree:
             run_to_end(tree, "true")
-    assert fds() == before
-    with pytest.raises(ChildProcessError):
-        os.waitpid(-1, os.WNOHANG)
+    assert open_now() == before
 
 
 def test_the_init_is_small(tree: Tree) -> None:
@@ -803,8 +750,6 @@ def test_the_init_is_small(tree: Tree) -> None:
 
 
 # ------------------------------------------------------------------ PID 1
-
-UNSHARE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
 
 
 @needs_namespaces
@@ -823,8 +768,8 @@ def test_leaving_pid_1_passes_exit_codes_and_reaps_strangers(marks: Marks) -> No
         assert now() < until
         sys.exit(7)
     """
-    with Parent(script, "auto", marks, *UNSHARE) as parent:
-        assert parent.end() == (7, "")
+    with Parent(script, "auto", marks, *CONTAINER) as parent:
+        assert parent.end() == (7, "", "")
 
 
 @needs_namespaces
@@ -839,9 +784,9 @@ def test_pid_1_forwards_signals(marks: Marks) -> None:
         while len(got) < len(names):
             time.sleep(0.01)
     """
-    with Parent(script, "auto", marks, *UNSHARE) as parent:
+    with Parent(script, "auto", marks, *CONTAINER) as parent:
         assert parent.says() == "ready"
-        (pid1,) = [pid for pid in parent.tree() if below(pid)]
+        (pid1,) = [pid for pid in parent.tree() if descendants(pid)]
         for name in ("TERM", "INT", "HUP", "QUIT", "USR1", "USR2", "WINCH", "CONT"):
             signum = getattr(signal, f"SIG{name}")
             os.kill(pid1, signum)
@@ -862,10 +807,10 @@ def test_the_dead_man_works_below_pid_1_and_takes_everything(inner: str, marks: 
         os.kill(os.getpid(), signal.SIGSTOP)
         say("worked after the pause")
     """
-    with Parent(script, inner, marks, *UNSHARE) as parent:
+    with Parent(script, inner, marks, *CONTAINER) as parent:
         assert parent.says() == inner
         marks.await_kinds("cdg")
-        code, err = parent.end()
+        code, _, err = parent.end()
         marks.await_end()
         assert code == 137
         assert "main process was killed by SIGKILL" in err
@@ -881,10 +826,10 @@ def test_stop_below_pid_1(mode: str, marks: Marks) -> None:
         say(tree.containment.mode)
         hold()
     """
-    with Parent(script, mode, marks, *UNSHARE) as parent:
+    with Parent(script, mode, marks, *CONTAINER) as parent:
         assert parent.says() == mode
         marks.await_kinds("cdg")
-        pid1 = min(pid for pid in parent.tree() if below(pid))
+        pid1 = min(pid for pid in parent.tree() if descendants(pid))
         os.kill(pid1, signal.SIGTERM)
         assert parent.end()[0] == 128 + signal.SIGTERM
         marks.await_end()

@@ -2,24 +2,21 @@
 
 import ctypes
 import os
-import select
 import signal
-import subprocess
 import sys
 import textwrap
 import time
-from pathlib import Path
 
 import pytest
 
 from incumbent.errors import IncumbentError, UnsupportedPlatform
 from incumbent.runtime import deadman
 from incumbent.runtime.deadman import DeadMan, supported
+from tests.processes import CONTAINER, namespaces_permitted
+from tests.runtime.speaking import Speaking
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="a kernel timer of Linux")
 
-SOURCES = str(Path(deadman.__file__).parents[2])
-LIMIT_S = 20.0
 PROMPT_S = 2.0
 
 PRELUDE = """
@@ -45,48 +42,11 @@ def now() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
-class Child:
-    """A Python process under test, killed at the end of the test if it still lives."""
+class Child(Speaking):
+    """A Python process under test."""
 
     def __init__(self, script: str, *wrapper: str) -> None:
-        self.heard = b""
-        self.process = subprocess.Popen(
-            [*wrapper, sys.executable, "-c", PRELUDE + textwrap.dedent(script)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": SOURCES},
-        )
-
-    def __enter__(self) -> "Child":
-        return self
-
-    def __exit__(self, *exc_info: object) -> None:
-        if self.process.poll() is None:
-            self.process.kill()
-        self.process.communicate()
-
-    def mark(self) -> str:
-        assert self.process.stdout is not None
-        while b"\n" not in self.heard:
-            ready, _, _ = select.select([self.process.stdout], [], [], LIMIT_S)
-            assert ready, "no line in time"
-            data = os.read(self.process.stdout.fileno(), 4096)
-            assert data, "it ended without a line"
-            self.heard += data
-        line, self.heard = self.heard.split(b"\n", 1)
-        return line.decode()
-
-    def end(self) -> tuple[int, str, str]:
-        out, err = self.process.communicate(timeout=LIMIT_S)
-        return self.process.returncode, out.decode(), err.decode()
-
-
-def namespaces_permitted() -> bool:
-    trial = ["unshare", "--pid", "--fork", "--mount-proc", "true"]
-    try:
-        return subprocess.run(trial, capture_output=True, check=False).returncode == 0
-    except OSError:
-        return False
+        super().__init__(*wrapper, sys.executable, "-c", PRELUDE + textwrap.dedent(script))
 
 
 def test_a_stopped_process_is_killed_at_the_deadline_and_does_nothing_on_waking() -> None:
@@ -98,7 +58,7 @@ def test_a_stopped_process_is_killed_at_the_deadline_and_does_nothing_on_waking(
         mark("worked after the pause")
     """
     with Child(script) as child:
-        deadline = float(child.mark())
+        deadline = float(child.says())
         child.process.send_signal(signal.SIGSTOP)
         pid, status = os.waitpid(child.process.pid, os.WUNTRACED)
         assert (pid, os.WIFSTOPPED(status)) == (child.process.pid, True)
@@ -120,7 +80,7 @@ def test_a_c_call_that_holds_the_gil_is_killed_and_says_so_before() -> None:
         hang_with_the_gil()
     """
     with Child(script) as child:
-        deadline = float(child.mark())
+        deadline = float(child.says())
         code, _, err = child.end()
         assert code == -signal.SIGKILL
         assert 0 <= now() - deadline < PROMPT_S
@@ -170,7 +130,7 @@ def test_renewals_keep_it_alive_past_the_first_deadline() -> None:
         sys.stdin.read()
     """
     with Child(script) as child:
-        assert child.mark() == "alive"
+        assert child.says() == "alive"
 
 
 def test_disarmed_and_closed_it_lets_live() -> None:
@@ -278,8 +238,7 @@ def test_pid_1_refuses_and_names_the_way_out() -> None:
         except UnsupportedPlatform as error:
             mark(str(error))
     """
-    wrapper = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
-    with Child(script, *wrapper) as child:
+    with Child(script, *CONTAINER) as child:
         code, out, _ = child.end()
         assert code == 0
         reason, raised = out.splitlines()
@@ -302,8 +261,7 @@ def test_the_kernel_fact_behind_that_refusal() -> None:
             time.sleep(0.02)
         mark("PID 1 outlived its SIGKILL")
     """
-    wrapper = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
-    with Child(script, *wrapper) as child:
+    with Child(script, *CONTAINER) as child:
         code, out, _ = child.end()
         assert (code, out) == (0, "PID 1 outlived its SIGKILL\n")
 
