@@ -10,6 +10,7 @@ import os
 import select
 import shutil
 import signal
+import socket
 import struct
 import sys
 import textwrap
@@ -17,6 +18,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -740,6 +742,30 @@ def test_nothing_is_left_open(mode: str) -> None:
         with Tree.prepare(mode) as tree:
             run_to_end(tree, "true")
     assert open_now() == before
+
+
+class Late:
+    """Our end of the conversation, for one who is slow: his first word is answered at once."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self.control = control
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.control, name)
+
+    def sendmsg(self, *arguments: Any) -> int:
+        sent = self.control.sendmsg(*arguments)
+        poll = select.poll()
+        poll.register(self.control, select.POLLHUP)
+        assert poll.poll(LIMIT_S * 1000), "the init does not end"
+        return sent
+
+
+def test_a_command_may_end_before_we_have_seen_it_start(
+    tree: Tree, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tree, "_control", Late(tree._control))
+    assert run_to_end(tree, "sh", "-c", "exit 7") == 7
 
 
 def test_the_init_is_small(tree: Tree) -> None:

@@ -383,7 +383,9 @@ class Tree:
                 rights = struct.pack(f"={len(targets)}i", *targets)
                 ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, rights)]
             sent = self._control.sendmsg([data], ancillary)
-            self._control.sendall(data[sent:])
+            if sent < len(data):
+                # Not for nothing: a short command may be over by now, and its init gone.
+                self._control.sendall(data[sent:])
             while self.pid is None and self.error is None and self._heard:
                 self._handle(self._receive())
         except OSError as error:
