@@ -7,6 +7,7 @@ without a term.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -15,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,6 +31,7 @@ from tests.faces.programs import (
     marks,
     until,
 )
+from tests.processes import CONTAINER, children, namespaces_permitted, stat
 
 Run = Callable[..., Program]
 
@@ -110,23 +113,70 @@ def works(path: Path, beyond: int = 0) -> None:
     until(lambda: sum(token > beyond for token, _, _ in marks(path)) > 3, "the command works")
 
 
+def works_on(path: Path) -> None:
+    before = len(marks(path))
+    until(lambda: len(marks(path)) > before + 20, "it works on")
+
+
 def last_token(path: Path) -> int:
     return marks(path)[-1][0]
 
 
-def namespaces_permitted() -> bool:
-    trial = ["unshare", "--pid", "--fork", "--mount-proc", "true"]
-    try:
-        return subprocess.run(trial, capture_output=True, check=False).returncode == 0
-    except OSError:
-        return False
+@pytest.fixture
+def marking(run: Run, url: str, path: Path) -> Run:
+    """Start `incumbent run` around a command that makes marks."""
+
+    def starting(
+        kinds: str, *options: str, ttl_s: float = 20, under: tuple[str, ...] = ()
+    ) -> Program:
+        timing = ("--ttl", str(ttl_s))
+        words = ("e", "--store", url, *timing, *options, "--", *marker(path, kinds))
+        return run(*words, under=under)
+
+    return starting
+
+
+@pytest.fixture
+def holder(marking: Run, path: Path) -> Run:
+    """The same, and see it work."""
+
+    def starting(*arguments: Any, **options: Any) -> Program:
+        program = marking(*arguments, **options)
+        works(path)
+        return program
+
+    return starting
+
+
+@pytest.fixture
+def standby(marking: Run) -> Run:
+    """The same beside a holder, and see it stand by."""
+
+    def starting(*arguments: Any, **options: Any) -> Program:
+        program = marking(*arguments, **options)
+        program.error("standby")
+        return program
+
+    return starting
+
+
+@contextlib.contextmanager
+def taken_over(
+    url: str, path: Path, *, ttl_s: float = 20, within_s: float = LIMIT_S
+) -> Iterator[None]:
+    """Hold after what worked, and see that it does not any more."""
+    token = last_token(path)
+    with Election("e", store=url, ttl_s=ttl_s).hold(timeout_s=within_s) as term:
+        assert (term.token or 0) > token
+        before = marks(path)
+        yield
+    assert marks(path) == before
 
 
 needs_namespaces = pytest.mark.skipif(
     not namespaces_permitted(), reason="may not make a PID namespace"
 )
 MODES = [pytest.param("pidns", marks=needs_namespaces), "group"]
-CONTAINER = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
 
 
 # ---- what the command is, and what comes back
@@ -369,11 +419,10 @@ def test_who_gives_up_does_not_run_although_it_is_elected_in_that_moment(
         assert (code, ran.exists()) in [(0, True), (75, False)]
 
 
-def test_waiting_can_be_ended(run: Run, url: str, path: Path) -> None:
+def test_waiting_can_be_ended(standby: Run, url: str, path: Path) -> None:
     with Election("e", store=url, ttl_s=20).hold():
         for number, code in ((signal.SIGTERM, 143), (signal.SIGINT, 130)):
-            program = run("e", "--store", url, "--", *marker(path))
-            program.error("standby")
+            program = standby("")
             program.send(number)
             assert program.wait() == code
     assert marks(path) == []
@@ -409,16 +458,15 @@ def test_under_nohup_nobody_hears_of_a_hangup(run: Run, url: str, path: Path) ->
 
 
 def test_a_standby_whose_waiting_init_was_killed_makes_another(
-    run: Run, url: str, path: Path
+    standby: Run, url: str, path: Path
 ) -> None:
     with Election("e", store=url, ttl_s=20).hold():
-        program = run("e", "--store", url, "--contain", "group", "--", *marker(path))
-        program.error("standby")
-        (init,) = _children(program.pid)
+        program = standby("", "--contain", "group")
+        (init,) = children(program.pid)
         os.kill(init, signal.SIGKILL)
         program.error("making another")
         spent = _cpu_ticks(program.pid)
-        until(lambda: _children(program.pid) not in ([], [init]), "there is another")
+        until(lambda: children(program.pid) not in ([], [init]), "there is another")
     works(path)
     assert _cpu_ticks(program.pid) - spent < 100
     program.send(signal.SIGTERM)
@@ -430,13 +478,11 @@ def test_a_standby_whose_waiting_init_was_killed_makes_another(
 
 @pytest.mark.parametrize("mode", MODES)
 def test_the_whole_tree_is_gone_before_another_begins(
-    mode: str, run: Run, url: str, path: Path
+    mode: str, holder: Run, standby: Run, path: Path
 ) -> None:
-    arguments = ("e", "--store", url, "--ttl", "20", "--grace", "0.3", "--contain", mode, "--")
-    first = run(*arguments, *marker(path, "dt"))
-    works(path)
-    second = run(*arguments, *marker(path, "g"))
-    second.error("standby")
+    options = ("--grace", "0.3", "--contain", mode)
+    first = holder("dt", *options)
+    second = standby("g", *options)
     token = last_token(path)
     began = time.monotonic()
     first.send(signal.SIGTERM)
@@ -449,12 +495,10 @@ def test_the_whole_tree_is_gone_before_another_begins(
     assert len(assert_no_overlap(path)) == 2
 
 
-def test_the_first_signal_asks_and_the_second_kills(run: Run, url: str, path: Path) -> None:
-    program = run("e", "--store", url, "--ttl", "60", "--grace", "25", "--", *marker(path, "t"))
-    works(path)
+def test_the_first_signal_asks_and_the_second_kills(holder: Run, path: Path) -> None:
+    program = holder("t", "--grace", "25", ttl_s=60)
     program.send(signal.SIGTERM)
-    before = len(marks(path))
-    until(lambda: len(marks(path)) > before + 20, "it does not listen")
+    works_on(path)
     program.send(signal.SIGTERM)
     assert program.wait(10) == 137
 
@@ -479,12 +523,10 @@ def test_other_signals_are_forwarded(run: Run, url: str) -> None:
 
 @pytest.mark.parametrize("mode", MODES)
 def test_the_wrapper_is_killed_and_the_tree_with_it(
-    mode: str, run: Run, url: str, path: Path
+    mode: str, holder: Run, standby: Run, path: Path
 ) -> None:
-    first = run("e", "--store", url, "--ttl", "20", "--contain", mode, "--", *marker(path, "dt"))
-    works(path)
-    second = run("e", "--store", url, "--ttl", "20", "--", *marker(path))
-    second.error("standby")
+    first = holder("dt", "--contain", mode)
+    standby("")
     token = last_token(path)
     began = time.monotonic()
     first.send(signal.SIGKILL)
@@ -495,60 +537,50 @@ def test_the_wrapper_is_killed_and_the_tree_with_it(
 
 @pytest.mark.parametrize("mode", MODES)
 def test_the_wrapper_is_stopped_and_killed_by_its_deadline_and_the_tree_with_it(
-    mode: str, run: Run, url: str, path: Path
+    mode: str, holder: Run, standby: Run, path: Path
 ) -> None:
-    first = run("e", "--store", url, "--ttl", "2", "--contain", mode, "--", *marker(path, "dt"))
-    works(path)
-    second = run("e", "--store", url, "--ttl", "2", "--", *marker(path))
-    second.error("standby")
+    first = holder("dt", "--contain", mode, ttl_s=2)
+    standby("", ttl_s=2)
     token = last_token(path)
     first.send(signal.SIGSTOP)
     works(path, beyond=token)
     first.send(signal.SIGCONT)
     assert first.wait() == -9
-    before = len(marks(path))
-    until(lambda: len(marks(path)) > before + 20, "the second works on")
+    works_on(path)
     assert len(assert_no_overlap(path)) == 2
 
 
-def test_stopped_for_a_moment_it_works_on(run: Run, url: str, path: Path) -> None:
-    program = run("e", "--store", url, "--ttl", "20", "--", *marker(path, "g"))
-    works(path)
+def test_stopped_for_a_moment_it_works_on(holder: Run, path: Path) -> None:
+    program = holder("g")
     program.send(signal.SIGSTOP)
     until(lambda: is_stopped(program.pid), "it is stopped")
     program.send(signal.SIGCONT)
-    before = len(marks(path))
-    until(lambda: len(marks(path)) > before + 20, "it works on")
+    works_on(path)
     program.send(signal.SIGTERM)
     assert program.wait() == 9
     assert len(assert_no_overlap(path)) == 1
 
 
 def test_where_the_end_cannot_be_confirmed_it_is_said_and_never_released(
-    run: Run, url: str, path: Path
+    holder: Run, url: str, path: Path
 ) -> None:
     """The subreaper is killed from outside: the wrapper must not hold the election for ever."""
-    first = run("e", "--store", url, "--ttl", "2", "--contain", "group", "--", *marker(path, "t"))
+    first = holder("t", "--contain", "group", ttl_s=2)
     first.error("weaker than a PID namespace")
-    works(path)
-    (subreaper,) = _children(first.pid)
+    (subreaper,) = children(first.pid)
     os.kill(subreaper, signal.SIGKILL)
     first.error("cannot be confirmed")
-    assert first.wait() == -9
-    token = last_token(path)
-    with Election("e", store=url, ttl_s=2).hold(timeout_s=LIMIT_S) as term:
-        assert (term.token or 0) > token
-        assert last_token(path) == token
+    with taken_over(url, path, ttl_s=2):
+        assert first.wait() == -9
 
 
 # ---- once, again, and lost stores
 
 
 def test_lost_it_is_stopped_and_started_again_when_elected_again(
-    run: Run, url: str, path: Path
+    holder: Run, url: str, path: Path
 ) -> None:
-    program = run("e", "--store", url, "--ttl", "2", "--", *marker(path, "g"))
-    works(path)
+    program = holder("g", ttl_s=2)
     token = last_token(path)
     Path(url.removeprefix("sqlite://")).unlink()
     program.error("stopping")
@@ -558,10 +590,9 @@ def test_lost_it_is_stopped_and_started_again_when_elected_again(
     assert len(assert_no_overlap(path)) == 2
 
 
-def test_once_is_the_first_term_and_no_more(run: Run, url: str, path: Path) -> None:
+def test_once_is_the_first_term_and_no_more(holder: Run, url: str, path: Path) -> None:
     assert to_end("e", "--store", url, "--once", "--", "sh", "-c", "exit 5").returncode == 5
-    program = run("e", "--store", url, "--ttl", "2", "--once", "--", *marker(path, "g"))
-    works(path)
+    program = holder("g", "--once", ttl_s=2)
     Path(url.removeprefix("sqlite://")).unlink()
     assert program.wait() == 75
     assert len(assert_no_overlap(path)) == 1
@@ -603,66 +634,46 @@ def test_options_before_the_command_leave_it_the_first_process(run: Run, url: st
 
 
 @needs_namespaces
-def test_a_container_is_told_to_stop(run: Run, url: str, path: Path) -> None:
-    program = run("e", "--store", url, "--ttl", "20", "--", *marker(path, "dg"), under=CONTAINER)
-    works(path)
-    (first,) = _children(program.pid)
+def test_a_container_is_told_to_stop(holder: Run, url: str, path: Path) -> None:
+    program = holder("dg", under=CONTAINER)
+    (first,) = children(program.pid)
     os.kill(first, signal.SIGTERM)
-    assert program.wait() == 9
-    with Election("e", store=url, ttl_s=20).hold(timeout_s=10):
-        before = marks(path)
-    assert marks(path) == before
+    with taken_over(url, path, within_s=10):
+        assert program.wait() == 9
 
 
 @needs_namespaces
-def test_a_stopped_container_is_killed_by_its_deadline(run: Run, url: str, path: Path) -> None:
+def test_a_stopped_container_is_killed_by_its_deadline(holder: Run, url: str, path: Path) -> None:
     """PID 1 of a namespace ignores its own timer: so the one with the timer is not PID 1."""
-    program = run("e", "--store", url, "--ttl", "2", "--", *marker(path, "dt"), under=CONTAINER)
-    works(path)
-    token = last_token(path)
-    (first,) = _children(program.pid)
-    (wrapper,) = _children(first)
+    program = holder("dt", ttl_s=2, under=CONTAINER)
+    (first,) = children(program.pid)
+    (wrapper,) = children(first)
     os.kill(wrapper, signal.SIGSTOP)
-    with Election("e", store=url, ttl_s=2).hold(timeout_s=LIMIT_S) as term:
-        assert (term.token or 0) > token
-        assert last_token(path) == token
+    with taken_over(url, path, ttl_s=2):
         assert program.wait() == 137
     assert "SIGKILL" in program.errors()
 
 
 @needs_namespaces
-def test_a_killed_container_leaves_the_election_at_once(run: Run, url: str, path: Path) -> None:
-    program = run("e", "--store", url, "--ttl", "20", "--", *marker(path, "dt"), under=CONTAINER)
-    works(path)
-    token = last_token(path)
-    (first,) = _children(program.pid)
+def test_a_killed_container_leaves_the_election_at_once(holder: Run, url: str, path: Path) -> None:
+    program = holder("dt", under=CONTAINER)
+    (first,) = children(program.pid)
     os.kill(first, signal.SIGKILL)
-    with Election("e", store=url, ttl_s=20).hold(timeout_s=10) as term:
-        assert (term.token or 0) > token
-        assert last_token(path) == token
+    with taken_over(url, path, within_s=10):
+        assert program.wait() != 0
 
 
 def test_a_child_that_closed_everything_still_counts_as_the_holder(
-    run: Run, url: str, path: Path
+    holder: Run, url: str, path: Path
 ) -> None:
     """The lock is held by the tree's own init: as long as anything works, there is no evidence."""
-    program = run("e", "--store", url, "--ttl", "20", "--", *marker(path, "dt"))
-    works(path)
+    program = holder("dt")
     with pytest.raises(NotElected), Election("e", store=url, ttl_s=20).hold(timeout_s=0.5):
         pytest.fail("two hold")
     program.send(signal.SIGKILL)
-    with Election("e", store=url, ttl_s=20).hold(timeout_s=10):
-        before = marks(path)
-    assert marks(path) == before
-
-
-def _children(pid: int) -> list[int]:
-    found: list[int] = []
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        found += map(int, (task / "children").read_text().split())
-    return sorted(found)
+    with taken_over(url, path, within_s=10):
+        assert program.wait() == -9
 
 
 def _cpu_ticks(pid: int) -> int:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return int(fields[11]) + int(fields[12])
+    return int(stat(pid, 11)) + int(stat(pid, 12))
