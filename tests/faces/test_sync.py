@@ -493,8 +493,11 @@ def test_a_store_that_cannot_be_opened_is_said_at_once(memory: MemoryStore) -> N
 def test_the_main_thread_may_end_while_another_leads(start: Start, url: str) -> None:
     """From then on no executor of `concurrent.futures` takes work: renewals must not need one."""
     source = """
+        began = threading.Event()
+
         def work(term):
             say("began", term.token)
+            began.set()
             threading.main_thread().join()
             time.sleep(4)
             term.check()
@@ -503,6 +506,8 @@ def test_the_main_thread_may_end_while_another_leads(start: Start, url: str) -> 
 
         election = Election("e", store=sys.argv[1], ttl_s=1)
         threading.Thread(target=lambda: say("result", election.lead(work))).start()
+        # Not before there is a keeper: from Python 3.12 on no thread can be started after the end.
+        began.wait()
     """
     program = start(source, url)
     _, token = program.expect("began").split()

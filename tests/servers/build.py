@@ -117,6 +117,14 @@ TARGETS: dict[str, Target] = {
             typical_s=60,
             by_default=True,
         ),
+        Target(
+            name="certificates",
+            module_dir=MODULES_DIR / "certificates",
+            package=".",
+            version=None,
+            typical_s=15,
+            by_default=True,
+        ),
     )
 }
 

@@ -19,7 +19,7 @@ import pytest
 
 from tests.servers import build
 from tests.servers.clientgo import ClientGoCandidate
-from tests.servers.kubernetes import ApiServer
+from tests.servers.kubernetes import ApiServer, certify
 from tests.servers.proxy import Proxy
 
 _API_SERVER_TARGETS = ("etcd", "kube-apiserver")
@@ -27,6 +27,7 @@ _API_SERVER_TARGETS = ("etcd", "kube-apiserver")
 _TARGETS_OF_FIXTURES = {
     "api_server": _API_SERVER_TARGETS,
     "own_api_server": _API_SERVER_TARGETS,
+    "certified_api_server": (*_API_SERVER_TARGETS, "certificates"),
     "clientgo_candidate": ("clientgo-candidate",),
 }
 
@@ -66,6 +67,21 @@ def api_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ApiServer]:
 def own_api_server(tmp_path: Path) -> Iterator[ApiServer]:
     """An API server of the test's own, to do anything to; costs a few seconds."""
     with ApiServer(tmp_path / "api-server") as server:
+        yield server
+    server.etcd.remove_data()
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> Path:
+    """A folder with `ca.crt`, and with `NAME.crt` and `NAME.key` of an administrator and nobody."""
+    return certify(tmp_path / "client-certificates", "chief:system:masters", "stranger")
+
+
+@pytest.fixture
+def certified_api_server(tmp_path: Path, certificates: Path) -> Iterator[ApiServer]:
+    """An API server of the test's own that knows the clients of `certificates`."""
+    trust = f"--client-ca-file={certificates / 'ca.crt'}"
+    with ApiServer(tmp_path / "api-server", arguments=[trust]) as server:
         yield server
     server.etcd.remove_data()
 

@@ -19,6 +19,7 @@ import http.client
 import json
 import secrets
 import ssl
+import subprocess
 import textwrap
 import time
 import urllib.error
@@ -247,6 +248,24 @@ class ApiServer:
             raise
         return answer
 
+    def service_account_token(self, namespace: str, name: str, secret: str) -> str:
+        """Return a token as the kubelet gets one; it is void once the secret is deleted."""
+        path = f"/api/v1/namespaces/{namespace}"
+        bound = self.request("POST", f"{path}/secrets", {"metadata": {"name": secret}})
+        reference = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "name": secret,
+            "uid": bound["metadata"]["uid"],
+        }
+        answer = self.request(
+            "POST",
+            f"{path}/serviceaccounts/{name}/token",
+            {"spec": {"expirationSeconds": 3600, "boundObjectRef": reference}},
+        )
+        token: str = answer["status"]["token"]
+        return token
+
     def create_namespace(self, name: str) -> None:
         self.request("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
 
@@ -260,7 +279,8 @@ class ApiServer:
 
     def grant(self, user: str, rules: Sequence[Rule], namespace: str | None = None) -> Grant:
         """Give rights, in one namespace or in all, and returns once the API server applies them."""
-        self.token(user)
+        if not user.startswith("system:serviceaccount:"):
+            self.token(user)
         grant = Grant(f"{user}-{secrets.token_hex(4)}", user, tuple(rules), namespace)
         scope, role, binding = _rbac_kinds(namespace)
         metadata = {"name": grant.name}
@@ -315,7 +335,7 @@ class ApiServer:
         text = self._audit_path.read_text(encoding="utf-8") if self._audit_path.exists() else ""
         complete_lines = text[: text.rfind("\n") + 1].splitlines()
         events: list[dict[str, Any]] = [json.loads(line) for line in complete_lines]
-        return [event for event in events if user is None or event["user"]["username"] == user]
+        return [event for event in events if user is None or event["user"].get("username") == user]
 
     def __enter__(self) -> Self:
         self.start()
@@ -394,6 +414,16 @@ class ApiServer:
                         verdict = "refused" if allowed else "allowed"
                         raise ServerError(f"{access} is still {verdict} to {grant.user}")
                     time.sleep(_POLL_INTERVAL_S)  # sleep: authorization can only be polled
+
+
+def certify(folder: Path, *clients: str) -> Path:
+    """Make an authority and the certificates of clients, given as NAME or NAME:GROUP.
+
+    Returns the folder, with `ca.crt`, and `NAME.crt` and `NAME.key` of each.
+    """
+    folder.mkdir()
+    subprocess.run([build.ensure("certificates"), folder, *clients], check=True)
+    return folder
 
 
 def _rbac_kinds(namespace: str | None) -> tuple[str, str, str]:

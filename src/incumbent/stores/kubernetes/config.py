@@ -312,6 +312,9 @@ def _pem(user: Entry, key: str) -> bytes:
 
 def _load_chain(context: ssl.SSLContext, pem: bytes) -> None:
     """Give OpenSSL a certificate and its key, which it takes from a file only, and for a moment."""
+    if b"ENCRYPTED" in pem:
+        # OpenSSL would ask for the pass phrase on the terminal, and wait.
+        raise ValueError("the client key is encrypted; nobody is asked for a pass phrase")
     with tempfile.NamedTemporaryFile() as file:
         file.write(pem)
         file.flush()

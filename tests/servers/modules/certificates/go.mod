@@ -1,0 +1,3 @@
+module incumbent.test/certificates
+
+go 1.26.0
