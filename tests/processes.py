@@ -10,6 +10,12 @@ CONTAINER = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
 """Before a command: it becomes the first process of a PID namespace, as in a container."""
 
 
+ORDINARY = (
+    ("setpriv", "--bounding-set", "-dac_override,-dac_read_search") if os.geteuid() == 0 else ()
+)
+"""Before a command: it may read and write only what its user may, also if that is root."""
+
+
 def stat(pid: int, index: int) -> str:
     """Return a field of /proc/PID/stat, counted from the state, or "" if there is no such process.
 

@@ -31,7 +31,7 @@ from tests.faces.programs import (
     marks,
     until,
 )
-from tests.processes import CONTAINER, children, namespaces_permitted, stat
+from tests.processes import CONTAINER, ORDINARY, children, namespaces_permitted, stat
 
 Run = Callable[..., Program]
 
@@ -222,6 +222,18 @@ def test_the_exit_code_is_the_commands_own(
     assert done.returncode == code
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_folder_of_the_path_that_is_closed_to_us_has_no_word(
+    run: Run, url: str, tmp_path: Path
+) -> None:
+    """As when somebody else is made of root, and keeps root's PATH."""
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0)
+    path = f"{closed}:{os.environ['PATH']}"
+    for command, code in ((["no-such-command-anywhere"], 127), ([f"{closed}/any"], 126)):
+        program = run("e", "--store", url, "--", *command, under=ORDINARY, PATH=path)
+        assert program.wait() == code
 
 
 def test_what_stands_after_the_dashes_is_the_commands(url: str) -> None:

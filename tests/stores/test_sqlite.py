@@ -37,6 +37,7 @@ from incumbent.testing import conformance
 from incumbent.testing.conformance.kit import Candidate
 from tests.faces.programs import LIMIT_S, Start, assert_no_overlap, marks, starting, until
 from tests.faces.test_sync import Watch
+from tests.processes import ORDINARY
 
 TTL_S = 20.0
 """So long that whoever is elected in time was not elected because it ran out."""
@@ -780,10 +781,6 @@ def test_a_database_cannot_be_made_on_a_full_disk(small_disk: Path) -> None:
         pytest.fail("no room")
 
 
-UNPRIVILEGED = ("setpriv", "--bounding-set", "-dac_override,-dac_read_search")
-"""Before a command: root may no longer write everywhere."""
-
-
 def test_without_the_right_it_is_said_which(tmp_path: Path) -> None:
     tmp_path.chmod(stat.S_IRUSR | stat.S_IXUSR)
     program = f"""
@@ -795,7 +792,7 @@ except PermissionDenied as error:
     print(error)
 """
     done = subprocess.run(
-        [*(UNPRIVILEGED if os.geteuid() == 0 else ()), sys.executable, "-c", program],
+        [*ORDINARY, sys.executable, "-c", program],
         capture_output=True,
         text=True,
         check=True,

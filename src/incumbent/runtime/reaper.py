@@ -246,6 +246,9 @@ def _execute(argv: list[bytes], env: "Mapping[bytes, bytes]") -> "tuple[int, str
                 if os.path.exists(path):
                     return NOT_EXECUTABLE, f"{shown}: the interpreter that it names is missing"
                 continue
+            if error.errno == errno.EACCES and b"/" not in name and not os.path.exists(path):
+                # A folder of somebody else's PATH, such as root's: it has no word in this.
+                continue
             worst = worst or error
             if error.errno != errno.EACCES:
                 break
