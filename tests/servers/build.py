@@ -103,28 +103,25 @@ def _etcd(program: str, package: str, *, typical_s: int, by_default: bool = Fals
     )
 
 
+def _own(program: str, module_dir: Path, *, typical_s: int) -> Target:
+    return Target(
+        name=program,
+        module_dir=module_dir,
+        package=".",
+        version=None,
+        typical_s=typical_s,
+        by_default=True,
+    )
+
+
 TARGETS: dict[str, Target] = {
     target.name: target
     for target in (
         _kubernetes("kube-apiserver", typical_s=240, by_default=True),
         _etcd("etcd", "go.etcd.io/etcd/server/v3", typical_s=45, by_default=True),
         _etcd("etcdctl", "go.etcd.io/etcd/etcdctl/v3", typical_s=15),
-        Target(
-            name="clientgo-candidate",
-            module_dir=TESTS_DIR / "clientgo",
-            package=".",
-            version=None,
-            typical_s=60,
-            by_default=True,
-        ),
-        Target(
-            name="certificates",
-            module_dir=MODULES_DIR / "certificates",
-            package=".",
-            version=None,
-            typical_s=15,
-            by_default=True,
-        ),
+        _own("clientgo-candidate", TESTS_DIR / "clientgo", typical_s=60),
+        _own("certificates", MODULES_DIR / "certificates", typical_s=15),
     )
 }
 

@@ -437,6 +437,14 @@ def assert_silent(connection: socket.socket) -> None:
 Connect = Callable[[], socket.socket]
 
 
+def used(connect: Connect) -> socket.socket:
+    """A connection through which something has passed already."""
+    connection = connect()
+    connection.sendall(b"x")
+    assert received(connection, 1) == b"x"
+    return connection
+
+
 class TestProxy:
     def test_it_passes_bytes_both_ways_and_the_end(self, connect: Connect) -> None:
         text = os.urandom(3_000_000)
@@ -468,9 +476,7 @@ class TestProxy:
     def test_reset_aborts_what_there_is_and_lets_in_what_comes(
         self, proxy: Proxy, connect: Connect
     ) -> None:
-        old = connect()
-        old.sendall(b"x")
-        received(old, 1)
+        old = used(connect)
         proxy.reset()
         with pytest.raises(ConnectionResetError):
             received(old, 1)
@@ -479,9 +485,7 @@ class TestProxy:
         assert received(new, 1) == b"y"
 
     def test_reset_concerns_connections_held_by_a_cut(self, proxy: Proxy, connect: Connect) -> None:
-        old = connect()
-        old.sendall(b"x")
-        received(old, 1)
+        old = used(connect)
         proxy.cut()
         proxy.reset()
         with pytest.raises(ConnectionResetError):
@@ -489,9 +493,7 @@ class TestProxy:
         assert proxy.mode is Mode.CUT
 
     def test_refuse_aborts_and_refuses_until_healed(self, proxy: Proxy, connect: Connect) -> None:
-        old = connect()
-        old.sendall(b"x")
-        received(old, 1)
+        old = used(connect)
         proxy.refuse()
         with pytest.raises(ConnectionResetError):
             received(old, 1)
