@@ -353,7 +353,7 @@ def test_a_command_that_vanishes_while_it_waits(run: Run, url: str, tmp_path: Pa
     script.chmod(0o700)
     with Election("e", store=url, ttl_s=20).hold():
         program = run("e", "--store", url, "-q", "--", str(script))
-        until(lambda: _children(program.pid) != [], "it is ready")
+        until(lambda: children(program.pid) != [], "it is ready")
         script.unlink()
     assert program.wait() == 127
     assert program.errors() == f"incumbent: error: {script}: command not found"

@@ -43,9 +43,9 @@ class Stalling(MemoryStore):
         self.where = ""
         self._go_on()
 
-    async def open(self) -> None:
+    async def open(self, *, create: bool = True) -> None:
         await self._stall("open")
-        await super().open()
+        await super().open(create=create)
 
     async def open_session(self, owner: str, ttl_s: float) -> Lease:
         await self._stall("session")

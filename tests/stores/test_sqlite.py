@@ -25,7 +25,6 @@ from incumbent.core.events import Evidence, Seen
 from incumbent.core.records import Claim, Held, Holding, Snapshot
 from incumbent.errors import (
     OutcomeUnknown,
-    PermissionDenied,
     StoreAbsent,
     StoreFull,
     StoreUnavailable,

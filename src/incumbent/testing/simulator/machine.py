@@ -149,8 +149,8 @@ class TwinMachine(Machine):
         self.held = TwinLocks(folder, self)
         return self.held
 
-    def tables(self, path: Path, opener: str) -> Tables:
-        """Open the database."""
+    def tables(self, path: Path, opener: str, *, create: bool) -> Tables:
+        """Open the database, for a candidate: somebody who only looks is not simulated."""
         self.before(writes=False)
         return self.open_tables(self, path, opener)
 
