@@ -427,6 +427,20 @@ MUTANTS = (
         store="sqlite",
     ),
     _mutant(
+        "SQLite: the lock of a holder is not watched",
+        SQLITE,
+        "        if self._inotify is None or self._locks.descriptor(key) is not None:\n",
+        "        if self._inotify is None or key:\n",
+        store="sqlite",
+    ),
+    _mutant(
+        "SQLite: after other files were opened nobody watches them",
+        SQLITE,
+        "        self._replaced()\n        self._start_watching()\n",
+        "        self._replaced()\n",
+        store="sqlite",
+    ),
+    _mutant(
         "SQLite: a lock that is held is taken for free",
         LOCKS,
         "            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)\n",

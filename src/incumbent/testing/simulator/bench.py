@@ -58,8 +58,12 @@ class Bench(Protocol):
         """Go back to the copy; False if there is none."""
         ...
 
-    def up_to_date(self, processes: Sequence[Process], since: float) -> bool:
-        """Tell whether these processes have in view what is there; faults ended at `since`."""
+    def hindered(self, processes: Sequence[Process], since: float) -> bool:
+        """Tell whether a fault that ended at `since` goes on to have its effect on any of these."""
+        ...
+
+    def up_to_date(self, processes: Sequence[Process]) -> bool:
+        """Tell whether these processes have in view what is there."""
         ...
 
     def end(self) -> None:
@@ -119,7 +123,11 @@ class MemoryBench:
         """Go back to the copy."""
         return self.server.restore()
 
-    def up_to_date(self, processes: Sequence[Process], since: float) -> bool:
+    def hindered(self, processes: Sequence[Process], since: float) -> bool:
+        """Ask no more of anybody."""
+        return True
+
+    def up_to_date(self, processes: Sequence[Process]) -> bool:
         """Trust the twin's notifications."""
         return True
 

@@ -1,5 +1,7 @@
 """One history: candidates, a server, faults; then peace, in which somebody must lead.
 
+Where a store proves deaths, the leader is killed once more in the end: others must follow at once.
+
 A seed decides everything, the settings included: how many hosts and elections, TTL and rho, whose
 clocks go how fast, who is armed, what goes wrong and when. Settings are drawn towards the extremes
 that rho allows, since mistakes show there.
@@ -41,12 +43,14 @@ class Kind:
     Attributes:
         bench: makes what a history needs of it; told whether an absence proves a vacancy.
         whole_seconds: whether it keeps the TTL in whole seconds.
+        proves_death: whether the death of a process is proven to the others at once.
         faults: what can go wrong with it, and how often.
         tampering: what people can do to it.
     """
 
     bench: Callable[[History, bool], Bench]
     whole_seconds: bool
+    proves_death: bool = False
     faults: tuple[tuple[Fault, float], ...] = FAULTS
     tampering: tuple[tuple[Fault, float], ...] = TAMPERING
 
@@ -120,6 +124,7 @@ class History:
         self._over = False
         self._peace_at = math.inf
         self._looked_for = False
+        self._encored = False
 
     # -- making candidates ------------------------------------------------------------------------
 
@@ -238,7 +243,7 @@ class History:
                     raise Violated(
                         "crash", f"more than {MOST_STEPS} steps: it goes round in circles"
                     )
-                if self._over or (self._peace and self._settled()):
+                if self._over or (self._peace and self._settled() and not self._encore()):
                     break
         except Violated as violation:
             outcome.rule, outcome.text = violation.rule, str(violation)
@@ -309,7 +314,8 @@ class History:
         if not self._looked_for:
             self._looked_for = True
             self.world.after(self.ttl_s * 0.5, self._look)
-        return self.bench.up_to_date(self.alive, self._peace_at)
+        bench, peace_at = self.bench, self._peace_at
+        return bench.hindered(self.alive, peace_at) or bench.up_to_date(self.alive)
 
     def _led(self) -> bool:
         return all(any(p.leads(name) for p in self.alive) for name in self.elections)
@@ -319,6 +325,23 @@ class History:
         self._looked_for = False
         if self._led() and not self.outcome.rolled_back:
             self.judge.stalled("what a standby watches is not what is there, and nothing is wrong")
+
+    def _encore(self) -> bool:
+        """Kill whoever leads, if that is proof enough for the others; False if it is over."""
+        kind = self._kind
+        if self._encored or not kind.proves_death or self.outcome.rolled_back:
+            return False
+        self._encored = True
+        if self.bench.hindered(self.alive, self._peace_at):
+            return False
+        for process in [process for process in self.alive if process.leading]:
+            process.die("killed, which is proof of its death")
+        self.world.after(self.ttl_s * 0.5, self._see_proof)
+        return True
+
+    def _see_proof(self) -> None:
+        if not self._led():
+            self.judge.stalled("the leader was proven dead, and nobody followed at once")
 
     def _give_up(self) -> None:
         if self.outcome.rolled_back:

@@ -21,8 +21,8 @@ After every step, from true time and from what the workers themselves wrote down
 12. `evidence`: nobody is proven dead of whom something lives.
 13. `lock`: the lock file of a session is there, for as long as it may have to prove a death.
 14. `bell`: what was committed is told to everybody, and no sooner.
-15. `liveness`: when faults have stopped, somebody leads in every election before long, and whoever
-    stands by watches what is there.
+15. `liveness`: when faults have stopped, somebody leads in every election before long; whoever
+    stands by watches what is there; and who is proven dead is followed at once.
 
 A store that went back in time breaks the assumption of 1, 2, 4 and 7; from then on, or for a
 while, these are not asked (`excuse`). The others are. Work of a paused process does not run; its

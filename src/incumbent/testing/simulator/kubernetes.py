@@ -355,7 +355,11 @@ class KubernetesBench:
         self.server.restore(*self._backup)
         return True
 
-    def up_to_date(self, processes: Sequence[Process], since: float) -> bool:
+    def hindered(self, processes: Sequence[Process], since: float) -> bool:
+        """Ask no more of anybody."""
+        return True
+
+    def up_to_date(self, processes: Sequence[Process]) -> bool:
         """Trust the stream."""
         return True
 

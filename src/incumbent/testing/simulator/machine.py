@@ -63,6 +63,7 @@ class Kernel:
     def __init__(self, world: World) -> None:
         self.world = world
         self.watching: list[TwinInotify] = []
+        self.latest_drop_s = LATEST_DROP_S
         self.full = False
         """Whether the disk is."""
         self.created_at = 1e9 + 1e-3 * world.rng.random()
@@ -453,7 +454,7 @@ class Inheritance:
         world = self.kernel.world
         for fd in self.held.values():
             self.kernel.changed(_inode(fd), CLOSED)
-            world.after(LATEST_DROP_S * world.rng.random() ** 2, self._drop, fd)
+            world.after(self.kernel.latest_drop_s * world.rng.random() ** 2, self._drop, fd)
 
     def end(self) -> None:
         """Close what is open, with nobody left to be told."""

@@ -340,8 +340,10 @@ class SqliteBench:
         self._perhaps_ring()
 
     def wipe(self) -> None:
-        """Delete what is foreign; and free space on the disk."""
+        """Delete what is foreign, free space on the disk, and leave no child alive any more."""
         self.kernel.full = False
+        self.kernel.latest_drop_s = 0.001
+        self._orphans = 0.0
         for (name,) in self._by_hand("SELECT name FROM election WHERE format = 999"):
             self.delete(name)
 
@@ -375,12 +377,14 @@ class SqliteBench:
             if instance.of(process):
                 instance.overflow()
 
-    def up_to_date(self, processes: Sequence[Process], since: float) -> bool:
+    def hindered(self, processes: Sequence[Process], since: float) -> bool:
+        """Tell whether any is not open yet, is slow, or hears late what was said before."""
+        stores = [self._stores[process.label] for process in processes]
+        return any(store._tables is None or store.machine.hindered(since) for store in stores)
+
+    def up_to_date(self, processes: Sequence[Process]) -> bool:
         """Tell whether every standby watches the record as it is."""
-        live = [self._stores[process.label] for process in processes]
-        tables = next((store._tables for store in live if store._tables is not None), None)
-        if any(store.machine.hindered(since) for store in live):
-            return True  # What a fault has left behind takes its time.
+        tables = self._stores[processes[0].label]._tables
         for process in processes:
             for name, worker in process.workers.items():
                 watched = worker.driver.watched

@@ -24,6 +24,7 @@ STORES = {
     "sqlite": Kind(
         lambda history, _: SqliteBench(history),
         whole_seconds=False,
+        proves_death=True,
         faults=SQLITE_FAULTS,
         tampering=SQLITE_TAMPERING,
     ),
