@@ -30,6 +30,7 @@ class Stalling(MemoryStore):
         super().__init__(beside.shelf, "stalling")
         self.where = where
         self.reached = threading.Event()
+        self.calls: list[str] = []
         self._go_on: Callable[[], object] = self.reached.set
 
     async def _stall(self, where: str) -> None:
@@ -44,8 +45,13 @@ class Stalling(MemoryStore):
         self._go_on()
 
     async def open(self, *, create: bool = True) -> None:
+        self.calls.append("open")
         await self._stall("open")
         await super().open(create=create)
+
+    async def close(self) -> None:
+        await asyncio.sleep(0.05)  # sleep: whoever would not wait for the end has the time to
+        self.calls.append("closed")
 
     async def open_session(self, owner: str, ttl_s: float) -> Lease:
         await self._stall("session")
@@ -125,6 +131,7 @@ def test_who_gave_up_before_the_store_was_open_is_in_nobodys_way(
         enter(store, 0.05)
     store.where = ""
     assert enter(store, None) is not None
+    assert store.calls[:3] == ["open", "closed", "open"]
 
 
 def test_who_gave_up_while_another_waits_is_no_candidate_when_the_store_opens(
@@ -179,8 +186,12 @@ def test_a_store_that_neither_opens_nor_refuses_cannot_be_opened(
 ) -> None:
     monkeypatch.setattr(keeper, "OPEN_S", 0.05)
     for enter in (_plain, _later):
+        store = Stalling(memory, "open")
         with pytest.raises(StoreUnavailable, match=r"memory://stalling could not be opened within"):
-            enter(Stalling(memory, "open"), None)
+            enter(store, None)
+        store.where = ""
+        assert enter(store, None) is not None
+        assert store.calls[:3] == ["open", "closed", "open"]
 
 
 @pytest.mark.parametrize("timeout_s", [-1, float("nan"), float("inf"), "5", True, b"1"])

@@ -25,7 +25,7 @@ from typing import Any, Protocol, TypeVar
 
 from incumbent.clock import boottime
 from incumbent.core.records import check_identity
-from incumbent.errors import StoreUnavailable
+from incumbent.errors import StoreError, StoreUnavailable
 from incumbent.runtime.alarms import alarms_for
 from incumbent.runtime.deadman import DeadMan
 from incumbent.runtime.driver import Driver, Hub, Listener, TermFactory
@@ -264,6 +264,8 @@ class _Shared:
                 await self._store.open()
         except BaseException as error:
             self._opening = None
+            if self._shutting is None:
+                self._shutting = self._keeper.loop.create_task(self._give_back())
             if isinstance(error, TimeoutError):
                 text = f"{self._store.url} could not be opened within {OPEN_S:g} s"
                 raise StoreUnavailable(text) from error
@@ -271,6 +273,14 @@ class _Shared:
         base = self._store.candidate_name() or host_name()
         owner = f"{base}_{self._incarnation}"
         return Hub(self._store, owner, None, boottime, self._keeper.alarms)
+
+    async def _give_back(self) -> None:
+        """Close what was opened in part; only then may it be opened again."""
+        try:
+            with suppress(StoreError):
+                await self._store.close()
+        finally:
+            self._shutting = None
 
     def _waits(self, entry: _Entry) -> bool:
         return entry in self._queues.get(entry.settings.name, ())
@@ -297,7 +307,7 @@ class _Shared:
 
     def _shut_idle(self) -> None:
         self._linger = None
-        if self._shutting is None:
+        if self._shutting is None and self._opening is not None:
             self._shutting = self._keeper.loop.create_task(self.shut())
 
     async def shut(self) -> None:
