@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 
@@ -12,12 +13,15 @@ from incumbent.core.timing import Timing
 from incumbent.runtime.driver import Hub
 from incumbent.runtime.lease import LeaseKeeper
 from incumbent.stores.memory import MemoryStore
+from incumbent.stores.sqlite.locks import LockFolder
 from incumbent.testing.simulator import STORES
 from incumbent.testing.simulator.alarms import SimAlarms
 from incumbent.testing.simulator.history import History
 from incumbent.testing.simulator.loop import SimLoop
+from incumbent.testing.simulator.machine import LATEST_DROP_S
 from incumbent.testing.simulator.network import Fate, Link, Trap
 from incumbent.testing.simulator.process import Host, KernelTimer, Process
+from incumbent.testing.simulator.sqlite import SqliteBench
 from incumbent.testing.simulator.world import HostClock, World
 
 TIMING = Timing.plan(10.0)
@@ -259,3 +263,91 @@ def test_the_kernels_timer_waits_for_a_suspended_host() -> None:
     while process.alive and step():
         pass
     assert world.now == 50.0
+
+
+# -- the machine under the embedded store ---------------------------------------------------------
+
+
+@pytest.fixture
+def sqlite_history() -> Iterator[tuple[History, SqliteBench, Process]]:
+    """Return a history in which one process leads an election, and nothing goes wrong."""
+    history = History(1, kind=STORES["sqlite"])
+    bench = history.bench
+    assert isinstance(bench, SqliteBench)
+    history.elections = ["a"]
+    history.spawn(history.new_host())
+    (process,) = history.alive
+    while not process.leading:
+        assert history.world.step()
+    yield history, bench, process
+    bench.end()
+
+
+def test_a_lock_is_free_when_the_last_child_is_gone(
+    sqlite_history: tuple[History, SqliteBench, Process],
+) -> None:
+    history, bench, process = sqlite_history
+    ((key, _),) = bench._trees.items()
+    locks = LockFolder(bench.path.with_name(bench.path.name + "-locks"))
+    bench._orphans = 1.0
+    assert not locks.is_free(key)
+    process.die("killed")
+    child = bench._trees[key]
+    assert child is not process
+    while child.alive:
+        assert not locks.is_free(key)
+        assert history.world.step()
+    while not locks.is_free(key):
+        assert history.world.step()
+
+
+def test_a_lock_is_free_when_a_process_without_children_is_dead(
+    sqlite_history: tuple[History, SqliteBench, Process],
+) -> None:
+    history, bench, process = sqlite_history
+    ((key, _),) = bench._trees.items()
+    locks = LockFolder(bench.path.with_name(bench.path.name + "-locks"))
+    bench._orphans = 0.0
+    process.die("killed")
+    died_at = history.world.now
+    while not locks.is_free(key):
+        assert history.world.step()
+    assert history.world.now < died_at + 2 * LATEST_DROP_S
+
+
+def test_a_thread_does_what_it_has_begun_and_not_what_was_cancelled_before(
+    sqlite_history: tuple[History, SqliteBench, Process],
+) -> None:
+    history, bench, process = sqlite_history
+    (thread,) = bench._stores[process.label].machine.threads
+    while thread._busy:
+        assert history.world.step()
+    done: list[str] = []
+    first, second, third = (
+        thread.submit(partial(done.append, name)) for name in ("first", "second", "third")
+    )
+    assert not first.cancel()
+    assert second.cancel()
+    while not third.done():
+        assert history.world.step()
+    assert done == ["first", "third"]
+
+
+def test_a_stopped_process_does_not_hear_and_a_dead_one_does_nothing(
+    sqlite_history: tuple[History, SqliteBench, Process],
+) -> None:
+    history, bench, process = sqlite_history
+    (thread,) = bench._stores[process.label].machine.threads
+    done: list[str] = []
+    process.pause()
+    future = thread.submit(partial(done.append, "paused"))
+    history.world.after(history.ttl_s * 0.1, history.world.write, "", "")
+    until = history.world.now + history.ttl_s * 0.1
+    while history.world.now < until:
+        assert history.world.step()
+    assert not future.done()
+    process.die("killed")
+    done.clear()
+    while history.world.now < until + history.ttl_s:
+        assert history.world.step()
+    assert not done
