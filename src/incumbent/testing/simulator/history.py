@@ -111,7 +111,10 @@ class History:
         self.elections = ["a"] if rng.random() < 0.65 else ["a", "b", "c"][: rng.choice((2, 2, 3))]
         for name in self.elections:
             self.judge.add(name)
-        delay_s = self._timing.attempt_s * rng.choice((0.001, 0.001, 0.02, 0.08))
+        share = rng.choice((0.001, 0.001, 0.02, 0.08))
+        self.slow = share > 0.05
+        """Whether a few messages one after the other take a good part of a TTL."""
+        delay_s = self._timing.attempt_s * share
         self.network = Network(self.world, Weather(delay_s=delay_s))
         self.network.prompt_notices = self.tampering
         absent_is_vacant = not self.tampering and rng.random() < 0.7

@@ -242,6 +242,7 @@ class SqliteBench:
         self._left: list[Inheritance] = []
         self._deleted: dict[str, int] = {}
         self._elections = history.elections
+        self._slow = history.slow
         self._longest_s = history.ttl_s * 2
         """What was trusted before a deletion is not any more, so long after."""
 
@@ -379,6 +380,8 @@ class SqliteBench:
 
     def hindered(self, processes: Sequence[Process], since: float) -> bool:
         """Tell whether any is not open yet, is slow, or hears late what was said before."""
+        if self._slow:
+            return True
         stores = [self._stores[process.label] for process in processes]
         return any(store._tables is None or store.machine.hindered(since) for store in stores)
 
