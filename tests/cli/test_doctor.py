@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -100,9 +101,21 @@ def test_an_election(url: str, candidate: Start) -> None:
     assert by_check(done.json)["election: bill"]["ok"] is True
     assert by_check(done.json)["election: TTL"]["fix"] == "check with --ttl 2"
     a.process.kill()
+    a.wait()
     done = run("doctor", "bill", "--store", url, "--json")
-    assert by_check(done.json)["election: bill"]["ok"] is False
-    assert done.code == 1
+    found = by_check(done.json)["election: bill"]
+    assert (done.code, found["ok"]) == (1, False)
+    assert found["found"].endswith(", and everything that held its lease is gone")
+    assert found["fix"] == "start a candidate: it takes over at once"
+
+
+def test_a_holder_that_is_silent(url: str, candidate: Start) -> None:
+    a = candidate("a", ttl_s=3, how="deaf")
+    a.event("elected")
+    a.process.send_signal(signal.SIGSTOP)
+    found = by_check(run("doctor", "bill", "--store", url, "--json").json)["election: bill"]
+    assert found["ok"] is False
+    assert found["found"].endswith("which gave no sign of life within its TTL")
 
 
 # -- the host, as others have it -------------------------------------------------------------------

@@ -392,6 +392,23 @@ def test_options_may_stand_before_the_command(url: str) -> None:
     assert f"INCUMBENT_STORE={url}" in done.stdout.splitlines()
 
 
+@pytest.mark.parametrize(
+    "arguments", [["run", "e", "-q", "--", "true"], ["status"], ["watch", "e", "--for", "0.1"]]
+)
+def test_nothing_is_left_open_at_the_end(arguments: list[str], url: str) -> None:
+    assert to_end("e", "--store", url, "--", "true").returncode == 0
+    argv = [sys.executable, "-X", "dev", "-W", "error::ResourceWarning", "-m", "incumbent"]
+    done = subprocess.run(
+        [*argv, "-q", "--store", url, *arguments],
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        env=environment(),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_reader_that_goes_away_does_not_end_the_command(url: str) -> None:
     reader, writer = os.pipe()
     os.close(reader)

@@ -195,10 +195,14 @@ async def _election(store: Store, name: str, ttl_s: float) -> list[Finding]:
     except IncumbentError as error:
         return [Finding(name, False, str(error))]
     sign = signs.get(name, "renewed")
-    if sign in ("silent", "dead"):
-        text = f"{snapshot.holder} holds and gave no sign of life"
-        fix = "is there a standby? It takes over after the TTL"
-        return [Finding(name, False, text, fix)]
+    if sign == "dead":
+        text = f"the record names {snapshot.holder}, and everything that held its lease is gone"
+        return [Finding(name, False, text, "start a candidate: it takes over at once")]
+    if sign == "silent":
+        text = f"the record names {snapshot.holder}, which gave no sign of life within its TTL"
+        return [Finding(name, False, text, "is there a standby? It takes over after the TTL")]
+    if now.holding is not Holding.HELD:
+        return [Finding(name, None, f"{now.holding.value}: the holder has just let go")]
     findings = [Finding(name, True, f"{now.holder} holds and renews, token {now.token}")]
     if now.ttl_s and now.ttl_s != ttl_s:
         text = f"the holder has {now.ttl_s:g} s, and this was checked for {ttl_s:g} s"

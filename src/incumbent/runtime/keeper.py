@@ -170,6 +170,8 @@ class Keeper:
             Keeper._current = None
             asyncio.run_coroutine_threadsafe(self._stop(), self.loop)
             self._thread.join(STOP_S)
+            if not self._thread.is_alive():
+                self.loop.close()
 
 
 class _Entry:
