@@ -63,6 +63,8 @@ def test_a_request_that_is_gone_is_no_new_request() -> None:
         (replace(HELD, term=""), "written by another program"),
         (VACANT, "last held by a_1"),
         (replace(VACANT, successor="b"), "meant for 'b'; last held by a_1"),
+        (replace(VACANT, successor="b", holder=""), "meant for 'b'"),
+        (replace(VACANT, holder=""), ""),
         (FOREIGN, "left alone: format 9"),
     ],
 )

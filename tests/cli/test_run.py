@@ -32,6 +32,8 @@ from tests.faces.programs import (
     until,
 )
 from tests.processes import CONTAINER, ORDINARY, children, namespaces_permitted, stat
+from tests.servers.kubernetes import ApiServer
+from tests.servers.proxy import Proxy
 
 Run = Callable[..., Program]
 
@@ -383,6 +385,23 @@ def test_events_for_programs(url: str) -> None:
     assert told == ["timing", "containment", "elected", "left-behind", "closed"]
     done = to_end("--store", "sqlite:///proc/x/incumbent.db", "--json", "-q", *command)
     assert json.loads(done.stderr)["event"] == "error"
+
+
+def test_warnings_of_the_library_are_events_and_told_once(
+    api_server: ApiServer, namespace: str, api_proxy: Proxy, run: Run
+) -> None:
+    config = api_server.kubeconfig(url=f"https://{api_proxy.address}")
+    store = f"kubernetes://{namespace}?kubeconfig={config}"
+    program = run("e", "--json", "--store", store, "--ttl", "5", "--", "sleep", "60")
+    program.error("standby")
+    api_proxy.refuse()
+    told: list[dict[str, Any]] = []
+    while not told or told[-1]["event"] != "take-failed":
+        told.append(json.loads(program.error("")))
+    program.send(signal.SIGTERM)
+    assert program.wait() == 143
+    assert "cannot follow e" in "".join(e["text"] for e in told if e["event"] == "log")
+    assert sum(event["text"] == told[-1]["text"] for event in told) == 1
 
 
 def test_options_may_stand_before_the_command(url: str) -> None:

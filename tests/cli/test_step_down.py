@@ -5,6 +5,7 @@ import signal
 from tests.cli.conftest import Start
 from tests.cli.processes import run
 from tests.faces.programs import until
+from tests.servers.kubernetes import ApiServer
 
 
 def test_to_a_chosen_one(url: str, candidate: Start) -> None:
@@ -155,3 +156,19 @@ def test_bad_input(url: str) -> None:
         assert done.code == 2, arguments
         assert done.err.startswith("incumbent: error: ")
         assert len(done.err.splitlines()) == 1
+
+
+def test_a_token_that_is_not_told_yet_is_not_named(
+    api_server: ApiServer, namespace: str, start: Start
+) -> None:
+    """A Lease has its token from the first renewal on."""
+    store = f"kubernetes://{namespace}?kubeconfig={api_server.kubeconfig()}"
+    watch = start("watch", "bill", "--json", "--store", store)
+    watch.event("now")
+    common = ["--store", store, "--ttl", "3", "--", "sleep", "60"]
+    start("run", "bill", "--as", "a", *common)
+    watch.event("elected")
+    start("run", "bill", "--as", "b", *common)
+    until(lambda: run("step-down", "bill", "--to", "b", "--store", store).code == 0, "b is there")
+    done = run("step-down", "bill", "--to", "a", "--store", store)
+    assert (done.code, "None" in done.out) == (0, False), done.out

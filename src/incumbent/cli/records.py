@@ -39,8 +39,9 @@ def note(snapshot: Snapshot) -> str:
         case Holding.ABSENT:
             return "no record: nobody was ever elected, or it was deleted"
         case Holding.VACANT:
-            meant = f"meant for {snapshot.successor!r}; " if snapshot.successor else ""
-            return f"{meant}last held by {snapshot.holder}" if snapshot.holder else meant
+            meant = f"meant for {snapshot.successor!r}" if snapshot.successor else ""
+            last = f"last held by {snapshot.holder}" if snapshot.holder else ""
+            return "; ".join(filter(None, [meant, last]))
         case Holding.HELD if snapshot.request is not None:
             to = f" for {snapshot.request.to!r}" if snapshot.request.to else ""
             return f"asked to step down{to}"

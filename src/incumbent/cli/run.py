@@ -14,6 +14,7 @@ import os
 import click
 
 from incumbent.cli import codes
+from incumbent.cli.logs import show_log
 from incumbent.cli.options import Options, common, seconds
 from incumbent.cli.runner import Runner
 from incumbent.cli.voice import Voice
@@ -115,6 +116,7 @@ def command(
         codes.complain(text + hint * bool(context.meta[_NO_DASHES]))
         return code
     voice = Voice(name, json=options.json, verbosity=options.verbosity)
+    show_log(lambda text: voice.say("log", text), observed=True)
     voice.detail("timing", settings.timing.explain())
     runner = Runner(
         settings,

@@ -7,10 +7,12 @@ no thread, and none of them creates a store; each runs an event loop of its own.
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from typing import TypeVar
 
+from incumbent.cli.logs import show_log
 from incumbent.cli.options import Options
 from incumbent.cli.progress import Progress
 from incumbent.core.events import Evidence, Seen
@@ -43,12 +45,18 @@ def with_store(options: Options, work: Callable[[Store], Awaitable[T]]) -> T:
 
 @asynccontextmanager
 async def connected(store: Store, *, quiet: bool = False) -> AsyncIterator[None]:
-    """Open `store` as one who only looks, and close it in the end.
+    """Open `store` as one who only looks, and close it in the end; show what it warns of.
 
     Raises:
         StoreAbsent: it does not exist yet.
         StoreError: it cannot be used.
     """
+
+    def write(text: str) -> None:
+        if not quiet:
+            print(f"incumbent: {text}", file=sys.stderr, flush=True)
+
+    show_log(write)
     try:
         async with Progress(f"connecting to {store.url}", quiet=quiet):
             await requested(store, store.open(create=False))

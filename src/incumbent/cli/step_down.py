@@ -231,16 +231,14 @@ def _in_words(outcome: Outcome, to: str, patience_s: float) -> str:
         end = f"{before.holder} died before it stepped down"
     else:
         end = f"{before.holder} was asked {outcome.took_s:.3f} s before"
+    token = "" if after.token is None else f", token {after.token}"
     match outcome.result:
         case "asked":
             return f"{before.holder} was asked to step down"
         case "handed over":
-            return f"{after.holder} holds, token {after.token}; {end}"
+            return f"{after.holder} holds{token}; {end}"
         case "same again":
-            return (
-                f"{after.holder} holds again, token {after.token}, since nobody else wanted it; "
-                f"{end}"
-            )
+            return f"{after.holder} holds again{token}, since nobody else wanted it; {end}"
         case "another followed":
             return f"{after.holder} holds, and not {to}: is {to} a candidate? {end}"
         case "nobody followed":
