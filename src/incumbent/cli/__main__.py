@@ -6,6 +6,7 @@ anything else happens in the process; see `runtime.contain`.
 
 from __future__ import annotations
 
+import os
 import sys
 
 from incumbent.errors import IncumbentError, MissingExtra
@@ -20,6 +21,10 @@ def main(argv: list[str] | None = None) -> int:
         from incumbent.runtime.contain import leave_pid1
 
         leave_pid1()
+        from incumbent.cli import slim
+
+        if slim.needs_no_tls(arguments[1:], os.environ):
+            slim.forgo_tls()
     try:
         try:
             import click  # noqa: F401  asked for here, to say what to install
