@@ -10,13 +10,14 @@ from functools import partial
 import pytest
 
 from incumbent.core.timing import Timing
-from incumbent.runtime.driver import Hub
+from incumbent.runtime.driver import CONNECT_S, Hub
 from incumbent.runtime.lease import LeaseKeeper
 from incumbent.stores.memory import MemoryStore
 from incumbent.stores.sqlite.locks import LockFolder
 from incumbent.testing.simulator import STORES
 from incumbent.testing.simulator.alarms import SimAlarms
 from incumbent.testing.simulator.history import History
+from incumbent.testing.simulator.kubernetes import TwinApi
 from incumbent.testing.simulator.loop import SimLoop
 from incumbent.testing.simulator.machine import LATEST_DROP_S
 from incumbent.testing.simulator.network import Fate, Link, Trap
@@ -62,6 +63,38 @@ def test_an_unanswered_take_is_read_back() -> None:
         verbs = ["read back" if verb == "read" else verb for verb in verbs]
     assert "take" in verbs
     assert verbs[verbs.index("take") :] == ["take", "read back"]
+
+
+def test_a_standby_connects_just_before_a_takeover_and_at_no_other_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    history = History(0, kind=STORES["kubernetes"])
+    history.elections = ["a"]
+    world, ttl_s = history.world, history.ttl_s
+    connected: list[float] = []
+
+    async def connect(_: TwinApi) -> None:
+        connected.append(world.now)
+
+    def until(done: Callable[[], bool]) -> None:
+        while not done() and world.now < 20 * ttl_s:
+            world.step()
+        assert done()
+
+    monkeypatch.setattr(TwinApi, "connect", connect)
+    history.spawn(history.new_host())
+    until(lambda: history.alive[0].leading)
+    history.spawn(history.new_host())
+    began = world.now
+    connected.clear()
+    until(lambda: world.now > began + 5 * ttl_s)
+    assert connected == []
+    leader, standby = history.alive
+    assert leader.leading
+    leader.die("killed by this test")
+    until(lambda: standby.leading)
+    [instant] = connected
+    assert 0 < world.now - instant < 1.5 * CONNECT_S
 
 
 def test_a_session_that_is_closed_is_trusted_no_more() -> None:

@@ -26,7 +26,7 @@ from incumbent.errors import (
     StoreUnusable,
 )
 from incumbent.stores.api import StoreURL
-from incumbent.stores.kubernetes import KubernetesStore
+from incumbent.stores.kubernetes import KubernetesStore, http
 from incumbent.stores.kubernetes import open as open_kubernetes
 from incumbent.stores.kubernetes.api import Change, Expired, Kind
 from incumbent.testing.conformance.kit import Watch
@@ -356,6 +356,33 @@ def test_what_never_left_did_not_happen(
             assert [(f.check, f.ok) for f in findings] == [("reachable", False)]
             api_proxy.heal()
             await store.take(NAME, claim(), over)
+
+    asyncio.run(main())
+
+
+def test_a_store_that_was_told_of_a_take_has_a_connection_for_it(
+    api_server: ApiServer, namespace: str, api_proxy: Proxy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """That of a standby has idled for so long that it would not be used again."""
+
+    async def main() -> None:
+        async with opened(api_server, namespace, proxy=api_proxy) as store:
+            monkeypatch.setattr(http, "AHEAD_S", http.IDLE_S)
+            before = api_proxy.accepted
+            await store.connect()
+            assert api_proxy.accepted == before + 1
+            monkeypatch.undo()
+            await store.connect()
+            over = await store.read(NAME)
+            await store.take(NAME, claim(), over)
+            assert api_proxy.accepted == before + 1
+            api_proxy.refuse()
+            monkeypatch.setattr(http, "AHEAD_S", http.IDLE_S)
+            with pytest.raises(StoreUnavailable, match="cannot be reached"):
+                await store.connect()
+            monkeypatch.undo()
+            api_proxy.heal()
+            await store.read(NAME)
 
     asyncio.run(main())
 

@@ -37,6 +37,10 @@ __all__ = ["Driver", "Hub", "Listener", "TermFactory"]
 
 TermFactory = Callable[..., Term]
 
+CONNECT_S = 1.0
+"""How long before a takeover that is due the store is asked to connect: that needs several round
+trips with TLS. A holder that renews in time moves the deadline before: then nothing is done."""
+
 
 class Listener(Protocol):
     """Who runs the work. Called on the keeper's loop; never blocks, never raises."""
@@ -221,6 +225,8 @@ class Driver:
         self._draining = False
         self._alarm: Alarm | None = None
         self._alarm_at = math.inf
+        self._connecting_alarm: Alarm | None = None
+        self._connecting: asyncio.Task[None] | None = None
         self._task: asyncio.Task[None] | None = None
         self._looking: asyncio.Task[None] | None = None
         self._claim: Claim | None = None
@@ -321,6 +327,7 @@ class Driver:
                 self._looking = self._loop.create_task(self._look())
             case ev.Waiting(snapshot, until):
                 self._listener.waiting(snapshot, until)
+                self._connect_before(until)
             case ev.Take():
                 self._request(self._take(effect), lambda e: ev.TakeUnknown(effect.attempt, e))
             case ev.ReadBack():
@@ -342,6 +349,9 @@ class Driver:
             case ev.Note(code, text):
                 self._listener.note(code, text)
             case ev.Closed():
+                self._connect_before(math.inf)
+                if self._connecting is not None:
+                    self._connecting.cancel()
                 self._listener.closed()
                 self._on_closed()
 
@@ -542,6 +552,34 @@ class Driver:
             self._schedule()
             return
         self.handle(ev.Tick())
+
+    # -- being connected in time ------------------------------------------------------------------
+
+    def _connect_before(self, instant: float) -> None:
+        """Have the store connect shortly before a takeover that is due. No rule depends on it."""
+        if self._connecting_alarm is not None:
+            self._connecting_alarm.cancel()
+            self._connecting_alarm = None
+        if instant != math.inf:
+            ahead_s = min(CONNECT_S, (instant - self._hub.clock()) / 4)
+            alarms = self._hub.alarms
+            self._connecting_alarm = alarms.call_at(instant - ahead_s, self._connect)
+
+    def _connect(self) -> None:
+        self._connecting_alarm = None
+        if self._machine.state is State.STANDBY and self._connecting is None:
+            self._connecting = self._loop.create_task(self._connected())
+
+    async def _connected(self) -> None:
+        try:
+            async with asyncio.timeout(self._timing.attempt_s):
+                await self._store.connect()
+        except (StoreError, TimeoutError):
+            pass  # The take will tell.
+        except Exception as error:
+            self._listener.note("bug", "".join(traceback.format_exception(error)))
+        finally:
+            self._connecting = None
 
 
 def _say(error: BaseException, timing: Timing) -> str:

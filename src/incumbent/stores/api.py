@@ -154,6 +154,14 @@ class Store(Protocol):
         """Give back every resource. Nothing is released by this."""
         ...
 
+    async def connect(self) -> None:
+        """Have a connection ready for a take that is due in a moment. Sends no request.
+
+        Raises:
+            StoreError: there is none; the take itself will tell.
+        """
+        ...
+
     def candidate_name(self) -> str | None:
         """The name that a candidate has in this store's world (a Pod's name), or None."""
         ...
@@ -240,6 +248,9 @@ class StoreDefaults:
     """
 
     capabilities: Capabilities
+
+    async def connect(self) -> None:
+        """Do nothing: a request is on its way as fast without."""
 
     def candidate_name(self) -> str | None:
         """Return None: candidates have no names of their own in this store's world."""

@@ -133,6 +133,10 @@ class LeaseApi(Protocol):
         """Return the server's version, such as v1.36.3."""
         ...
 
+    async def connect(self) -> None:
+        """Have a connection ready for the next request. Sends none."""
+        ...
+
     async def close(self) -> None:
         """Give back every connection."""
         ...

@@ -138,6 +138,11 @@ class Client:
         """Ask for the version, which everybody may."""
         return str((await self._ask("get", "", "GET", "/version"))["gitVersion"])
 
+    async def connect(self) -> None:
+        """Have a connection ready for the next request."""
+        with _meanings("read"):
+            await self._requests.connect()
+
     async def close(self) -> None:
         """Give back every connection."""
         await self._requests.close()

@@ -26,6 +26,8 @@ __all__ = ["Broken", "NotSent", "Pool", "Response"]
 
 IDLE_S = 60.0
 """What idled longer is not used again: something in between may have forgotten it."""
+AHEAD_S = 5.0
+"""A connection that is made ready must be good for that long."""
 _CHUNK_BYTES = 65_536
 _LINE_BYTES = 4 * 1024 * 1024
 
@@ -105,6 +107,16 @@ class Pool:
             else:
                 yield Response(status), _lines(connection)
 
+    async def connect(self) -> None:
+        """Have a connection ready for a request that comes soon.
+
+        Raises:
+            NotSent: there is none.
+        """
+        async with self._slots:
+            connection = self._take_idle(AHEAD_S)
+            self._idle.append(connection or await self._connect())
+
     async def close(self) -> None:
         """Close every connection; requests in flight are broken."""
         connections, self._idle = [*self._idle, *self._busy], []
@@ -138,8 +150,8 @@ class Pool:
                     connection.abort()
                     await connection.closed()
 
-    def _take_idle(self) -> _Connection | None:
-        now = asyncio.get_running_loop().time()
+    def _take_idle(self, ahead_s: float = 0.0) -> _Connection | None:
+        now = asyncio.get_running_loop().time() + ahead_s
         while self._idle:
             connection = self._idle.pop()
             if connection.usable(now):
@@ -170,7 +182,7 @@ class _Connection:
         self._reader = reader
         self._writer = writer
         self._machine = h11.Connection(h11.CLIENT)
-        self._idle_since = 0.0
+        self._idle_since = asyncio.get_running_loop().time()
 
     def usable(self, now: float) -> bool:
         """Tell whether the server has neither closed it nor said something unasked."""

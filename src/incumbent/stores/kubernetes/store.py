@@ -146,6 +146,10 @@ class KubernetesStore(StoreDefaults):
             return await self._take_refused(name, claim, over, error)
         return self._held(name, claim, written)
 
+    async def connect(self) -> None:
+        """Have a connection ready: that of a standby has idled for too long to be trusted."""
+        await self._api.connect()
+
     async def _exactly(self, name: str, over: Snapshot) -> Object:
         """Return the object of `over`, which must be current if it has to be fetched."""
         obj = self._ledger.object_at(name, over.version)

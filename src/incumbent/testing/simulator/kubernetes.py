@@ -261,6 +261,9 @@ class TwinApi:
         """Return a version."""
         return "v1.36.0"
 
+    async def connect(self) -> None:
+        """Do nothing: the way is always open."""
+
     async def close(self) -> None:
         """Do nothing."""
 
