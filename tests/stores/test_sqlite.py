@@ -458,6 +458,34 @@ def test_a_row_that_is_deleted_before_its_holder_has_looked_at_it_is_missed(path
     run(main)
 
 
+def test_a_deaf_holder_misses_a_deleted_row_at_its_next_renewal(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def main() -> None:
+        path.parent.mkdir()
+        harness = SqliteHarness(path.parent)
+        holder = await Candidate.new(harness, "a")
+        seen: list[Snapshot] = []
+
+        def sink(event: Seen | Evidence) -> None:
+            if isinstance(event, Seen):
+                seen.append(event.snapshot)
+
+        store = holder.store
+        assert isinstance(store, SqliteStore)
+        store.follow("e", sink)
+        held = await holder.take("e")
+        await meanwhile(partial(_last_is, seen, held.term))
+        monkeypatch.setattr(store._inotify, "read", lambda: iter(()))
+        tamper(path, "DELETE FROM election WHERE name = 'e'")
+        await holder.renew("e")
+        await meanwhile(lambda: seen[-1].holding is Holding.ABSENT)
+        monkeypatch.undo()
+        await harness.close()
+
+    run(main)
+
+
 def _last_is(seen: list[Snapshot], term: str) -> bool:
     return bool(seen) and seen[-1].term == term
 

@@ -254,8 +254,10 @@ class SqliteStore(StoreDefaults):
         return held
 
     async def renew(self, lease: Lease) -> Lease:
-        """Confirm the session."""
-        return await self._run(lambda tables: tables.renew(lease), ring=True)
+        """Confirm the session, and look at the elections under it, whatever inotify says."""
+        renewed = await self._run(lambda tables: tables.renew(lease), ring=True)
+        self._refresh_soon()  # If our own bell has caused one already, it finds nothing new.
+        return renewed
 
     async def release(self, held: Held, lease: Lease, successor: str) -> Snapshot:
         """Give up exactly this term."""

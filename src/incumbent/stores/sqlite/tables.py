@@ -438,6 +438,8 @@ def _ours(path: Path, error: sqlite3.Error) -> StoreError:
     basic = "_".join(code.split("_")[:2])
     if basic == "SQLITE_FULL":
         return StoreFull(f"no room for {path}: free space on its disk; nothing was changed")
+    # A full disk may also be an SQLITE_IOERR, of a sync or of the log's index, and that is left
+    # unknown below: the commit may stand in the log already, unseen, and a recovery would find it.
     if basic == "SQLITE_CANTOPEN" and not os.access(path.parent, os.W_OK):
         basic = "SQLITE_READONLY"
     if basic in _UNAVAILABLE:
