@@ -243,6 +243,8 @@ class SqliteBench:
         self._deleted: dict[str, int] = {}
         self._elections = history.elections
         self._slow = history.slow
+        # One thread does one thing after the other: were it so slow for each, nobody could lead.
+        history.network.fair.delay_s /= 1 + len(history.elections)
         self._longest_s = history.ttl_s * 2
         """What was trusted before a deletion is not any more, so long after."""
 
