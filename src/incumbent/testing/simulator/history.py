@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from incumbent.core.table import State
 from incumbent.core.timing import Timing
 from incumbent.runtime.driver import Hub
 from incumbent.testing.simulator.bench import Bench
@@ -185,6 +186,8 @@ class History:
             return
         identity = process.identity if rng.random() < 0.2 else ""
         after_s = 0.01 if self._peace else self.ttl_s * 2 * rng.random() ** 2
+        if self._encored:
+            after_s = self.ttl_s  # A newcomer looks by itself; this is about those who wait.
         if len(self.alive) < 5:
             self.world.after(after_s, self._restart, host, identity)
 
@@ -335,7 +338,12 @@ class History:
         if self._encored or not kind.proves_death or self.outcome.rolled_back:
             return False
         self._encored = True
-        if self.bench.hindered(self.alive, self._peace_at):
+        heirs = [
+            process
+            for process in self.alive
+            if all(worker.driver.state is State.STANDBY for worker in process.workers.values())
+        ]
+        if not heirs or self.bench.hindered(self.alive, self._peace_at):
             return False
         for process in [process for process in self.alive if process.leading]:
             process.die("killed, which is proof of its death")
