@@ -271,7 +271,8 @@ def faults(tmp_path: Path) -> Iterator[Faults]:
         done = subprocess.run(
             [sys.executable, "-m", "tests.faults", "--json", *arguments],
             cwd=folder,
-            env={**os.environ, "PYTHONPATH": str(PROJECT)},
+            # What it keeps of a run that failed goes with the test.
+            env={**os.environ, "PYTHONPATH": str(PROJECT), "TMPDIR": str(tmp_path)},
             capture_output=True,
             text=True,
             check=False,
