@@ -57,6 +57,8 @@ __all__ = ["Tables"]
 
 APPLICATION_ID = 0x1C0BE47
 BUSY_S = 1.0
+OPENING_BUSY_S = 10.0
+"""Twenty replicas that start at once all want to create the file; nobody has a term yet."""
 VOID = -1
 
 _SCHEMA = """
@@ -113,7 +115,7 @@ class Tables:
             self._db = sqlite3.connect(
                 f"file:{quote(os.fsencode(path))}?mode={'rwc' if create else 'rw'}",
                 uri=True,
-                timeout=BUSY_S,
+                timeout=OPENING_BUSY_S,
                 isolation_level=None,
                 check_same_thread=False,
             )
@@ -156,6 +158,7 @@ class Tables:
                 "one release of incumbent for all candidates of a host"
             )
         db.execute("PRAGMA cache_size = -256")
+        db.execute(f"PRAGMA busy_timeout = {BUSY_S * 1000:.0f}")
 
     def _absent(self) -> StoreAbsent:
         return StoreAbsent(
@@ -165,7 +168,7 @@ class Tables:
 
     def _use_wal(self) -> None:
         """Switch to the write-ahead log; of several processes that create the file, all do."""
-        give_up_s = time.monotonic() + BUSY_S
+        give_up_s = time.monotonic() + OPENING_BUSY_S
         while True:
             try:
                 self._db.execute("PRAGMA journal_mode = WAL")
