@@ -427,6 +427,15 @@ MUTANTS = (
         store="sqlite",
     ),
     _mutant(
+        "SQLite: that a row was deleted is missed by the holder who never read it",
+        SQLITE,
+        "        if held.name in self._followers:\n",
+        "        if not held.name:\n",
+        test="tests/stores/test_sqlite.py"
+        "::test_a_row_that_is_deleted_before_its_holder_has_read_it_is_missed",
+        store="sqlite",
+    ),
+    _mutant(
         "SQLite: the lock of a holder is not watched",
         SQLITE,
         "        if self._inotify is None or self._locks.descriptor(key) is not None:\n",

@@ -539,6 +539,30 @@ def test_a_row_that_is_deleted_without_a_word_deposes_its_holder(url: str, path:
         body()
 
 
+def test_a_row_that_is_deleted_before_its_holder_has_read_it_is_missed(path: Path) -> None:
+    """Found by the simulator: the holder kept its term beside another's."""
+
+    async def main() -> None:
+        path.parent.mkdir()
+        harness = SqliteHarness(path.parent)
+        holder = await Candidate.new(harness, "a")
+        seen: list[Snapshot] = []
+
+        def sink(event: Seen | Evidence) -> None:
+            if isinstance(event, Seen):
+                seen.append(event.snapshot)
+
+        holder.store.follow("e", sink)
+        await meanwhile(lambda: bool(seen))
+        held = await holder.take("e")
+        tamper(path, "DELETE FROM election WHERE name = 'e'")
+        serial = held.snapshot.serial
+        await meanwhile(lambda: seen[-1].holding is Holding.ABSENT and seen[-1].serial > serial)
+        await harness.close()
+
+    run(main)
+
+
 def test_a_take_whose_caller_stopped_waiting_is_told_to_the_others(path: Path) -> None:
     async def main() -> None:
         path.parent.mkdir()

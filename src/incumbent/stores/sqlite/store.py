@@ -231,6 +231,8 @@ class SqliteStore(StoreDefaults):
         found = await self._run(lambda tables: tables.held(name, claim))
         snapshot = found.snapshot if isinstance(found, Held) else found
         self._newest = max(self._newest, snapshot.serial)
+        if isinstance(found, Held):
+            self._note_held(found)
         return found
 
     async def take(self, name: str, claim: Claim, over: Snapshot) -> Held:
@@ -246,6 +248,7 @@ class SqliteStore(StoreDefaults):
             return held
 
         held = await self._run(work)
+        self._note_held(held)
         self._newest = max(self._newest, held.snapshot.serial)
         if name in self._followers:
             self._there.add(name)  # If the row is deleted before we look at it, we miss it then.
@@ -424,6 +427,11 @@ class SqliteStore(StoreDefaults):
             (self._there.add if present else self._there.discard)(snapshot.name)
             held = snapshot.holding is Holding.HELD
             self._note_lease(snapshot.name, snapshot.lease_key if held else "")
+
+    def _note_held(self, held: Held) -> None:
+        """A row that we wrote is there: its deletion is news even if nobody has read it yet."""
+        if held.name in self._followers:
+            self._there.add(held.name)
 
     def _note_lease(self, name: str, key: str) -> None:
         """Keep watch over the lock of the session that holds `name`, and no longer over others."""
