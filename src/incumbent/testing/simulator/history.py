@@ -18,7 +18,6 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from incumbent.core.table import State
 from incumbent.core.timing import Timing
 from incumbent.runtime.driver import Hub
 from incumbent.testing.simulator.bench import Bench
@@ -341,7 +340,7 @@ class History:
         heirs = [
             process
             for process in self.alive
-            if all(worker.driver.state is State.STANDBY for worker in process.workers.values())
+            if all(worker.stands_by for worker in process.workers.values())
         ]
         if not heirs or self.bench.hindered(self.alive, self._peace_at):
             return False

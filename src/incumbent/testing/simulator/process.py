@@ -16,7 +16,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from incumbent.core.events import Why
-from incumbent.core.records import Snapshot
+from incumbent.core.records import Holding, Snapshot
+from incumbent.core.table import State
 from incumbent.core.timing import Timing
 from incumbent.errors import StoreError
 from incumbent.runtime.alarms import Alarms, LoopAlarms
@@ -281,6 +282,13 @@ class Worker:
     def remaining_s(self) -> float:
         """How long its term is trusted as things are."""
         return self.work.term.remaining() if self.work is not None else 0.0
+
+    @property
+    def stands_by(self) -> bool:
+        """Whether it waits for somebody's end."""
+        if self.driver.state is not State.STANDBY or self.driver.watched is None:
+            return False
+        return self.driver.watched.holding is Holding.HELD
 
     def begun(self, term: Term) -> None:
         """Start to work."""

@@ -345,7 +345,7 @@ class SqliteBench:
     def wipe(self) -> None:
         """Delete what is foreign, free space on the disk, and leave no child alive any more."""
         self.kernel.full = False
-        self.kernel.latest_drop_s = 0.001
+        self.kernel.latest_drop_s = 0.0
         self._orphans = 0.0
         for (name,) in self._by_hand("SELECT name FROM election WHERE format = 999"):
             self.delete(name)
