@@ -434,30 +434,6 @@ def test_a_deleted_row_deposes_its_holder(url: str, path: Path) -> None:
         body()
 
 
-def test_a_row_that_is_deleted_before_its_holder_has_looked_at_it_is_missed(path: Path) -> None:
-    async def main() -> None:
-        path.parent.mkdir()
-        harness = SqliteHarness(path.parent)
-        holder = await Candidate.new(harness, "a")
-        seen: list[Snapshot] = []
-
-        def sink(event: Seen | Evidence) -> None:
-            if isinstance(event, Seen):
-                seen.append(event.snapshot)
-
-        holder.store.follow("e", sink)
-        await meanwhile(lambda: bool(seen))
-        held = await holder.take("e")
-        # Nothing has been awaited since: the event loop has not read the bell.
-        tamper(path, "DELETE FROM election WHERE name = 'e'")
-        await meanwhile(
-            lambda: seen[-1].holding is Holding.ABSENT and seen[-1].serial > held.snapshot.serial
-        )
-        await harness.close()
-
-    run(main)
-
-
 def test_a_deaf_holder_misses_a_deleted_row_at_its_next_renewal(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -229,10 +229,10 @@ class SqliteStore(StoreDefaults):
     async def read_back(self, name: str, claim: Claim) -> Held | Snapshot:
         """Find out whether the take of `claim` happened."""
         found = await self._run(lambda tables: tables.held(name, claim))
-        snapshot = found.snapshot if isinstance(found, Held) else found
-        self._newest = max(self._newest, snapshot.serial)
         if isinstance(found, Held):
             self._note_held(found)
+        else:
+            self._newest = max(self._newest, found.serial)
         return found
 
     async def take(self, name: str, claim: Claim, over: Snapshot) -> Held:
@@ -249,9 +249,6 @@ class SqliteStore(StoreDefaults):
 
         held = await self._run(work)
         self._note_held(held)
-        self._newest = max(self._newest, held.snapshot.serial)
-        if name in self._followers:
-            self._there.add(name)  # If the row is deleted before we look at it, we miss it then.
         if over.lease_key and over.lease_key != held.lease.key:
             self._locks.remove(over.lease_key)
         return held
@@ -430,6 +427,7 @@ class SqliteStore(StoreDefaults):
 
     def _note_held(self, held: Held) -> None:
         """A row that we wrote is there: its deletion is news even if nobody has read it yet."""
+        self._newest = max(self._newest, held.snapshot.serial)
         if held.name in self._followers:
             self._there.add(held.name)
 
