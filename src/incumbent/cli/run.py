@@ -10,6 +10,7 @@ init will do it, and once more by the kernel when the command is started.
 from __future__ import annotations
 
 import os
+import stat
 
 import click
 
@@ -138,11 +139,19 @@ def refusal(word: str) -> tuple[int, str] | None:
     """Return the exit code and the reason if `word` cannot be run as a command; None if it may."""
     why = ""
     for path in _places(word):
-        if os.path.isdir(path):
+        try:
+            mode = os.stat(path).st_mode
+        except PermissionError:
+            if "/" in word:  # A folder of somebody else's PATH has no word in this.
+                why = "Permission denied"
+            continue
+        except OSError:
+            continue
+        if stat.S_ISDIR(mode):
             why = why or "it is a folder"
         elif os.access(path, os.X_OK):
             return None
-        elif os.path.exists(path):
+        else:
             why = why or "Permission denied"
     if why:
         return 126, f"{word}: cannot be executed: {why}"
