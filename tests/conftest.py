@@ -7,12 +7,19 @@ which a failure is reproduced. No example has a deadline of its own: a busy mach
 from __future__ import annotations
 
 import os
+import signal
 import time
 
 import hypothesis
 import pytest
 
 pytest_plugins = ["tests.servers.fixtures"]
+
+# Under nohup, or behind a shell's `&`, some are ignored, and that is inherited: by every program
+# that a test starts and interrupts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+for number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
+    signal.signal(number, signal.SIG_DFL)
 
 hypothesis.settings.register_profile("default", deadline=None, print_blob=True)
 hypothesis.settings.register_profile(
