@@ -490,19 +490,31 @@ def test_a_standby_ends_of_what_would_end_it(
     assert marks(path) == []
 
 
-def test_under_nohup_nobody_hears_of_a_hangup(run: Run, url: str, path: Path) -> None:
+@pytest.mark.parametrize(
+    ("under", "number"),
+    [
+        (("nohup",), signal.SIGHUP),
+        (("sh", "-c", 'trap "" INT QUIT; exec "$@"', "sh"), signal.SIGINT),
+    ],
+    ids=["nohup", "behind an ampersand"],
+)
+def test_what_is_ignored_from_the_start_is_nobodys(
+    under: tuple[str, ...], number: signal.Signals, run: Run, url: str, path: Path
+) -> None:
     with Election("e", store=url, ttl_s=20).hold():
-        program = run("e", "--store", url, "--", *marker(path), under=("nohup",))
+        program = run("e", "--store", url, "--", *marker(path), under=under)
         program.error("standby")
-        program.send(signal.SIGHUP)
+        program.send(number)
         program.send(signal.SIGUSR1)
         program.error("SIGUSR1 came")
     works(path)
-    program.send(signal.SIGHUP)
+    program.send(number)
     before = len(marks(path))
     until(lambda: len(marks(path)) > before + 20, "it works on")
     program.send(signal.SIGTERM)
     assert program.wait() == 143
+    program = run("e", "--store", url, "--", "grep", "SigIgn", "/proc/self/status", under=under)
+    assert int(program.line().split()[1], 16) >> (number - 1) & 1
 
 
 def test_a_standby_whose_waiting_init_was_killed_makes_another(

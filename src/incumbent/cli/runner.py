@@ -321,8 +321,9 @@ class Runner(Candidacy):
     def _catch_signals(self) -> None:
         signal.set_wakeup_fd(self._bell_write, warn_on_full_buffer=False)
         for number in (*_ENDING, *_FORWARDED):
-            if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, lambda *_: None)  # Under nohup, HUP is nobody's.
+            # What is ignored from the start is nobody's: nohup's HUP, INT behind a shell's `&`.
+            if number == signal.SIGTERM or signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, lambda *_: None)
         # Stopped from a terminal, this process would be killed at its deadline.
         signal.signal(signal.SIGTSTP, signal.SIG_IGN)
 

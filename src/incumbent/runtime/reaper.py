@@ -465,7 +465,9 @@ class _Init:
                 os._exit(NOT_EXECUTABLE)
         _signal.set_wakeup_fd(-1)
         for signum in (_signal.SIGPIPE, _signal.SIGXFSZ, _signal.SIGCHLD, _signal.SIGINT):
-            _signal.signal(signum, _signal.SIG_DFL)
+            # Python ignores the first two by itself; INT was ignored by whoever started us.
+            if signum != _signal.SIGINT or _signal.getsignal(signum) != _signal.SIG_IGN:
+                _signal.signal(signum, _signal.SIG_DFL)
         _signal.pthread_sigmask(_signal.SIG_SETMASK, self.mask)
         return _execute(argv, env)
 
