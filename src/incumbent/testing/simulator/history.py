@@ -166,7 +166,7 @@ class History:
         grace_s = host.timing.grace_s
         manners = Manners(grace_s * rng.choice((0.0, 0.1, 0.5, 0.8)))
         if not self._peace and rng.random() < 0.05:
-            manners.lives_s = host.timing.ttl_s * 2 * rng.random()
+            manners.lives_s = host.timing.ttl_s * (0.05 + 1.95 * rng.random())
         process.run(self._hub, list(self.elections), manners)
 
     async def _hub(self, process: Process) -> Hub:
