@@ -173,6 +173,18 @@ def stuck(d: Dialogue) -> None:
     d.say(ev.WorkEnded(TIMING.validity_s), at=60.0)
 
 
+@story(leading)
+def stuck_and_deposed(d: Dialogue) -> None:
+    """Found by the simulator: the work that would not stop still asks whether to trust."""
+    d.say(ev.StepDown(), at=1.0)
+    d.tick()
+    d.heading("somebody deleted the record")
+    d.seen(gone(9), at=4.0)
+    d.heading("and another took it")
+    d.seen(held(10, "q_1"), at=5.0)
+    d.say(ev.WorkEnded(TIMING.validity_s), at=60.0)
+
+
 @story(following)
 def foreign_record(d: Dialogue) -> None:
     d.heading("left alone, for ever if need be")

@@ -427,6 +427,13 @@ MUTANTS = (
         store="sqlite",
     ),
     _mutant(
+        "whoever is stuck is not deposed",
+        ELECTOR,
+        "            return State.STUCK, [ev.VoidTerm(cause)]\n",
+        "            return State.STUCK, []\n",
+        test="tests/core/test_transcripts.py",
+    ),
+    _mutant(
         "SQLite: that a row was deleted is missed by the holder who never read it",
         SQLITE,
         "        if held.name in self._followers:\n",

@@ -381,6 +381,9 @@ class Elector:
         return self._depose(cause, now)
 
     def _depose(self, cause: str, now: float) -> _Step:
+        if self.state is State.STUCK:
+            # The work goes on and its renewals have ended; but it may still ask whether to trust.
+            return State.STUCK, [ev.VoidTerm(cause)]
         effects: list[ev.Effect] = [ev.VoidTerm(cause), ev.EndKeepalive()]
         if self.state is State.STOPPING:
             self._why = ev.Why.DEPOSED
@@ -551,6 +554,8 @@ _HANDLERS: dict[tuple[State, type[Any]], _Handler] = {
     (_S.STOPPING, ev.WorkEnded): Elector._stopped,
     (_S.STOPPING, ev.Tick): Elector._stop_late,
     (_S.STOPPING, ev.Close): Elector._close_soon,
+    (_S.STUCK, ev.Seen): Elector._seen_leading,
+    (_S.STUCK, ev.LeaseRevoked): Elector._lease_revoked,
     (_S.STUCK, ev.WorkEnded): Elector._unstuck,
     (_S.STUCK, ev.Close): Elector._close_soon,
     (_S.RELEASING, ev.ReleaseDone): Elector._release_done,

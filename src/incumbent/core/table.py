@@ -83,6 +83,8 @@ TABLE: dict[State, dict[type[Any], tuple[State, ...]]] = {
         ev.Close: (_S.STOPPING,),
     },
     _S.STUCK: {
+        ev.Seen: (_S.STUCK,),
+        ev.LeaseRevoked: (_S.STUCK,),
         ev.WorkEnded: _AFTER_TERM,
         ev.Close: (_S.STUCK,),
     },
