@@ -421,7 +421,7 @@ class Driver:
         try:
             event = await work
         except Exception as error:  # A store's bug must not silence the candidate.
-            self._listener.note("bug", "".join(traceback.format_exception(error)))
+            self._note_bug(error)
             event = on_bug(repr(error))
         self._task = None
         self.handle(event)
@@ -434,7 +434,7 @@ class Driver:
         except (StoreError, TimeoutError) as error:
             self._listener.note("unreachable", _say(error, self._timing))
         except Exception as error:  # A store's bug must not silence the candidate.
-            self._listener.note("bug", "".join(traceback.format_exception(error)))
+            self._note_bug(error)
         self._looking = None
         self.handle(event)
 
@@ -577,9 +577,12 @@ class Driver:
         except (StoreError, TimeoutError):
             pass  # The take will tell.
         except Exception as error:
-            self._listener.note("bug", "".join(traceback.format_exception(error)))
+            self._note_bug(error)
         finally:
             self._connecting = None
+
+    def _note_bug(self, error: Exception) -> None:
+        self._listener.note("bug", "".join(traceback.format_exception(error)))
 
 
 def _say(error: BaseException, timing: Timing) -> str:
