@@ -134,7 +134,9 @@ class ChildProcess:
             return
         self.terminate()
         if self._paused:
-            self.resume()
+            # Nobody waits to see it go on: it may have ended of the SIGTERM before anyone looks.
+            self._running_child_or_ended().send_signal(signal.SIGCONT)
+            self._paused = False
         try:
             self.wait(timeout_s)
         except ServerError:
