@@ -13,7 +13,7 @@ from types import ModuleType
 
 from rich.console import Console
 
-from benchmarks import check, failover, handover, load, many, memory, overhead, standby
+from benchmarks import check, ending, failover, handover, load, many, memory, overhead, standby
 from benchmarks.bench import Bench
 from benchmarks.processes import ROOT, now_ns
 from benchmarks.report import Report, machine, write_docs
@@ -27,6 +27,7 @@ MODULES: tuple[ModuleType, ...] = (
     failover,
     standby,
     load,
+    ending,
     many,
 )
 DOCS = ROOT / "docs" / "benchmarks.md"

@@ -224,6 +224,39 @@ def test_at_its_deadline_the_tree_ends_though_we_do_nothing(tree: Tree, marks: M
     assert tree.wait_gone(LIMIT_S)
 
 
+def test_at_its_deadline_a_stopped_tree_does_not_wait_for_our_death(
+    tree: Tree, marks: Marks
+) -> None:
+    """Init and command are stopped, and we live on and do nothing: the init's timer wakes it."""
+    deadline = now() + 1.5
+    tree.extend(deadline)
+    tree.start(command(NASTY, marks))
+    marks.await_kinds("cgd")
+    os.kill(tree._init, signal.SIGSTOP)
+    assert now() < deadline, "the machine is too busy for this test"
+    assert marks.await_end() > deadline - 1
+    assert tree.wait_gone(LIMIT_S)
+
+
+def test_the_one_who_ends_the_tree_goes_before_ordinary_processes(tree: Tree, marks: Marks) -> None:
+    """And what it contains does not: a command that ran ahead could starve the machine."""
+    realtime = {os.SCHED_FIFO, os.SCHED_FIFO | os.SCHED_RESET_ON_FORK}
+    tree.start(command("import os\nwork(b'r' if os.sched_getscheduler(0) else b'o')", marks))
+    marks.await_kinds("o")
+    assert {kind for kind, _ in marks.seen} == {"o"}
+    ahead = os.sched_getscheduler(tree._init) in realtime
+    assert ahead is tree.containment.ahead is realtime_permitted()
+
+
+def realtime_permitted() -> bool:
+    try:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(1))
+    except OSError:
+        return False
+    os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+    return True
+
+
 def test_probe_tells_what_this_host_permits() -> None:
     found = probe()
     assert found.strong is (found.mode == "pidns") is PERMITTED

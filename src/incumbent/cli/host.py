@@ -76,9 +76,13 @@ def containment() -> Finding:
         found = contain.probe()
     except (IncumbentError, OSError) as error:
         return Finding("containment", False, str(error), "`incumbent run` cannot work here")
+    prompt = "its end goes before the work of ordinary processes"
+    if not found.ahead:
+        prompt = "on a starved machine its end waits its turn (CAP_SYS_NICE is missing)"
     if found.strong:
-        return Finding("containment", True, "PID namespace: no process of a tree can be left over")
-    text = f"process group and subreaper, which is weaker: {found.why_not_stronger}"
+        text = f"PID namespace: no process of a tree can be left over; {prompt}"
+        return Finding("containment", True, text)
+    text = f"process group and subreaper, which is weaker: {found.why_not_stronger}; {prompt}"
     return Finding("containment", None, text, "for `incumbent run`: permit PID namespaces")
 
 

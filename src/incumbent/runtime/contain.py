@@ -94,9 +94,15 @@ _GUARANTEES = {
 class Containment:
     """What holds a tree together on this host, and how well."""
 
-    __slots__ = ("guarantee", "mode", "notes", "why_not_stronger")
+    __slots__ = ("ahead", "guarantee", "mode", "notes", "why_not_stronger")
 
-    def __init__(self, mode: str, why_not_stronger: str | None, notes: Sequence[str] = ()) -> None:
+    def __init__(
+        self,
+        mode: str,
+        why_not_stronger: str | None,
+        notes: Sequence[str] = (),
+        ahead: bool = False,
+    ) -> None:
         self.mode = mode
         """``pidns`` or ``group``."""
         self.guarantee = _GUARANTEES[mode]
@@ -105,6 +111,8 @@ class Containment:
         """Why there is no PID namespace; None if there is one, or if none was asked for."""
         self.notes = tuple(notes)
         """What else differs from the usual, such as a /proc that could not be mounted."""
+        self.ahead = ahead
+        """Whether the one who ends the tree is scheduled before all ordinary processes."""
 
     @property
     def strong(self) -> bool:
@@ -237,7 +245,9 @@ class Tree:
         refused_again = tree._await_ready()
         if refused_again is not None:
             raise IncumbentError(f"the init of the tree refused: {refused_again}")
-        tree.containment = Containment(GROUP, refused, tree.containment.notes)
+        tree.containment = Containment(
+            GROUP, refused, tree.containment.notes, tree.containment.ahead
+        )
         return tree
 
     @classmethod
@@ -300,8 +310,7 @@ class Tree:
                     inner = values[0]
                 elif kind == "ready":
                     ready = tuple(values)
-        kept_mode, why_not, notes = ready
-        self.containment = Containment(kept_mode, why_not, notes)
+        self.containment = Containment(*ready)
         if inner is not None:
             self._warden, self._init = self._init, inner
         self._control.settimeout(0)

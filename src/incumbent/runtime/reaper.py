@@ -26,6 +26,12 @@ instead of init's, however they were detached. It kills all descendants that it 
 and ``ECHILD`` from ``waitpid`` then proves that there are none: a living descendant always has a
 chain of parents that ends in a child of ours. What it cannot do is survive its own SIGKILL.
 
+At the deadline nothing has to run but this process: the others of the tree execute nothing more
+once its end has sent them SIGKILL. Two things make that one hop short. It is scheduled ahead of all
+ordinary processes where that is permitted (``SCHED_FIFO``, not inherited by the command). And a
+timer of its own sends it SIGCONT, which the kernel acts upon even where the signal is blocked, so
+that being stopped along with its parent does not hold it up.
+
 Warnings
 --------
 * ``PR_SET_PDEATHSIG`` goes off when the *thread* of W that spawned us ends, and says nothing if W
@@ -83,6 +89,12 @@ CLONE_NUMBERS = {
 }
 """The number of clone(2) where its first argument is the flags. The wrapper of libc insists on a
 stack and a function; fork(2) has no flags."""
+
+TIMER_ABSTIME = 1
+SIGEVENT = struct.Struct("=qii48x")
+ITIMERSPEC = struct.Struct("=4q")
+"""The kernel's structures where a long has 64 bits: value, signal, how to notify; the interval and
+the instant, in seconds and nanoseconds each."""
 
 EMPTY = b"\1"
 EMPTY_AT = 8
@@ -160,6 +172,43 @@ def _pidfd(pid: int) -> int | None:
         return os.pidfd_open(pid)
     except OSError:
         return None
+
+
+def _get_ahead() -> bool:
+    """Be scheduled before all ordinary processes, alone of the tree; returns whether we may."""
+    policy = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
+    try:
+        os.sched_setscheduler(0, policy, os.sched_param(os.sched_get_priority_min(os.SCHED_FIFO)))
+    except OSError:
+        return False
+    return True
+
+
+class _Alarm:
+    """A timer that has this process go on, should it have been stopped.
+
+    SIGCONT does so as it is sent, also to PID 1 of a namespace, and does nothing else here. Where
+    there is no such timer, the death of our parent is what wakes us.
+    """
+
+    def __init__(self) -> None:
+        self.instant = float("inf")
+        self.handle: ctypes.c_void_p | None = None
+        if sys.maxsize < 2**32 or not hasattr(_libc, "timer_create"):
+            return
+        event = ctypes.create_string_buffer(SIGEVENT.pack(0, _signal.SIGCONT, 0))
+        handle = ctypes.c_void_p()
+        if not _libc.timer_create(time.CLOCK_BOOTTIME, event, ctypes.byref(handle)):
+            self.handle = handle
+
+    def set(self, instant: float) -> None:
+        """Go off at ``instant``, and at no other."""
+        if self.handle is None or instant == self.instant:
+            return
+        self.instant = instant
+        due_ns = 0 if instant == float("inf") else max(1, int(instant * 1e9))
+        spec = ctypes.create_string_buffer(ITIMERSPEC.pack(0, 0, *divmod(due_ns, 1_000_000_000)))
+        _libc.timer_settime(self.handle, TIMER_ABSTIME, spec, None)
 
 
 def _new_namespace() -> str | None:
@@ -302,6 +351,7 @@ class _Init:
         self.stop_at: float | None = None
         self.buffer = bytearray()
         self.fds: list[int] = []
+        self.alarm = _Alarm()
         self.wake, wake_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self.mask = _signal.pthread_sigmask(
             _signal.SIG_SETMASK, _signal.valid_signals() - {_signal.SIGCHLD}
@@ -324,7 +374,9 @@ class _Init:
             poll.register(self.parent, select.POLLIN)
         while True:
             timeout_ms = None
-            end_at = min(self.trusted_until(), self.stop_at or float("inf"))
+            trusted_until = self.trusted_until()
+            self.alarm.set(trusted_until)
+            end_at = min(trusted_until, self.stop_at or float("inf"))
             if end_at != float("inf"):
                 timeout_ms = max(0, int((end_at - _now_s()) * 1000) + 1)
             ready = {fd for fd, _ in poll.poll(timeout_ms)}
@@ -529,7 +581,7 @@ def _be_init(init: _Init, notes: list[str], mode: str, why_not: str | None) -> "
         os._exit(0)
     if not init.namespace:
         _prctl(PR_SET_CHILD_SUBREAPER, 1)
-    init.tell("ready", mode, why_not, notes)
+    init.tell("ready", mode, why_not, notes, _get_ahead())
     init.run()
 
 
