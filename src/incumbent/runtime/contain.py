@@ -23,7 +23,7 @@ costs some 10 ms and 9 to 10 MiB, is the same at any age of this process, and ca
 the next term. It is started ahead of the term (`Tree.prepare`), so these milliseconds are not part
 of a takeover; `Tree.start` then takes as long as a fork and an exec.
 
-The interpreter is given its program as a code object, over a memfd, and not the name of a file: an
+The interpreter is given its program as code objects, over a memfd, and not the name of a file: an
 upgrade of the package under a running process cannot make the two ends speak different versions,
 it works from a zip file, and it saves the 1.5 MiB and 3 ms of compiling.
 
@@ -51,18 +51,16 @@ import sys
 import time
 
 from incumbent.errors import ConfigError, IncumbentError, UnsupportedPlatform, WorkStuck
+from incumbent.runtime.containment import GROUP, PIDNS, Containment
 from incumbent.runtime.pid1 import leave_pid1
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import socket
     from collections.abc import Mapping, Sequence
-    from typing import Any, Final
+    from typing import Any
 
 __all__ = ["GROUP", "PIDNS", "Containment", "Tree", "leave_pid1", "probe", "says_empty"]
-
-PIDNS: Final = "pidns"
-GROUP: Final = "group"
 
 MARKER = "INCUMBENT_TREE"
 """In ``group`` mode the command's environment holds a random value under this name, by which its
@@ -73,54 +71,15 @@ _READY_S = 30.0
 _AFTER_GRACE_S = 0.5
 _POLL_WITHOUT_PIDFD_S = 0.01
 
-_BOOT = "import marshal,os,sys;exec(marshal.loads(os.read(int(sys.argv[2]),1<<20)))"
+_BESIDE = "incumbent.runtime.syscalls"
+_BOOT = f"""
+import marshal, os, sys
+beside, program = marshal.loads(os.read(int(sys.argv[2]), 1 << 20))
+module = sys.modules[{_BESIDE!r}] = type(sys)({_BESIDE!r})
+exec(beside, module.__dict__)
+exec(program)
+"""
 _program: bytes | None = None
-
-_GUARANTEES = {
-    PIDNS: (
-        "PID namespace: the kernel ends every process of the tree when the command is stopped or"
-        " this process dies, however detached, stopped or deaf to signals they are, and confirms"
-        " it"
-    ),
-    GROUP: (
-        "subreaper and process group (weaker than a PID namespace): every descendant is found,"
-        " killed and confirmed, also when this process dies; but if the subreaper itself is killed"
-        " (by SIGKILL or for lack of memory), detached descendants may live on, and processes that"
-        " have changed to another user may not be ours to kill"
-    ),
-}
-
-
-class Containment:
-    """What holds a tree together on this host, and how well."""
-
-    __slots__ = ("ahead", "guarantee", "mode", "notes", "why_not_stronger")
-
-    def __init__(
-        self,
-        mode: str,
-        why_not_stronger: str | None,
-        notes: Sequence[str] = (),
-        ahead: bool = False,
-    ) -> None:
-        self.mode = mode
-        """``pidns`` or ``group``."""
-        self.guarantee = _GUARANTEES[mode]
-        """One sentence for the user: what ends when, and what may not."""
-        self.why_not_stronger = why_not_stronger
-        """Why there is no PID namespace; None if there is one, or if none was asked for."""
-        self.notes = tuple(notes)
-        """What else differs from the usual, such as a /proc that could not be mounted."""
-        self.ahead = ahead
-        """Whether the one who ends the tree is scheduled before all ordinary processes."""
-
-    @property
-    def strong(self) -> bool:
-        """Whether the kernel alone guarantees the end of the tree."""
-        return self.mode == PIDNS
-
-    def __repr__(self) -> str:
-        return f"<Containment {self.mode}: {self.why_not_stronger or self.guarantee}>"
 
 
 def probe() -> Containment:
@@ -148,11 +107,12 @@ def _init_program() -> bytes:
     if _program is None:
         import marshal
 
-        from incumbent.runtime import reaper
+        from incumbent.runtime import reaper, syscalls
 
-        loader: Any = reaper.__loader__
+        modules: tuple[Any, ...] = (syscalls, reaper)
         try:
-            _program = marshal.dumps(loader.get_code(reaper.__name__))
+            code = [module.__loader__.get_code(module.__name__) for module in modules]
+            _program = marshal.dumps(code)
         except (AttributeError, ValueError) as error:
             raise UnsupportedPlatform(f"no byte code of the tree's init: {error}") from error
     return _program

@@ -2,9 +2,9 @@
 
 Rules
 -----
-* `contain.Tree.prepare` runs it as the main program of a bare interpreter. It imports nothing of
-  incumbent, and of the standard library only what is C or was loaded at start-up anyway; only
-  `contain` imports it as a module, for the framing of messages.
+* `contain.Tree.prepare` runs it as the main program of a bare interpreter, `syscalls` beside it. It
+  imports nothing else of incumbent, and of the standard library only what is C or was loaded at
+  start-up anyway; only `contain` imports it as a module, for the framing of messages.
 * One thread, and it never blocks on anything but its own poll.
 * Whatever happens to the parent W, the tree ends; whatever happens to the tree, W is told so.
 
@@ -49,7 +49,6 @@ Warnings
 """
 
 import _socket
-import ctypes
 import errno
 import fcntl
 import marshal
@@ -59,6 +58,21 @@ import struct
 import sys
 import time
 
+from incumbent.runtime.syscalls import (
+    PR_SET_CHILD_SUBREAPER,
+    PR_SET_PDEATHSIG,
+    Alarm,
+    close_all_but,
+    descendants,
+    fork_for_parent,
+    get_ahead,
+    mount_proc,
+    name_process,
+    new_namespace,
+    pidfd,
+    prctl,
+)
+
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import signal as _signal
@@ -67,34 +81,8 @@ if TYPE_CHECKING:
 else:
     import _signal
 
-CLONE_PARENT = 0x00008000
-CLONE_NEWNS = 0x00020000
-CLONE_NEWPID = 0x20000000
-MS_NOSUID_NODEV_NOEXEC = 2 | 4 | 8
-MS_REC = 0x4000
-MS_SLAVE = 1 << 19
-PR_SET_PDEATHSIG = 1
-PR_SET_NAME = 15
-PR_SET_CHILD_SUBREAPER = 36
-
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
-
-CLONE_NUMBERS = {
-    "x86_64": 56,
-    "aarch64": 220,
-    "riscv64": 220,
-    "loongarch64": 220,
-    "ppc64le": 120,
-}
-"""The number of clone(2) where its first argument is the flags. The wrapper of libc insists on a
-stack and a function; fork(2) has no flags."""
-
-TIMER_ABSTIME = 1
-SIGEVENT = struct.Struct("=qii48x")
-ITIMERSPEC = struct.Struct("=4q")
-"""The kernel's structures where a long has 64 bits: value, signal, how to notify; the interval and
-the instant, in seconds and nanoseconds each."""
 
 EMPTY = b"\1"
 EMPTY_AT = 8
@@ -105,8 +93,6 @@ HEADER = struct.Struct("=I")
 MAX_FDS = 250
 RESCAN_MS = 5
 COMPLAIN_AFTER_S = 2.0
-
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def pack(message: "tuple[Any, ...]") -> bytes:
@@ -134,31 +120,8 @@ def exit_status(wait_status: int) -> int:
     return code if code >= 0 else 128 - code
 
 
-def _prctl(option: int, value: int) -> None:
-    if _libc.prctl(ctypes.c_int(option), ctypes.c_ulong(value), 0, 0, 0):
-        raise OSError(ctypes.get_errno(), "prctl")
-
-
 def _now_s() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
-
-
-def _why(number: int) -> str:
-    return f"{errno.errorcode.get(number, number)}: {os.strerror(number)}"
-
-
-def _close_all_but(kept: "Iterable[int]") -> None:
-    wanted = {0, 1, 2, *kept}
-    try:
-        fds: Iterable[int] = [int(name) for name in os.listdir("/proc/self/fd")]
-    except OSError:
-        fds = range(3, min(65536, os.sysconf("SC_OPEN_MAX")))
-    for fd in fds:
-        if fd not in wanted:
-            try:
-                os.close(fd)
-            except OSError:
-                pass
 
 
 def _readable(fd: int, timeout_ms: int = 0) -> bool:
@@ -167,89 +130,13 @@ def _readable(fd: int, timeout_ms: int = 0) -> bool:
     return bool(poll.poll(timeout_ms))
 
 
-def _pidfd(pid: int) -> int | None:
-    try:
-        return os.pidfd_open(pid)
-    except OSError:
-        return None
-
-
-def _get_ahead() -> bool:
-    """Be scheduled before all ordinary processes, alone of the tree; returns whether we may."""
-    policy = os.SCHED_FIFO | os.SCHED_RESET_ON_FORK
-    try:
-        os.sched_setscheduler(0, policy, os.sched_param(os.sched_get_priority_min(os.SCHED_FIFO)))
-    except OSError:
-        return False
-    return True
-
-
-class _Alarm:
-    """A timer that has this process go on, should it have been stopped.
-
-    SIGCONT does so as it is sent, also to PID 1 of a namespace, and does nothing else here. Where
-    there is no such timer, the death of our parent is what wakes us.
-    """
-
-    def __init__(self) -> None:
-        self.instant = float("inf")
-        self.handle: ctypes.c_void_p | None = None
-        if sys.maxsize < 2**32 or not hasattr(_libc, "timer_create"):
-            return
-        event = ctypes.create_string_buffer(SIGEVENT.pack(0, _signal.SIGCONT, 0))
-        handle = ctypes.c_void_p()
-        if not _libc.timer_create(time.CLOCK_BOOTTIME, event, ctypes.byref(handle)):
-            self.handle = handle
-
-    def set(self, instant: float) -> None:
-        """Go off at ``instant``, and at no other."""
-        if self.handle is None or instant == self.instant:
-            return
-        self.instant = instant
-        due_ns = 0 if instant == float("inf") else max(1, int(instant * 1e9))
-        spec = ctypes.create_string_buffer(ITIMERSPEC.pack(0, 0, *divmod(due_ns, 1_000_000_000)))
-        _libc.timer_settime(self.handle, TIMER_ABSTIME, spec, None)
-
-
-def _new_namespace() -> str | None:
-    """Let the next child be PID 1 of a new PID namespace; returns the reason if it cannot be."""
-    if os.uname().machine not in CLONE_NUMBERS or sys.maxsize < 2**32:
-        return f"the number of clone(2) on {os.uname().machine} is not known here"
-    if _libc.unshare(CLONE_NEWPID):
-        number = ctypes.get_errno()
-        missing = " (CAP_SYS_ADMIN is missing)" if number == errno.EPERM else ""
-        return f"unshare(CLONE_NEWPID): {_why(number)}{missing}"
-    return None
-
-
-def _fork_for_parent() -> int:
-    number = CLONE_NUMBERS[os.uname().machine]
-    flags = CLONE_PARENT | _signal.SIGCHLD
-    pid = int(_libc.syscall(*(ctypes.c_long(word) for word in (number, flags, 0, 0, 0, 0))))
-    if pid < 0:
-        raise OSError(ctypes.get_errno(), f"clone: {_why(ctypes.get_errno())}")
-    return pid
-
-
-def _mount_proc() -> str | None:
-    """Show the namespace its own /proc; returns the reason if it cannot be."""
-    if _libc.unshare(CLONE_NEWNS):
-        return f"unshare(CLONE_NEWNS): {_why(ctypes.get_errno())}"
-    if _libc.mount(b"none", b"/", None, ctypes.c_ulong(MS_REC | MS_SLAVE), None):
-        return f"mount --make-rslave /: {_why(ctypes.get_errno())}"
-    flags = ctypes.c_ulong(MS_NOSUID_NODEV_NOEXEC)
-    if _libc.mount(b"proc", b"/proc", b"proc", flags, None):
-        return f"mount /proc: {_why(ctypes.get_errno())}"
-    return None
-
-
 def _watch_over(init_pid: int, fds_from: _socket.socket) -> "NoReturn":
     """The warden: keep what the init was given to hold, until the whole namespace is gone."""
-    init = _pidfd(init_pid)
+    init = pidfd(init_pid)
     if init is None:
         os._exit(0)
-    _prctl(PR_SET_PDEATHSIG, _signal.SIGCONT)
-    _close_all_but((init, fds_from.fileno()))
+    prctl(PR_SET_PDEATHSIG, _signal.SIGCONT)
+    close_all_but((init, fds_from.fileno()))
     poll = select.poll()
     poll.register(init, select.POLLIN)
     poll.register(fds_from.fileno(), select.POLLIN)
@@ -308,32 +195,6 @@ def _execute(argv: list[bytes], env: "Mapping[bytes, bytes]") -> "tuple[int, str
     return NOT_FOUND, f"{shown}: command not found"
 
 
-def _parents() -> dict[int, int]:
-    """The parent of every process that /proc shows."""
-    parents = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                with open(f"/proc/{name}/stat", "rb", 0) as stat:
-                    fields = stat.read(4096).rpartition(b")")[2].split()
-            except OSError:
-                continue
-            if fields[0] not in (b"Z", b"X"):
-                parents[int(name)] = int(fields[1])
-    return parents
-
-
-def descendants(root: int) -> list[int]:
-    """The living descendants of ``root``, the deepest first. May miss one that forks meanwhile."""
-    children: dict[int, list[int]] = {}
-    for pid, parent in _parents().items():
-        children.setdefault(parent, []).append(pid)
-    found = [root]
-    for pid in found:
-        found.extend(children.get(pid, ()))
-    return found[:0:-1]
-
-
 class _Init:
     """The state of the init or subreaper."""
 
@@ -351,7 +212,7 @@ class _Init:
         self.stop_at: float | None = None
         self.buffer = bytearray()
         self.fds: list[int] = []
-        self.alarm = _Alarm()
+        self.alarm = Alarm()
         self.wake, wake_end = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self.mask = _signal.pthread_sigmask(
             _signal.SIG_SETMASK, _signal.valid_signals() - {_signal.SIGCHLD}
@@ -512,7 +373,7 @@ class _Init:
                 return NOT_EXECUTABLE, f"cannot work in {os.fsdecode(cwd)}: {why}"
         os.setsid()
         if not self.namespace:
-            _prctl(PR_SET_PDEATHSIG, _signal.SIGKILL)
+            prctl(PR_SET_PDEATHSIG, _signal.SIGKILL)
             if os.getppid() != init:
                 os._exit(NOT_EXECUTABLE)
         _signal.set_wakeup_fd(-1)
@@ -576,12 +437,12 @@ class _Init:
 
 
 def _be_init(init: _Init, notes: list[str], mode: str, why_not: str | None) -> "NoReturn":
-    _prctl(PR_SET_PDEATHSIG, _signal.SIGKILL if init.namespace else _signal.SIGCONT)
+    prctl(PR_SET_PDEATHSIG, _signal.SIGKILL if init.namespace else _signal.SIGCONT)
     if init.parent is not None and _readable(init.parent):
         os._exit(0)
     if not init.namespace:
-        _prctl(PR_SET_CHILD_SUBREAPER, 1)
-    init.tell("ready", mode, why_not, notes, _get_ahead())
+        prctl(PR_SET_CHILD_SUBREAPER, 1)
+    init.tell("ready", mode, why_not, notes, get_ahead())
     init.run()
 
 
@@ -591,15 +452,15 @@ def main(fd: int, deadline: int, mode: str, parent_pid: int) -> "NoReturn":
     ``deadline`` is a file of shared memory with the instant at which the tree must end.
     """
     os.setsid()
-    _libc.prctl(PR_SET_NAME, b"incumbent-init", 0, 0, 0)
+    name_process(b"incumbent-init")
     os.set_inheritable(fd, False)
     os.set_inheritable(deadline, False)
-    _close_all_but((fd, deadline))
+    close_all_but((fd, deadline))
     control = _socket.socket(fileno=fd)
-    parent = _pidfd(parent_pid)
+    parent = pidfd(parent_pid)
     if os.getppid() != parent_pid:
         os._exit(0)
-    why_not = None if mode == "group" else _new_namespace()
+    why_not = None if mode == "group" else new_namespace()
     if mode == "pidns" and why_not is not None:
         control.sendall(pack(("refused", why_not)))
         os._exit(0)
@@ -607,7 +468,7 @@ def main(fd: int, deadline: int, mode: str, parent_pid: int) -> "NoReturn":
         _be_init(_Init(control, parent, deadline, namespace=False), [], "group", why_not)
     inner, outer = _socket.socketpair(_socket.AF_UNIX, _socket.SOCK_STREAM)
     try:
-        pid = _fork_for_parent()
+        pid = fork_for_parent()
     except OSError as error:
         control.sendall(pack(("refused", str(error.strerror))))
         os._exit(0)
@@ -618,7 +479,7 @@ def main(fd: int, deadline: int, mode: str, parent_pid: int) -> "NoReturn":
     outer.close()
     init = _Init(control, parent, deadline, namespace=True)
     init.warden = inner
-    why_no_proc = _mount_proc()
+    why_no_proc = mount_proc()
     init.own_proc = why_no_proc is None
     notes = [] if why_no_proc is None else [f"the command sees the outer /proc ({why_no_proc})"]
     _be_init(init, notes, "pidns", None)
