@@ -1,4 +1,4 @@
-"""What holds a tree of processes together on this host, and how well: said in words, to be printed."""
+"""What holds a tree of processes together on this host, and how well: in words, to be printed."""
 
 from __future__ import annotations
 
