@@ -38,8 +38,8 @@ TITLE = "crash of the holder, to the standby's first check()"
 TTL_S = 3
 TIMING = (TTL_S, 2, 1)
 FROM_DEATH_MS = 100.0
-_LONE = (8, 0.4)
-"""Raw writes come one by one here, as renewals do: what idles in between is slower."""
+_LONE = (4, float(TTL_S))
+"""Raw writes are as far apart here as the last renewal and the takeover: what idles is slower."""
 _LIMIT_S = 60.0
 
 

@@ -24,8 +24,8 @@ After every step, from true time and from what the workers themselves wrote down
 15. `liveness`: when faults have stopped, somebody leads in every election before long; whoever
     stands by watches what is there; and who is proven dead is followed at once.
 
-A store that went back in time breaks the assumption of 1, 2, 4 and 7; from then on, or for a
-while, these are not asked (`excuse`). The others are. Work of a paused process does not run; its
+A store that went back in time breaks the assumption of 1, 2, 4, 7 and of what a server does in 5;
+from then on, or for a while, these are not asked (`excuse`). The others are. Work of a paused process does not run; its
 term may be valid.
 """
 
@@ -231,8 +231,15 @@ class Judge:
                 self._violated("late-release", f"{work} releases {name}, not trusted any more")
 
     def freed(self, name: str, term: str) -> None:
-        """Note that the server gave up a term."""
-        for work in self._elections[name].works:
+        """Note that the server gave up a term.
+
+        A release that was under way when the store lost its memory may find a later record at the
+        version that it names: the numbers are given out again.
+        """
+        election = self._elections[name]
+        if self._excused(election):
+            return
+        for work in election.works:
             if work.term.id == term and work.running and work.actor.alive:
                 self._violated("early-release", f"{work} works, and {name} is released")
 
