@@ -3,8 +3,10 @@
 On Kubernetes from the *last renewal* of a holder that is then killed (SIGKILL) at a random instant
 of its renewal period, to the first `check()` of the standby's term. Nothing proves the death there,
 so a standby must wait a whole TTL from the renewal as it saw it; what we add to the TTL is measured
-against two round trips of this run (a lone PUT, and a lone PUT seen by a watch). client-go and the
-Python client have the same lease duration, and their holders are killed in the same instant.
+against two round trips of this run, a round trip being a lone PUT and its answer. The least that a
+takeover is made of is shorter, and stands beside it: a lone PUT, and one that a watch sees.
+client-go and the Python client have the same lease duration, and their holders are killed in the
+same instant.
 
 On one host the kernel proves the death, so there it is from the *death* (the instant just before
 SIGKILL is sent) to the first `check()`.
@@ -134,7 +136,7 @@ def kubernetes(bench: Bench, report: Report) -> None:
             client.add(_last_answered(holders[2]), killed_ns[2], at_work[2])
             holders = standbys
     over_ms = [took - TTL_S * 1e3 for took in ours.renewal_ms]
-    trip_ms = {share: percentile(yard.sum_ms, share) for share in (0.5, 0.95)}
+    trips_ms = [2 * write_ms for write_ms in yard.write_ms]
     for who, took in (("incumbent", ours), ("client-go", go), ("Python client", client)):
         ratio = f"{percentile(took.renewal_ms, 0.5) / (TTL_S * 1e3):.2f} × TTL"
         rows = (("renewal", took.renewal_ms, ratio), ("death", took.death_ms, ""))
@@ -143,14 +145,16 @@ def kubernetes(bench: Bench, report: Report) -> None:
             report.rows.append(distribution(what, who, "ms", took_ms, against))
         if took.left_out:
             report.notes.append(f"{who}: {took.left_out} rounds without a last renewal left out")
-    ratio = f"{percentile(over_ms, 0.5) / trip_ms[0.5]:.2f} × two round trips"
-    report.rows.append(
-        distribution("kubernetes, beyond the TTL", "incumbent", "ms", over_ms, ratio)
-    )
-    report.rows.append(distribution("PUT + PUT→watch", "our HTTP layer", "ms", yard.sum_ms))
+    ratio = f"{percentile(over_ms, 0.5) / percentile(trips_ms, 0.5):.2f} × two round trips"
+    report.rows += [
+        distribution("kubernetes, beyond the TTL", "incumbent", "ms", over_ms, ratio),
+        distribution("two round trips: 2 × PUT", "our HTTP layer", "ms", trips_ms),
+        distribution("PUT + PUT→watch", "our HTTP layer", "ms", yard.sum_ms),
+    ]
     for share in (0.5, 0.95):
         text = f"kubernetes, beyond TTL from the last renewal, p{share * 100:.0f}, two round trips"
-        report.targets.append(Target(text, percentile(over_ms, share), trip_ms[share], "ms"))
+        limit_ms = percentile(trips_ms, share)
+        report.targets.append(Target(text, percentile(over_ms, share), limit_ms, "ms"))
 
 
 def _await_work(
