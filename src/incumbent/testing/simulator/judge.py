@@ -25,8 +25,8 @@ After every step, from true time and from what the workers themselves wrote down
     stands by watches what is there; and who is proven dead is followed at once.
 
 A store that went back in time breaks the assumption of 1, 2, 4, 7 and of what a server does in 5;
-from then on, or for a while, these are not asked (`excuse`). The others are. Work of a paused process does not run; its
-term may be valid.
+from then on, or for a while, these are not asked (`excuse`). The others are. Work of a paused
+process does not run; its term may be valid.
 """
 
 from __future__ import annotations
