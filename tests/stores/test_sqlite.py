@@ -25,6 +25,7 @@ from incumbent.core.events import Evidence, Seen
 from incumbent.core.records import Claim, Held, Holding, Snapshot
 from incumbent.errors import (
     OutcomeUnknown,
+    Refused,
     StoreAbsent,
     StoreFull,
     StoreUnavailable,
@@ -382,6 +383,29 @@ def test_what_was_taken_on_a_deleted_file_is_not_known(
             await store.take("e", await candidate.claim(), await store.read("e"))
         assert (await store.read("e")).holding is Holding.ABSENT
         await harness.close()
+
+    run(main)
+
+
+def test_an_absence_from_a_deleted_file_is_not_taken_in_its_successor(path: Path) -> None:
+    """Who saw it in the old file has not seen who held there since."""
+
+    async def main() -> None:
+        one, other = SqliteStore(path), SqliteStore(path)
+        await one.open()
+        before = await one.read("billing")
+        for file in path.parent.glob(path.name + "*"):
+            if file.is_file():
+                file.unlink()
+        await other.open()
+        session = await one.open_session("one_1", 5.0)
+        claim = Claim("one_1", "one_1/1.1", 5.0, session)
+        with pytest.raises(Refused) as caught:
+            await one.take("billing", claim, before)
+        assert caught.value.snapshot.holding is Holding.ABSENT
+        await one.take("billing", claim, caught.value.snapshot)
+        await one.close()
+        await other.close()
 
     run(main)
 

@@ -12,6 +12,9 @@ The counter starts at the wall-clock time of the database's creation, in millise
 deletes the file, the tokens of the next one are still greater, unless the clock was set back. That
 is the only use of a wall clock, and no decision hangs on it.
 
+The counter's row has a random number, by which a database is known from another one that somebody
+put in its place: an absence in the one says nothing of the other, so it is a part of the swap.
+
 A takeover first voids the session that it takes from, in the same transaction. Whatever else was
 held under that session is vacant with it: the one who voided it had watched it for its whole TTL.
 
@@ -27,6 +30,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -149,7 +153,8 @@ class Tables:
                     db.execute(statement)
                 start = int(self._wall() * 1000)  # wall clock: where tokens start, see above
                 db.execute(
-                    "INSERT INTO counter SELECT ? WHERE NOT EXISTS (SELECT 1 FROM counter)",
+                    "INSERT INTO counter (rowid, serial) SELECT random() & 0x7fffffffffffffff, ? "
+                    "WHERE NOT EXISTS (SELECT 1 FROM counter)",
                     (start,),
                 )
         if (version := _one(db, "PRAGMA user_version")) != FORMAT:
@@ -214,7 +219,7 @@ class Tables:
                 found = [_snapshot(row) for row in rows]
             here = "SELECT count(*) FROM election WHERE name = ?"
             gone = [name for name in there if not _one(self._db, here, (name,))]
-            return serial, found + [absent(name, serial + 1) for name in gone]
+            return serial, found + [self._absent_at(name, serial + 1) for name in gone]
 
     def held(self, name: str, claim: Claim) -> Held | Snapshot:
         """Return the term of `claim` if the record carries its nonce, else the record."""
@@ -342,7 +347,11 @@ class Tables:
 
     def _read(self, name: str) -> Snapshot:
         row = self._db.execute(_SELECT + "WHERE e.name = ?", (name,)).fetchone()
-        return _snapshot(row) if row is not None else absent(name, self._serial())
+        return _snapshot(row) if row is not None else self._absent_at(name, self._serial())
+
+    def _absent_at(self, name: str, serial: int) -> Snapshot:
+        origin = _one(self._db, "SELECT rowid FROM counter")
+        return replace(absent(name, serial), lease_version=f"absent from {origin}")
 
     def _is_foreign(self, name: str) -> bool:
         return self._read(name).holding is Holding.FOREIGN

@@ -97,7 +97,7 @@ class TwinTables(Tables):
     def take(self, name: str, claim: Claim, over: Snapshot) -> Held:
         """Become the holder; whoever was it before must have nothing left to lose."""
         self._machine.before(writes=True)
-        before = self._read(name)
+        before = super().read(name)
         held = super().take(name, claim, over)
         self._bench.taken(self._machine.process, before, over, claim)
         self._machine.after()
@@ -113,7 +113,7 @@ class TwinTables(Tables):
     def release(self, held: Held, successor: str) -> Snapshot:
         """Give up a term, none of whose work may run any more."""
         self._machine.before(writes=True)
-        before = self._read(held.name)
+        before = super().read(held.name)
         snapshot = super().release(held, successor)
         if before.holding is Holding.HELD and snapshot.holding is Holding.VACANT:
             self._bench.judge.freed(held.name, before.term)
