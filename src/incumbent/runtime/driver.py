@@ -556,7 +556,7 @@ class Driver:
     # -- being connected in time ------------------------------------------------------------------
 
     def _connect_before(self, instant: float) -> None:
-        """Have the store connect shortly before a takeover that is due. No rule depends on it."""
+        """Be ready shortly before a takeover that is due. No rule depends on it."""
         if self._connecting_alarm is not None:
             self._connecting_alarm.cancel()
             self._connecting_alarm = None
@@ -574,6 +574,8 @@ class Driver:
         try:
             async with asyncio.timeout(self._timing.attempt_s):
                 await self._store.connect()
+                if self._store.capabilities.sessions:
+                    await self._hub.session(self._timing)
         except (StoreError, TimeoutError):
             pass  # The take will tell.
         except Exception as error:
