@@ -4,18 +4,16 @@ import sqlite3
 import sys
 
 import incumbent
+from incumbent.fencing.sql import TABLE
 
-db = sqlite3.connect(sys.argv[1] if len(sys.argv) > 1 else "ledger.db", isolation_level=None)
-db.execute("CREATE TABLE IF NOT EXISTS seal (token INTEGER NOT NULL)")
+db = sqlite3.connect(sys.argv[1] if len(sys.argv) > 1 else "ledger.db")
+db.execute(TABLE)
 db.execute("CREATE TABLE IF NOT EXISTS entry (token INTEGER NOT NULL, amount INTEGER NOT NULL)")
 
 with incumbent.Election("ledger").hold() as term:
-    db.execute("BEGIN IMMEDIATE")
-    highest = db.execute("SELECT coalesce(max(token), 0) FROM seal").fetchone()[0]
-    if term.token is None or highest > term.token:
-        raise incumbent.StaleToken("a later leader has sealed the ledger")
-    db.execute("INSERT INTO seal VALUES (?)", (term.token,))
-    balance = db.execute("SELECT coalesce(sum(amount), 0) FROM entry").fetchone()[0]
-    db.execute("INSERT INTO entry VALUES (?, ?)", (term.token, 100 - balance))
-    db.execute("COMMIT")
+    fence = term.fence("ledger")
+    with db:
+        fence.sql(db)  # raises StaleToken if a later leader was here
+        balance = db.execute("SELECT coalesce(sum(amount), 0) FROM entry").fetchone()[0]
+        db.execute("INSERT INTO entry VALUES (?, ?)", (term.token, 100 - balance))
     print("sealed with", term.token)

@@ -22,6 +22,10 @@ from incumbent.core.fence import Trust
 from incumbent.errors import LeadershipLost
 from incumbent.runtime.flag import Flag
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from incumbent.fencing import Fence
+
 __all__ = ["Term"]
 
 LostCallback = Callable[["Term"], None]
@@ -101,6 +105,16 @@ class Term:
         """Return for how many seconds the term is trusted as things are; 0.0 if it is over."""
         return max(0.0, self._trust.valid_until - self._clock())
 
+    def fence(self, resource: str) -> Fence:
+        """Return what puts this term's token into writes to `resource`: see `incumbent.fencing`.
+
+        Raises:
+            ConfigError: the store gives no token.
+        """
+        from incumbent.fencing import Fence
+
+        return Fence(resource, self.token, self.check)
+
     @property
     def ended(self) -> bool:
         """Tell whether the term is to end, or has ended."""
@@ -110,8 +124,8 @@ class Term:
     def pass_fds(self) -> tuple[int, ...]:
         """File descriptors to give to every child process that does the term's work.
 
-        In the embedded store they carry the evidence of death: as long as a child has one, nobody
-        takes over early because this process died.
+        In the stores on one host's disk they carry the evidence of death: as long as a child has
+        one, nobody takes over early because this process died.
         """
         return self._fds
 

@@ -1,0 +1,104 @@
+"""What a term gives to the user: one resource, one token, a method for each kind of resource."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from incumbent.errors import ConfigError, StaleToken
+from incumbent.fencing import file, kubernetes, sql
+
+__all__ = ["Fence"]
+
+LONGEST_NAME = 200
+
+
+class Fence:
+    """Puts the token of one term into writes to one resource. Made by `Term.fence`.
+
+    Attributes:
+        resource: the name under which the resource remembers tokens; at most 200 characters. All
+            leaders of an election use the same name for the same thing.
+        token: of the term.
+    """
+
+    __slots__ = ("_check", "resource", "token")
+
+    def __init__(self, resource: str, token: int | None, check: Callable[[], None]) -> None:
+        if token is None:
+            raise ConfigError(
+                f"this store gives no fencing token, so {resource!r} cannot be fenced: choose "
+                'another store, and require="token" to be told at the start'
+            )
+        if not 0 < len(resource) <= LONGEST_NAME:
+            raise ConfigError(f"resource {resource!r}: use 1 to {LONGEST_NAME} characters")
+        self.resource = resource
+        self.token = token
+        self._check = check
+
+    def sql(self, connection: Any) -> None:
+        """Seal and check in the transaction that `connection` is in, or begins with this.
+
+        Args:
+            connection: a connection of sqlite3, or a Connection or Session of SQLAlchemy. Known by
+                name, and not part of the tests yet: psycopg, psycopg2, PyMySQL, mysqlclient, MySQL
+                Connector, MariaDB Connector.
+
+        Raises:
+            StaleToken: a later leader was here. Leave the transaction with it.
+            LeadershipLost: the term is over, or can no longer be trusted.
+            ConfigError: the connection commits each statement by itself, so that nothing would be
+                protected; or it is none that is known here.
+        """
+        self._check()
+        self._judge(sql.seal(connection, self.resource, self.token))
+
+    async def sql_async(self, connection: Any) -> None:
+        """Do the same on an AsyncConnection or AsyncSession of SQLAlchemy, or of psycopg.
+
+        Raises:
+            StaleToken, LeadershipLost, ConfigError: see `sql`.
+        """
+        self._check()
+        self._judge(await sql.seal_async(connection, self.resource, self.token))
+
+    def kubernetes(self, obj: dict[str, Any]) -> dict[str, Any]:
+        """Return the object to write in place of `obj`, which was read from the API server.
+
+        It has an annotation with the token, and the resourceVersion that was read: replace it (PUT)
+        as it is. A conflict means that somebody wrote in between: read again, and fence again.
+
+        Raises:
+            StaleToken, LeadershipLost: see `sql`.
+            ConfigError: the object has no resourceVersion, or an annotation that is no token.
+        """
+        self._check()
+        highest, changed = kubernetes.sealed(obj, self.resource, self.token)
+        self._judge(highest)
+        return changed
+
+    @contextmanager
+    def file(self, path: str | os.PathLike[str]) -> Iterator[None]:
+        """Write the file `path` in the body; the token is kept in `PATH.fence`, locked meanwhile.
+
+        For writers of one host that all do the same. The name of the resource plays no part.
+
+        Raises:
+            StaleToken, LeadershipLost: on entering; see `sql`.
+            ConfigError: `PATH.fence` holds something that is no token.
+            OSError: it cannot be written.
+        """
+        self._check()
+        with file.sealing(Path(path), self.token) as highest:
+            self._judge(highest)
+            yield
+
+    def _judge(self, highest: int) -> None:
+        if highest > self.token:
+            raise StaleToken(
+                f"{self.resource!r} has seen token {highest}, and this term has {self.token}: a "
+                "later leader is at work, and nothing was changed"
+            )
