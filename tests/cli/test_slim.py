@@ -20,10 +20,11 @@ SQLITE, CLUSTER = "sqlite:///var/lib/x.db", "kubernetes://ns"
         "e -- true",
         f"--store={SQLITE} e -- true",
         f"--store {SQLITE} e -- true",
+        "--store file:///var/lib/x e -- true",
         f"e --store={SQLITE} -- curl https://example.org {CLUSTER}",
     ],
 )
-def test_the_embedded_store_needs_no_tls(line: str) -> None:
+def test_a_store_on_a_local_disk_needs_no_tls(line: str) -> None:
     assert needs_no_tls(line.split(), {})
     assert needs_no_tls(line.split(), {"INCUMBENT_STORE": SQLITE})
     assert needs_no_tls(line.split(), {"INCUMBENT_STORE": ""})

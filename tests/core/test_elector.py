@@ -18,7 +18,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from incumbent.core import events as ev
 from incumbent.core.elector import _HANDLERS, RESERVE_S, Elector, State
-from incumbent.core.records import Held, Holding, Lease, Snapshot
+from incumbent.core.records import Held, Holding, Lease, Snapshot, absent
 from incumbent.core.table import TABLE
 from tests.core.elections import NAME, TIMING, Dialogue, foreign, gone, held, request, vacant
 from tests.core.test_transcripts import STORIES
@@ -152,6 +152,14 @@ def test_an_observer_waits_the_ttl_of_the_record(ttl_s: float) -> None:
     d = in_state(State.LOOKING)
     d.seen(held(5, ttl_s=ttl_s), at=1.0)
     assert d.elector.wake_at == 1.0 + ttl_s
+
+
+@pytest.mark.parametrize("ttl_s", [1.0, 30.0])
+def test_a_newcomer_waits_out_what_was_deleted_as_the_store_knows(ttl_s: float) -> None:
+    d = Dialogue(absent_is_vacant=True)
+    d.say(ev.Start())
+    d.seen(absent(NAME, 7, ttl_s))
+    assert (d.state, d.elector.wake_at) == (State.STANDBY, max(ttl_s, TIMING.ttl_s))
 
 
 def test_nonces_never_come_twice() -> None:

@@ -1,10 +1,10 @@
 """`incumbent run` without TLS where nothing will ever speak it: a tenth of its memory.
 
 asyncio imports `ssl`, and with it the whole of OpenSSL, unless Python was built without: 4 MiB that
-the embedded store never uses, beside each wrapped command of a host. So the import is made to fail
-while asyncio is loaded, as it does in such a build, and for nothing else: whoever imports `ssl`
-later gets it. asyncio's own TLS is what is missing then, so this is done only if no word of the
-command line names any other store than the embedded one, and the environment names none.
+a store on a local disk never uses, beside each wrapped command of a host. So the import is made to
+fail while asyncio is loaded, as it does in such a build, and for nothing else: whoever imports
+`ssl` later gets it. asyncio's own TLS is what is missing then, so this is done only if no word of
+the command line names any other store than such a one, and the environment names none.
 
 This must happen before the first import of asyncio, hence before the command line is understood;
 what cannot be told for certain keeps TLS.
@@ -17,11 +17,11 @@ from collections.abc import Mapping, Sequence
 
 __all__ = ["forgo_tls", "needs_no_tls"]
 
-_WITHOUT = "sqlite://"
+_WITHOUT = ("file://", "sqlite://")
 
 
 def needs_no_tls(arguments: Sequence[str], environment: Mapping[str, str]) -> bool:
-    """Tell whether `incumbent run` with these arguments certainly uses the embedded store."""
+    """Tell whether `incumbent run` with these arguments certainly uses a store on a local disk."""
     words = list(arguments)
     if "--" in words:
         words = words[: words.index("--")]

@@ -61,7 +61,8 @@ class Elector:
         attempts: how many attempts this incarnation has made at this election already, by electors
             before this one, all of whose work has ended: their leftovers are ours.
         absent_is_vacant: whether in this store a record that is not there proves that nobody
-            holds; otherwise one TTL is waited out.
+            holds; otherwise one TTL is waited out. An absence that has a TTL of its own is always
+            waited out: the store knows that there was a record.
     """
 
     __slots__ = (
@@ -202,7 +203,7 @@ class Elector:
             case Holding.FOREIGN:
                 return math.inf, self._note_once("foreign", snapshot.describe())
             case Holding.ABSENT:
-                if self._absent_is_vacant and not self._high_serial:
+                if self._absent_is_vacant and not self._high_serial and not snapshot.ttl_s:
                     return 0.0, []
                 return longest_s, []
             case Holding.VACANT:

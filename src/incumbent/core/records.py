@@ -87,7 +87,8 @@ class Snapshot:
         holder: identity of the holder, or of the last one; "" if there never was one.
         term: nonce of the acquiring write; "" if another program wrote the record.
         token: fencing token of the term, where the record tells it; else None.
-        ttl_s: the record's own time to live in seconds: what an observer waits.
+        ttl_s: the record's own time to live in seconds: what an observer waits. Of an absence: for
+            how long whoever deleted the record may have a holder behind it, if the store can tell.
         lease_key: identifies the lease that is renewed to hold this; "" if unknown.
         lease_version: what changes when the lease is renewed.
         successor: the candidate for which a vacancy is meant, or "".
@@ -127,9 +128,9 @@ class Snapshot:
                 return f"{self.name!r} is held by {self.holder!r}"
 
 
-def absent(name: str, serial: int = 0) -> Snapshot:
+def absent(name: str, serial: int = 0, ttl_s: float = 0.0) -> Snapshot:
     """Return the snapshot of an election that has no record."""
-    return Snapshot(name=name, holding=Holding.ABSENT, version=None, serial=serial)
+    return Snapshot(name=name, holding=Holding.ABSENT, version=None, serial=serial, ttl_s=ttl_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,11 +3,8 @@
 URL: `sqlite:///absolute/path/to/file.db` (no options). No server, no dependency.
 
 `tables`  the records and the swaps, as SQL; no thread, no event loop
-`locks`   evidence of death: a kernel lock that the holder's whole process tree inherits
-`inotify` how a standby is woken without polling
-`worker`  the thread in which SQLite may block
-`machine` what of all this the simulator replaces
-`store`   the four put together behind the store's six verbs
+`store`   the tables as a store of `stores.local`, and the bell that wakes its standbys
+`machine` what of this the simulator replaces
 """
 
 from __future__ import annotations

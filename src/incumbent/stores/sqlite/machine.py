@@ -1,57 +1,18 @@
-"""What the store asks of the machine that it runs on, beside its files.
-
-One object, given to the store when it is made: the simulator gives a twin, whose threads are late,
-whose kernel loses events, and whose processes die between one line and the next.
-"""
+"""What the store asks of the machine beside what every store on its disk does."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
-from concurrent.futures import Future
 from pathlib import Path
-from typing import Protocol, TypeVar
 
-from incumbent.stores.sqlite.inotify import Inotify
-from incumbent.stores.sqlite.locks import LockFolder
+from incumbent.stores.local import machine
 from incumbent.stores.sqlite.tables import Tables
-from incumbent.stores.sqlite.worker import Worker
 
-__all__ = ["Machine", "Thread"]
-
-T = TypeVar("T")
+__all__ = ["Machine"]
 
 
-class Thread(Protocol):
-    """A thread with a queue. See `incumbent.stores.sqlite.worker.Worker`."""
-
-    def submit(self, job: Callable[[], T]) -> Future[T]:
-        """Call `job` after everything that was submitted before."""
-        ...
-
-    def close(self) -> None:
-        """End the thread when its queue is empty."""
-        ...
-
-
-class Machine:
+class Machine(machine.Machine):
     """The real one."""
-
-    def chance(self, size: int) -> str:
-        """Return that many random bytes as text."""
-        return os.urandom(size).hex()
-
-    def thread(self) -> Thread:
-        """Start the thread in which SQLite may block."""
-        return Worker("incumbent-sqlite")
-
-    def inotify(self) -> Inotify:
-        """Return an inotify instance."""
-        return Inotify()
-
-    def locks(self, folder: Path) -> LockFolder:
-        """Return the lock files in `folder`."""
-        return LockFolder(folder)
 
     def tables(self, path: Path, opener: str, *, create: bool) -> Tables:
         """Open the database."""

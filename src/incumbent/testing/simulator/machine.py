@@ -32,8 +32,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from incumbent.errors import OutcomeUnknown, StoreFull, StoreUnavailable
-from incumbent.stores.sqlite.inotify import CLOSED, MODIFIED, OVERFLOWN, Inotify
-from incumbent.stores.sqlite.locks import LockFolder
+from incumbent.stores.local.inotify import CLOSED, MODIFIED, OVERFLOWN, Inotify, Notice
+from incumbent.stores.local.locks import LockFolder
 from incumbent.stores.sqlite.machine import Machine
 from incumbent.stores.sqlite.tables import Tables
 from incumbent.testing.simulator.network import Fate, Subscription
@@ -229,7 +229,7 @@ class _Job:
 
 
 class TwinThread:
-    """The twin of `incumbent.stores.sqlite.worker.Worker`."""
+    """The twin of `incumbent.stores.local.worker.Worker`."""
 
     def __init__(self, machine: TwinMachine) -> None:
         self.verb = ""
@@ -337,9 +337,9 @@ class TwinInotify(Inotify):
         self._process = process
         self._number = 0
         self._watches: dict[_Inode, tuple[int, int]] = {}
-        self._came: deque[tuple[int, int]] = deque()
+        self._came: deque[Notice] = deque()
         self._descriptor = kernel.descriptor()
-        self._subscription: Subscription[tuple[int, int]] = Subscription(None, self._arrive)
+        self._subscription: Subscription[Notice] = Subscription(None, self._arrive)
         process.link.subscriptions.append(self._subscription)
         kernel.watching.append(self)
 
@@ -363,7 +363,7 @@ class TwinInotify(Inotify):
             if known == number:
                 del self._watches[inode]
 
-    def read(self) -> Iterator[tuple[int, int]]:
+    def read(self) -> Iterator[Notice]:
         """Return what has come."""
         while self._came:
             yield self._came.popleft()
@@ -378,13 +378,13 @@ class TwinInotify(Inotify):
         """Take note of what happened to a file."""
         number, wanted = self._watches.get(inode, (0, 0))
         if mask & wanted:
-            self._process.link.notify(self._subscription, (number, mask & wanted))
+            self._process.link.notify(self._subscription, Notice(number, mask & wanted))
 
     def overflow(self) -> None:
         """Lose what is kept back and what has not been read, and say so."""
         self._subscription.catch_up()
         self._came.clear()
-        self._process.link.notify(self._subscription, (-1, OVERFLOWN))
+        self._process.link.notify(self._subscription, Notice(-1, OVERFLOWN))
 
     @property
     def next_at(self) -> float:
@@ -395,7 +395,7 @@ class TwinInotify(Inotify):
         """Tell whether it belongs to this process."""
         return self._process is process
 
-    def _arrive(self, event: tuple[int, int]) -> None:
+    def _arrive(self, event: Notice) -> None:
         if self._came and self._came[-1] == event:
             return  # The kernel puts two of a kind together.
         self._came.append(event)

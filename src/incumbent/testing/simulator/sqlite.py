@@ -213,7 +213,7 @@ class TwinStore(SqliteStore):
 
     def live_sessions(self) -> set[str]:
         """Return the keys of the sessions that are not over."""
-        return self._tables.sessions() if self._tables is not None else set()
+        return self._records.sessions() if self._records is not None else set()
 
     def _know(self, snapshot: Snapshot) -> None:
         if snapshot.holding is not Holding.ABSENT:
@@ -253,7 +253,7 @@ class SqliteBench:
         machine = TwinMachine(self.kernel, process, partial(TwinTables, self))
         store = self._stores[process.label] = TwinStore(self, machine)
         assert machine.held is not None
-        machine.held.is_over = lambda key: key not in store.live_sessions()
+        machine.held.is_over = lambda key: key not in store.live_sessions() or self._revived(key)
         await store.open()
         return store
 
@@ -301,6 +301,14 @@ class SqliteBench:
     def opened(self, key: str, process: Process) -> None:
         """Note whose tree has the lock of a session."""
         self._trees[key] = process
+
+    def _revived(self, key: str) -> bool:
+        """Tell whether only a store that lost its memory can still hold a session for going on.
+
+        Whoever voided it may not have removed its file yet, and nobody is left to need it.
+        """
+        tree = self._trees.get(key)
+        return self.judge.excused and (tree is None or not tree.alive)
 
     def proven(self, key: str) -> None:
         """Note that somebody believes that everything with the lock of a session is gone."""
@@ -385,11 +393,11 @@ class SqliteBench:
         if self._slow:
             return True
         stores = [self._stores[process.label] for process in processes]
-        return any(store._tables is None or store.machine.hindered(since) for store in stores)
+        return any(store._records is None or store.machine.hindered(since) for store in stores)
 
     def up_to_date(self, processes: Sequence[Process]) -> bool:
         """Tell whether every standby watches the record as it is."""
-        tables = self._stores[processes[0].label]._tables
+        tables = self._stores[processes[0].label]._records
         for process in processes:
             for name, worker in process.workers.items():
                 watched = worker.driver.watched

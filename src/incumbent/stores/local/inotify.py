@@ -1,7 +1,7 @@
 """Being told by the kernel that a file was changed, closed or removed.
 
 Python's standard library has no inotify, so three functions of the C library are called directly.
-Only what the embedded store needs is here: watches on single files, read by an event loop.
+Only what the stores here need: watches on files and folders, read by an event loop.
 """
 
 from __future__ import annotations
@@ -13,10 +13,22 @@ import struct
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from incumbent.errors import StoreUnusable, UnsupportedPlatform
 
-__all__ = ["CLOSED", "GONE", "MODIFIED", "MOVED", "OVERFLOWN", "Inotify"]
+__all__ = [
+    "CLOSED",
+    "ENTERED",
+    "GONE",
+    "LEFT",
+    "MODIFIED",
+    "MOVED",
+    "OVERFLOWN",
+    "REMOVED",
+    "Inotify",
+    "Notice",
+]
 
 MODIFIED = 0x002
 CLOSED = 0x008
@@ -24,11 +36,31 @@ GONE = 0x004 | 0x800
 """The attributes changed (deleting an open file changes its link count), or it moved."""
 MOVED = 0x800
 """The file or folder itself was renamed."""
+ENTERED = 0x080
+"""A file of the folder got its name by being renamed."""
+REMOVED = 0x200
+"""A file of the folder was deleted."""
+LEFT = 0x040 | REMOVED
+"""A file of the folder has that name no more."""
 OVERFLOWN = 0x4000
 """Events were lost. Look at everything."""
 _IGNORED = 0x8000
 _NONBLOCK_CLOEXEC = os.O_NONBLOCK | getattr(os, "O_CLOEXEC", 0)
 _HEADER = struct.Struct("iIII")
+
+
+class Notice(NamedTuple):
+    """Something that has happened.
+
+    Attributes:
+        number: of the watch; -1 for an overflow.
+        mask: what.
+        name: of the file in a watched folder that it happened to; "" if it was the folder itself.
+    """
+
+    number: int
+    mask: int
+    name: str = ""
 
 
 class Inotify:
@@ -37,8 +69,8 @@ class Inotify:
     def __init__(self) -> None:
         if not sys.platform.startswith("linux"):
             raise UnsupportedPlatform(
-                "the embedded store wakes its standbys by inotify, which only Linux has: use "
-                "another store here"
+                "this store wakes its standbys by inotify, which only Linux has: use another "
+                "store here"
             )
         self._libc = ctypes.CDLL(None, use_errno=True)
         self._fd = self._call("inotify_init1", _NONBLOCK_CLOEXEC)
@@ -60,8 +92,8 @@ class Inotify:
         """Watch no more; no error if the file is gone already."""
         self._libc.inotify_rm_watch(self._fd, number)
 
-    def read(self) -> Iterator[tuple[int, int]]:
-        """Return what has happened as (number of the watch, mask), without waiting."""
+    def read(self) -> Iterator[Notice]:
+        """Return what has happened, without waiting."""
         try:
             data = os.read(self._fd, 65536)
         except BlockingIOError:
@@ -69,9 +101,11 @@ class Inotify:
         offset = 0
         while offset < len(data):
             number, mask, _, length = _HEADER.unpack_from(data, offset)
-            offset += _HEADER.size + length
+            offset += _HEADER.size
+            name = data[offset : offset + length].rstrip(b"\0")
+            offset += length
             if not mask & _IGNORED:
-                yield number, mask
+                yield Notice(number, mask, os.fsdecode(name))
 
     def close(self) -> None:
         """Close the instance."""

@@ -1,16 +1,21 @@
 """Whether a path lies on a file system on which kernel locks mean something: a local one.
 
-Over a network file system, WAL does not work at all, `flock` may be local to each client, and
-inotify is silent about what other hosts do: every replica could lead. So it is refused.
+Over a network file system `flock` may be local to each client, SQLite's log does not work at all,
+and inotify is silent about what other hosts do: every replica could lead. So it is refused.
+
+And what an error of a local one means to us.
 """
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from pathlib import Path
 
-__all__ = ["kind", "refusal"]
+from incumbent.errors import PermissionDenied, StoreError, StoreFull, StoreUnavailable
+
+__all__ = ["kind", "refusal", "store_error"]
 
 _NETWORK = (
     "9p acfs afs beegfs ceph cifs coda fhgfs gfs gfs2 glusterfs gpfs lustre ncpfs nfs nfs4 ocfs2 "
@@ -45,7 +50,7 @@ def kind(path: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> str:
 
 
 def refusal(path: Path, type_: str) -> str:
-    """Return why the embedded store refuses a file system of this type, or ""."""
+    """Return why a file system of this type is refused, or ""."""
     network = type_ in _NETWORK.split() or (type_.startswith("fuse") and type_ not in _LOCAL_FUSE)
     if not network:
         return ""
@@ -53,3 +58,12 @@ def refusal(path: Path, type_: str) -> str:
         f"{path} lies on {type_}, a network file system: its locks do not reach across hosts, so "
         "several could lead. Use a local disk, or a store that is made for several hosts"
     )
+
+
+def store_error(path: Path, error: OSError) -> StoreError:
+    """Return what `error` means where nothing was changed, for messages about `path`."""
+    if isinstance(error, PermissionError) or error.errno == errno.EROFS:
+        return PermissionDenied(f"no right to write {path} and its folder: {error.strerror}")
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StoreFull(f"no room for {path}: free space on its disk; nothing was changed")
+    return StoreUnavailable(f"{path}: {error.strerror}")

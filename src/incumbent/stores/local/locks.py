@@ -3,7 +3,7 @@
 Each session has a file of its own with an exclusive `flock`. Such a lock belongs to the *open file
 description*, not to a process: whoever inherited the descriptor keeps it, and the kernel drops it
 when the last of them has closed it or died, by whatever signal. So a lock that can be had proves
-that everything that inherited the descriptor is gone. Four warnings:
+that everything that inherited the descriptor is gone. Five warnings:
 
 1. A process id proves nothing: it is reused, and says nothing of the children.
 2. A child that *closed* the descriptor is not covered. `incumbent run` hands it to its command; for
@@ -50,27 +50,34 @@ class LockFolder:
         """Return the lock file of a session."""
         return self._folder / f"{key}.lock"
 
-    def hold(self, key: str) -> int:
-        """Create and lock the file of our own session `key`; return its descriptor.
+    def hold(self, chance: str) -> str:
+        """Create and lock the file of a new session of ours; return the session's key.
 
-        The descriptor is inheritable: children that are told nothing keep it too.
+        The descriptor is inheritable: children that are told nothing keep it too. Whoever may read
+        the folder may read the file, and so try its lock.
+
+        Args:
+            chance: what makes the key unlike all others.
 
         Raises:
             OSError: the file exists, or cannot be made.
         """
         # Under its name it is never seen unlocked: somebody who sweeps would take it for a relic.
         self.create()  # Somebody may have removed it since.
-        unnamed = self._folder / f"{key}.new"
+        unnamed = self._folder / f"{chance}.new"
         fd = os.open(unnamed, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if (rights := os.stat(self._folder).st_mode & 0o666) != 0o600:
+                os.fchmod(fd, rights)
+            key = f"{chance}-{_number(fd)}"
             os.rename(unnamed, self.path(key))
         except OSError:
             os.close(fd)
             raise
         os.set_inheritable(fd, True)
         self._held[key] = fd
-        return fd
+        return key
 
     def descriptor(self, key: str) -> int | None:
         """Return the descriptor of our own session `key`."""
@@ -88,22 +95,47 @@ class LockFolder:
         with suppress(OSError):
             self.path(key).unlink()
 
-    def is_free(self, key: str) -> bool:
+    def is_dead(self, key: str) -> bool:
         """Tell whether everything that inherited the lock of `key` is gone, for certain."""
-        if key in self._held:
-            return False
-        try:
-            fd = os.open(self.path(key), os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError:
-            return False
-        finally:
-            os.close(fd)
-        return True
+        return key not in self._held and _is_free(self.path(key), _number_in(key))
+
+    def is_relic(self, key: str) -> bool:
+        """Tell whether nobody has locked whatever file has the name of this session's."""
+        return key not in self._held and _is_free(self.path(key))
 
     def files(self) -> list[Path]:
         """Return every lock file in the folder."""
         return list(self._folder.glob("*.lock"))
+
+    def sweep_unnamed(self) -> None:
+        """Remove what processes left that were killed before their file had its name.
+
+        Somebody who is just making one may fail by this, and tries again.
+        """
+        for file in self._folder.glob("*.new"):
+            if _is_free(file):
+                with suppress(OSError):
+                    file.unlink()
+
+
+def _is_free(file: Path, number: str = "") -> bool:
+    """Tell whether nobody has locked a file, which must have this number, if one is given."""
+    try:
+        fd = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        return not number or number == _number(fd)
+    except OSError:
+        return False
+    finally:
+        os.close(fd)
+
+
+def _number(fd: int) -> str:
+    return f"{os.fstat(fd).st_ino:x}"
+
+
+def _number_in(key: str) -> str:
+    return key.rpartition("-")[2] or "?"
