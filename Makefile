@@ -10,7 +10,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 # Settings; give them on the command line, as in `make test PYTHON=python3.13`.
 PYTHON ?= python3
 VENV ?= .venv
-APT_PACKAGES ?=
+APT_PACKAGES ?= default-jre-headless libzookeeper-java
 PYTEST_ARGS ?= --numprocesses 2 --dist loadfile
 FAULTS_ARGS ?=
 BENCH_ARGS ?=
@@ -117,6 +117,7 @@ faults: $(VENV)/.dev ## long: faults against real servers, then HISTORIES simula
 	$(call stage,faults,$(BIN)/python -m tests.faults $(FAULTS_ARGS))
 	$(call stage,simulator: memory,$(SIMULATOR) --store memory)
 	$(call stage,simulator: kubernetes,$(SIMULATOR) --store kubernetes)
+	$(call stage,simulator: kv,$(SIMULATOR) --store kv)
 	$(call stage,simulator: sqlite,$(SIMULATOR) --store sqlite)
 
 .PHONY: bench

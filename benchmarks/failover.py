@@ -66,20 +66,21 @@ def run(bench: Bench) -> Report:
     """Measure."""
     report = Report(NAME, TITLE)
     kubernetes(bench, report)
-    sqlite(bench, report)
+    for scheme in ("sqlite", "file"):
+        on_disk(bench, report, scheme)
     return report
 
 
-def sqlite(bench: Bench, report: Report) -> None:
+def on_disk(bench: Bench, report: Report, scheme: str) -> None:
     """Kill holders on one host."""
     rounds = bench.many(100, 10)
-    url = f"sqlite://{bench.dir / 'failover.db'}"
+    url = f"{scheme}://{bench.dir / f'failover.{scheme}'}"
     took_ms = []
     with ExitStack() as stack:
         holder = bench.ours(stack, "host-0", url)
         holder.wait_for("checked", _LIMIT_S)
         for number in range(1, rounds + 1):
-            bench.progress(f"failover, sqlite: {number} of {rounds}", at_once=False)
+            bench.progress(f"failover, {scheme}: {number} of {rounds}", at_once=False)
             standby = bench.ours(stack, f"host-{number}", url)
             standby.wait_for("standby", _LIMIT_S)
             time.sleep(random.uniform(0.0, 0.1))
@@ -87,8 +88,8 @@ def sqlite(bench: Bench, report: Report) -> None:
             checked = standby.wait_for("checked", _LIMIT_S)
             took_ms.append((checked["boottime_ns"] - killed_ns) / 1e6)
             holder = standby
-    report.rows.append(distribution("sqlite, from death", "incumbent", "ms", took_ms))
-    text = "sqlite, from death, the slowest"
+    report.rows.append(distribution(f"{scheme}, from death", "incumbent", "ms", took_ms))
+    text = f"{scheme}, from death, the slowest"
     report.targets.append(Target(text, max(took_ms), FROM_DEATH_MS, "ms"))
 
 

@@ -131,6 +131,7 @@ def run(bench: Bench) -> Report:
         path = bench.dir / "handover.db"
         commits = raw.sqlite(bench, stack, bench.dir / "raw.db")
         embedded = ours(bench, stack, ("embedded-a", "embedded-b"), f"sqlite://{path}")
+        plain = ours(bench, stack, ("plain-a", "plain-b"), f"file://{bench.dir / 'handover.d'}")
         asked = {
             "kubernetes": ours(bench, stack, ("asked-a", "asked-b"), url),
             "sqlite": ours(
@@ -143,7 +144,7 @@ def run(bench: Bench) -> Report:
         client = python_client(bench, stack, namespace, python_rounds)
         for batch in range(batches):
             bench.progress(f"handover: {batch * raw.BATCH} of {batches * raw.BATCH}")
-            for kind in (warm, embedded):
+            for kind in (warm, embedded, plain):
                 for _ in range(raw.BATCH):
                     kind.hand_over()
             for _ in range(cold_each):
@@ -212,6 +213,7 @@ def run(bench: Bench) -> Report:
             _times(asked["sqlite"].took_ms, raw_sqlite),
         )
     )
+    report.rows.append(distribution("handover, file", "incumbent", "ms", plain.took_ms))
     for store, took_ms, yard_ms in (
         ("kubernetes", warm.took_ms, raw_us),
         ("sqlite", embedded.took_ms, raw_sqlite),

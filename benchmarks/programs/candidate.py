@@ -146,7 +146,7 @@ class Candidate:
 
     def _age_connections(self, *, standing_by: bool) -> None:
         if self._cold:
-            from incumbent.stores.kubernetes import http
+            from incumbent.stores import http
 
             http.IDLE_S = 0.0 if standing_by else 60.0
 

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 from benchmarks.programs.stamps import now_ns, tell
-from incumbent.stores.sqlite import inotify
+from incumbent.stores.local import inotify
 
 
 def connect(path: Path) -> sqlite3.Connection:

@@ -60,7 +60,7 @@ def test_every_command_in_the_table_is_there() -> None:
         (["status", "a", "b"], "unexpected extra argument"),
         (["status", "Bill"], "election name 'Bill': use 1 to 200 of"),
         (["status", "--store", "nonsense"], "has no scheme"),
-        (["status", "--store", "zookeeper://a"], "no store answers to zookeeper://"),
+        (["status", "--store", "memcached://a"], "no store answers to memcached://"),
         (["status", "--store", "sqlite://relative/x.db"], "three slashes"),
         (["status", "--store", "sqlite:///a%00b"], "three slashes"),
         (["status", "--store", "sqlite:///x?y=1"], "does not know the option 'y'"),
@@ -78,7 +78,7 @@ def test_bad_input_is_one_line_and_two(arguments: list[str], text: str) -> None:
 
 
 def test_a_password_is_not_shown() -> None:
-    done = run("status", "--store", "zookeeper://me:secret@host/x")
+    done = run("status", "--store", "memcached://me:secret@host/x")
     assert done.code == 2
     assert "secret" not in done.err
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from incumbent.errors import StoreError
-from incumbent.stores.sqlite import filesystem
+from incumbent.stores.local import filesystem
 from incumbent.stores.sqlite.tables import Tables
 from tests.cli.conftest import Start
 from tests.cli.processes import Result, run

@@ -170,12 +170,12 @@ def test_a_store_that_was_opened_by_the_parent_is_opened_anew(start: Start, url:
 
     store = SqliteStore(Path(sys.argv[1].removeprefix("sqlite://")))
     with Election("e", store=store, ttl_s=3).hold() as term:
-        tables = store._tables
+        tables = store._records
 
         def child():
             with Election("mine", store=store, ttl_s=3).hold(timeout_s=20) as own:
                 own.check()
-                assert store._tables is not tables
+                assert store._records is not tables
             try:
                 with Election("e", store=store, ttl_s=3).hold(timeout_s=0):
                     raise AssertionError("two hold")
@@ -184,7 +184,7 @@ def test_a_store_that_was_opened_by_the_parent_is_opened_anew(start: Start, url:
 
         say("child", in_child(child))
         term.check()
-        assert store._tables is tables
+        assert store._records is tables
     with Election("mine", store=store, ttl_s=3).hold(timeout_s=20):
         say("end")
     """

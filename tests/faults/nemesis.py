@@ -202,7 +202,7 @@ class Lane:
             self.watch.until(
                 f"{self.election}: a takeover after {self.cell.fault} of worker {holder.number}",
                 3 * self.cell.ttl_s + LATEST_S,
-                lambda: self._newer(mark.token, restart_at_s),
+                lambda: self._newer(mark.token, restart_at_s, holder.seat),
             )
             self.note("taken over")
 
@@ -225,22 +225,23 @@ class Lane:
 
         return self.watch.until(f"{self.election}: somebody works", READY_S, look)
 
-    def _newer(self, token: int, restart_at_s: float) -> bool | None:
+    def _newer(self, token: int, restart_at_s: float, seat: int) -> bool | None:
         mark = self._tail.last()
         if mark is not None and mark.token > token:
             return True
         if time.monotonic() > restart_at_s:
-            self._restart_dead()
+            # Whoever opens the store on a seat that is cut off ends when its connection is healed.
+            self._restart_dead({seat} if self.cell.fault in ON_NETWORKS else set())
         return None
 
     def _revive(self) -> None:
         """Have a living worker that contends on every seat."""
-        self._restart_dead()
+        self._restart_dead(set())
         for worker in self._workers.values():
             self._await_ready(worker)
 
-    def _restart_dead(self) -> None:
-        for seat in range(SEATS):
+    def _restart_dead(self, besides: set[int]) -> None:
+        for seat in set(range(SEATS)) - besides:
             worker = self._workers.get(seat)
             if worker is None or not worker.process.running:
                 if worker is not None:

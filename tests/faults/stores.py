@@ -14,11 +14,14 @@ import random
 from pathlib import Path
 from typing import Protocol
 
+from tests.faults.consul import ConsulAdapter
+from tests.faults.etcd import EtcdCluster
+from tests.faults.zookeeper import ZooKeeper
 from tests.servers.kubernetes import ApiServer
 from tests.servers.process import ServerProcess
 from tests.servers.proxy import Proxy
 
-__all__ = ["ADAPTERS", "ON_NETWORKS", "Adapter", "Kubernetes", "Sqlite"]
+__all__ = ["ADAPTERS", "ON_NETWORKS", "Adapter", "File", "Kubernetes", "OnDisk", "Sqlite"]
 
 ON_PROCESSES = ("kill", "stop", "stop-wrapper", "freeze", "freeze-wrapper", "step-down")
 ON_NETWORKS = ("cut", "drop-replies")
@@ -78,10 +81,10 @@ class Adapter(Protocol):
         ...
 
 
-class Sqlite:
-    """A file per lane. There is no server to break and no network to cut."""
+class OnDisk:
+    """Files on the disk of this host. There is no server to break and no network to cut."""
 
-    scheme = "sqlite"
+    scheme = ""
     faults: tuple[str, ...] = ON_PROCESSES
     least_ttl_s = 1.0
 
@@ -95,7 +98,7 @@ class Sqlite:
         pass
 
     def url(self, lane: int, seat: int | None = None) -> str:
-        return f"sqlite://{self._base_dir / f'lane-{lane}.db'}"
+        raise NotImplementedError
 
     def cut(self, lane: int, seat: int, fault: str) -> None:
         raise NotImplementedError
@@ -117,6 +120,24 @@ class Sqlite:
 
     def restart(self) -> None:
         raise NotImplementedError
+
+
+class Sqlite(OnDisk):
+    """A database per lane."""
+
+    scheme = "sqlite"
+
+    def url(self, lane: int, seat: int | None = None) -> str:
+        return f"sqlite://{self._base_dir / f'lane-{lane}.db'}"
+
+
+class File(OnDisk):
+    """A folder per lane."""
+
+    scheme = "file"
+
+    def url(self, lane: int, seat: int | None = None) -> str:
+        return f"file://{self._base_dir / f'lane-{lane}'}"
 
 
 class Kubernetes:
@@ -184,4 +205,11 @@ class Kubernetes:
         self._server.start()
 
 
-ADAPTERS: dict[str, type[Adapter]] = {"sqlite": Sqlite, "kubernetes": Kubernetes}
+ADAPTERS: dict[str, type[Adapter]] = {
+    "sqlite": Sqlite,
+    "file": File,
+    "kubernetes": Kubernetes,
+    "zookeeper": ZooKeeper,
+    "consul": ConsulAdapter,
+    "etcd": EtcdCluster,
+}

@@ -302,7 +302,12 @@ def test_a_planted_mistake_is_found(faults: Faults) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("store", "modes"), [("sqlite", ["library", "command"]), ("kubernetes", ["library"])]
+    ("store", "modes"),
+    [
+        ("sqlite", ["library", "command"]),
+        ("kubernetes", ["library"]),
+        ("zookeeper", ["library"]),
+    ],
 )
 def test_the_slice_of_every_run(
     store: str, modes: list[str], faults: Faults, tmp_path: Path

@@ -6,6 +6,10 @@ written by `pin`). A cold build takes minutes, hence the cache: `$INCUMBENT_CACH
 `$XDG_CACHE_HOME/incumbent-servers`, else `~/.cache/incumbent-servers`, with one folder per target
 and version, so that several checkouts and several versions share it without disturbing each other.
 
+Consul comes from an older suite of Debian, because it is no Go module that can be built by itself.
+The machine's own source of Debian packages is asked for that suite, in a folder of its own, so that
+nothing is installed and the machine's package lists stay as they are.
+
 A binary appears under its final name by a rename of a finished build, so a reader never sees half
 of one; a lock file per target makes a second builder wait for the first and then use its result.
 There is no way to skip: a target that cannot be built raises `BuildError` with the compiler's own
@@ -23,12 +27,13 @@ import fcntl
 import hashlib
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,6 +43,7 @@ MODULES_DIR = SERVERS_DIR / "modules"
 
 KUBERNETES_VERSION = "v1.36.3"
 ETCD_VERSION = "v3.6.5"
+CONSUL_VERSION = "1.8.7"
 
 _QUIET_S = 1.0
 _PROGRESS_INTERVAL_S = 15.0
@@ -114,6 +120,28 @@ def _own(program: str, module_dir: Path, *, typical_s: int) -> Target:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Package:
+    """One binary of a Debian package, from a suite that need not be this machine's.
+
+    `version` is what the package's own version has to begin with.
+    """
+
+    name: str
+    suite: str
+    program: str
+    version: str
+    by_default: bool = True
+
+    @property
+    def key(self) -> str:
+        return self.version
+
+    @property
+    def path(self) -> Path:
+        return cache_dir() / self.name / f"{self.key}-{_platform()}" / self.name
+
+
 TARGETS: dict[str, Target] = {
     target.name: target
     for target in (
@@ -123,6 +151,10 @@ TARGETS: dict[str, Target] = {
         _own("clientgo-candidate", TESTS_DIR / "clientgo", typical_s=60),
         _own("certificates", MODULES_DIR / "certificates", typical_s=15),
     )
+}
+
+PACKAGES: dict[str, Package] = {
+    "consul": Package("consul", "bullseye", "usr/bin/consul", CONSUL_VERSION),
 }
 
 
@@ -137,19 +169,24 @@ def cache_dir() -> Path:
 
 def ensure(name: str) -> Path:
     """Return the path of a target's binary, building it first when the cache lacks it."""
-    try:
-        target = TARGETS[name]
-    except KeyError:
-        known = ", ".join(TARGETS)
-        raise BuildError(f"there is no server named {name!r}; known: {known}") from None
+    target = _known().get(name)
+    if target is None:
+        raise BuildError(f"there is no server named {name!r}; known: {', '.join(_known())}")
     path = target.path
     if path.is_file():
         return path
     path.parent.parent.mkdir(parents=True, exist_ok=True)
     with _locked(path.parent.parent / "lock", f"another build of {name}"):
         if not path.is_file():
-            _build(target, path)
+            if isinstance(target, Package):
+                _unpack(target, path)
+            else:
+                _build(target, path)
     return path
+
+
+def _known() -> dict[str, Target | Package]:
+    return {**TARGETS, **PACKAGES}
 
 
 def _platform() -> str:
@@ -220,6 +257,76 @@ def _build(target: Target, path: Path) -> None:
     _say(f"{label}: done in {_duration(time.monotonic() - started_s)}")
 
 
+def _unpack(package: Package, path: Path) -> None:
+    """Download a Debian package, and take its one binary out of it."""
+    started_s = time.monotonic()
+    label = f"fetching {package.name} {package.version} of Debian {package.suite}"
+    with tempfile.TemporaryDirectory(prefix="fetch-", dir=path.parent.parent) as temporary:
+        folder = Path(temporary)
+        for name in ("sources", "lists/partial", "cache/archives/partial", "content"):
+            (folder / name).mkdir(parents=True)
+        (folder / "sources/debian.sources").write_text(_sources(package.suite), encoding="utf-8")
+        apt = [
+            "apt-get",
+            "-qq",
+            *("-o", "Dir::Etc::sourcelist=/dev/null"),
+            *("-o", f"Dir::Etc::sourceparts={folder / 'sources'}"),
+            *("-o", f"Dir::State::lists={folder / 'lists'}"),
+            *("-o", f"Dir::Cache={folder / 'cache'}"),
+            # The folder is ours alone, and apt would give up its rights to read it.
+            *("-o", "APT::Sandbox::User="),
+        ]
+        _command([*apt, "update"], label, folder)
+        _command([*apt, "download", package.name], label, folder)
+        (archive,) = folder.glob("*.deb")
+        version = _command(["dpkg-deb", "--field", archive, "Version"], label, folder).strip()
+        if not version.startswith(package.version):
+            raise BuildError(f"{label}: there is only {version}")
+        _command(["dpkg-deb", "--extract", archive, "content"], label, folder)
+        path.parent.mkdir(exist_ok=True)
+        (folder / "content" / package.program).replace(path)
+    _say(f"{label}: done in {_duration(time.monotonic() - started_s)}")
+
+
+def _sources(suite: str, etc: Path = Path("/etc")) -> str:
+    """Return where this machine has its Debian packages from, as a source of another suite."""
+    own = re.search(r"^VERSION_CODENAME=(\S+)$", _text(etc / "os-release"), re.MULTILINE)
+    if own is not None:
+        folder = etc / "apt/sources.list.d"
+        for path in sorted(folder.glob("*.sources")):
+            for stanza in re.split(r"\n\s*\n", _text(path)):
+                suites = re.search(r"^Suites:(.*)$", stanza, re.MULTILINE)
+                if suites is not None and own[1] in suites[1].split():
+                    return stanza.replace(suites[0], f"Suites: {suite}").strip() + "\n"
+        for path in (etc / "apt/sources.list", *sorted(folder.glob("*.list"))):
+            line = re.search(rf"^deb (?:\[.*\] )?(\S+) {own[1]} (.+)$", _text(path), re.MULTILINE)
+            if line is not None:
+                return f"Types: deb\nURIs: {line[1]}\nSuites: {suite}\nComponents: {line[2]}\n"
+    raise BuildError(
+        f"cannot fetch a package of Debian {suite}: this machine has no source of Debian packages "
+        "that could be asked for it"
+    )
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+
+
+def _command(command: Sequence[str | Path], label: str, folder: Path) -> str:
+    try:
+        done = subprocess.run(command, check=False, cwd=folder, capture_output=True, text=True)
+    except FileNotFoundError:
+        raise BuildError(
+            f"{label}: there is no `{command[0]}`; it needs a Debian machine"
+        ) from None
+    if done.returncode != 0:
+        raise BuildError(f"{label}: {command[0]} failed:\n{done.stderr.strip()}")
+    return done.stdout
+
+
 def _wait_with_progress(child: subprocess.Popen[bytes], label: str, started_s: float) -> int:
     while True:
         try:
@@ -252,11 +359,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="tests.servers.build", description="Builds the servers that the tests run against."
     )
-    default = [target.name for target in TARGETS.values() if target.by_default]
+    default = [target.name for target in _known().values() if target.by_default]
     parser.add_argument(
         "target",
         nargs="*",
-        help=f"one of {', '.join(TARGETS)}; without any: {', '.join(default)}",
+        help=f"one of {', '.join(_known())}; without any: {', '.join(default)}",
     )
     names: list[str] = parser.parse_args(arguments).target or default
     try:

@@ -19,8 +19,11 @@ import pytest
 
 from tests.servers import build
 from tests.servers.clientgo import ClientGoCandidate
+from tests.servers.consul import Consul, ConsulCluster
+from tests.servers.etcd import Cluster, Etcd
 from tests.servers.kubernetes import ApiServer, certify
 from tests.servers.proxy import Proxy
+from tests.servers.zookeeper import Keys, ZooKeeperEnsemble, ZooKeeperServer
 
 _API_SERVER_TARGETS = ("etcd", "kube-apiserver")
 
@@ -29,6 +32,14 @@ _TARGETS_OF_FIXTURES = {
     "own_api_server": _API_SERVER_TARGETS,
     "certified_api_server": (*_API_SERVER_TARGETS, "certificates"),
     "clientgo_candidate": ("clientgo-candidate",),
+    "encrypted_zookeeper": ("certificates",),
+    "etcd": ("etcd",),
+    "own_etcd": ("etcd",),
+    "certified_etcd": ("etcd", "certificates"),
+    "etcd_cluster": ("etcd",),
+    "consul": ("consul",),
+    "own_consul": ("consul",),
+    "consul_cluster": ("consul",),
 }
 
 
@@ -119,3 +130,124 @@ def clientgo_candidate(
     yield make
     for candidate in candidates:
         candidate.kill()
+
+
+@pytest.fixture(scope="session")
+def zookeeper(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ZooKeeperServer]:
+    """The ZooKeeper of the whole run; tests keep apart by prefix, and must not stop it."""
+    with ZooKeeperServer(tmp_path_factory.mktemp("zookeeper")) as server:
+        yield server
+
+
+@pytest.fixture
+def own_zookeeper(tmp_path: Path) -> Iterator[ZooKeeperServer]:
+    """A ZooKeeper of the test's own, to do anything to; costs about two seconds."""
+    with ZooKeeperServer(tmp_path / "zookeeper") as server:
+        yield server
+
+
+@pytest.fixture
+def zookeeper_proxy(zookeeper: ZooKeeperServer) -> Iterator[Proxy]:
+    """A network of the test's own to the shared ZooKeeper."""
+    with Proxy("127.0.0.1", zookeeper.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def zookeeper_ensemble(tmp_path: Path) -> Iterator[ZooKeeperEnsemble]:
+    """Three servers, each of which can be cut off from the others and goes on for 8 seconds."""
+    with ZooKeeperEnsemble(tmp_path / "ensemble", patience_ticks=40) as ensemble:
+        yield ensemble
+
+
+@pytest.fixture
+def encrypted_zookeeper(
+    tmp_path: Path, certificates: Path
+) -> Iterator[tuple[ZooKeeperServer, Path]]:
+    """A ZooKeeper that speaks TLS and knows the clients of `certificates`; what to trust."""
+    keys = Keys(tmp_path / "keys", certificates / "ca.crt")
+    with ZooKeeperServer(tmp_path / "zookeeper", tls=keys) as server:
+        yield server, keys.certificate
+
+
+@pytest.fixture(scope="session")
+def consul(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Consul]:
+    """The Consul server of the whole run; tests keep apart by `consul_prefix`."""
+    with Consul(tmp_path_factory.mktemp("consul")) as server:
+        yield server
+        server.kill()
+
+
+@pytest.fixture
+def own_consul(tmp_path: Path) -> Iterator[Consul]:
+    """A Consul server of the test's own, to do anything to; costs two seconds."""
+    with Consul(tmp_path / "consul") as server:
+        yield server
+        server.kill()
+
+
+@pytest.fixture
+def consul_cluster(tmp_path: Path) -> Iterator[ConsulCluster]:
+    """Three Consul servers of the test's own; a leader without peers steps down after 2.5 s."""
+    with ConsulCluster(tmp_path / "cluster", raft_multiplier=5) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def consul_prefix() -> str:
+    """A prefix of the test's own on the shared Consul server."""
+    return f"test-{secrets.token_hex(4)}"
+
+
+@pytest.fixture
+def consul_proxy(consul: Consul) -> Iterator[Proxy]:
+    """A network of the test's own to the shared Consul server, for plain HTTP."""
+    with Proxy(consul.host, consul.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="session")
+def etcd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Etcd]:
+    """The etcd of the whole run, plain HTTP; tests keep apart by the prefix of their keys.
+
+    It is shared, so a test must not pause or kill it: `own_etcd` is there for that.
+    """
+    with Etcd(tmp_path_factory.mktemp("etcd")) as server:
+        yield server
+    server.remove_data()
+
+
+@pytest.fixture
+def etcd_proxy(etcd: Etcd) -> Iterator[Proxy]:
+    """A network of the test's own to the shared etcd."""
+    with Proxy("127.0.0.1", etcd.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def own_etcd(tmp_path: Path) -> Iterator[Etcd]:
+    """An etcd of the test's own, to do anything to."""
+    with Etcd(tmp_path / "etcd") as server:
+        yield server
+    server.remove_data()
+
+
+@pytest.fixture
+def etcd_certificates(tmp_path: Path) -> Path:
+    """A folder with `ca.crt`, and with `NAME.crt` and `NAME.key` of the server and of clients."""
+    return certify(tmp_path / "etcd-certificates", "etcd", "candidate", "_nameless")
+
+
+@pytest.fixture
+def certified_etcd(tmp_path: Path, etcd_certificates: Path) -> Iterator[Etcd]:
+    """An etcd of the test's own that speaks TLS, and wants a certificate of each client."""
+    with Etcd(tmp_path / "etcd", certificates=etcd_certificates) as server:
+        yield server
+    server.remove_data()
+
+
+@pytest.fixture
+def etcd_cluster(tmp_path: Path) -> Iterator[Cluster]:
+    """Three members of the test's own."""
+    with Cluster(tmp_path / "cluster") as cluster:
+        yield cluster

@@ -136,6 +136,35 @@ class TestBuild:
             assert target.package == "." or f"tool {target.package}\n" in go_mod
             assert target.version is None or f" {target.version}" in go_mod
 
+    def test_another_suite_is_asked_where_this_machine_has_its_packages_from(
+        self, tmp_path: Path
+    ) -> None:
+        (tmp_path / "apt/sources.list.d").mkdir(parents=True)
+        (tmp_path / "os-release").write_text("NAME=x\nVERSION_CODENAME=bookworm\n")
+        with pytest.raises(build.BuildError, match="no source of Debian packages"):
+            build._sources("bullseye", tmp_path)
+        line = "deb [arch=amd64] http://mirror.test/debian bookworm main contrib\n"
+        (tmp_path / "apt/sources.list").write_text("# of ours\n" + line)
+        found = build._sources("bullseye", tmp_path)
+        assert "URIs: http://mirror.test/debian\nSuites: bullseye\nComponents: main" in found
+        stanzas = (
+            "Types: deb\nURIs: http://a.test\nSuites: bookworm-security\nComponents: main\n\n"
+            "Types: deb\nURIs: http://b.test\nSuites: bookworm bookworm-updates\nComponents: main\n"
+        )
+        (tmp_path / "apt/sources.list.d/debian.sources").write_text(stanzas)
+        found = build._sources("bullseye", tmp_path)
+        assert found == "Types: deb\nURIs: http://b.test\nSuites: bullseye\nComponents: main\n"
+
+    def test_a_package_is_an_error_where_there_are_none(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setenv("INCUMBENT_CACHE", str(tmp_path))
+        monkeypatch.setenv("PATH", "")
+        monkeypatch.setattr(build, "_sources", lambda suite: "")
+        with pytest.raises(build.BuildError, match="no `apt-get`"):
+            build.ensure("consul")
+        assert [entry.name for entry in (tmp_path / "consul").iterdir()] == ["lock"]
+
 
 class TestPorts:
     def test_a_port_is_claimed_once_per_machine(self) -> None:

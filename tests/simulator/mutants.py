@@ -40,9 +40,13 @@ LEASE = "incumbent.runtime.lease"
 WATCHDOG = "incumbent.runtime.watchdog"
 MEMORY = "incumbent.stores.memory"
 LEASES = "incumbent.stores.kubernetes.store"
-SQLITE = "incumbent.stores.sqlite.store"
+LOCAL = "incumbent.stores.local.store"
 TABLES = "incumbent.stores.sqlite.tables"
-LOCKS = "incumbent.stores.sqlite.locks"
+KV = "incumbent.stores.kv.store"
+KV_MEMORY = "incumbent.stores.kv.memory"
+LOCKS = "incumbent.stores.local.locks"
+FILES = "incumbent.stores.file.records"
+FILE_STORE = "incumbent.stores.file.store"
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,8 +184,15 @@ MUTANTS = (
     _mutant(
         "a vanished record is taken at once",
         ELECTOR,
-        "                if self._absent_is_vacant and not self._high_serial:\n",
-        "                if ttl_s:\n",
+        "if self._absent_is_vacant and not self._high_serial and not snapshot.ttl_s:\n",
+        "if ttl_s:\n",
+    ),
+    _mutant(
+        "a newcomer takes at once what was deleted under a holder",
+        ELECTOR,
+        " and not self._high_serial and not snapshot.ttl_s:\n",
+        " and not self._high_serial:\n",
+        test="tests/core/test_elector.py",
     ),
     _mutant(
         "what was seen during the take is forgotten",
@@ -418,10 +429,10 @@ MUTANTS = (
     ),
     _mutant(
         "SQLite: evidence of one session is told of all elections",
-        SQLITE,
+        LOCAL,
         "        names = self._names_of.get(key)\n",
         "        names = set(self._lease_of)\n",
-        SQLITE,
+        LOCAL,
         "                    sink(Evidence(key, why))\n",
         "                    sink(Evidence(self._lease_of.get(name, key), why))\n",
         store="sqlite",
@@ -435,23 +446,23 @@ MUTANTS = (
     ),
     _mutant(
         "SQLite: that a row was deleted is missed by the holder who never read it",
-        SQLITE,
+        LOCAL,
         "        if held.name in self._followers:\n",
         "        if not held.name:\n",
-        test="tests/stores/test_sqlite.py"
-        "::test_a_row_that_is_deleted_before_its_holder_has_read_it_is_missed",
+        test="tests/stores/test_local.py"
+        "::test_a_record_that_is_deleted_before_its_holder_has_read_it_is_missed[sqlite]",
         store="sqlite",
     ),
     _mutant(
         "SQLite: the lock of a holder is not watched",
-        SQLITE,
+        LOCAL,
         "        if self._inotify is None or self._locks.descriptor(key) is not None:\n",
         "        if self._inotify is None or key:\n",
         store="sqlite",
     ),
     _mutant(
         "SQLite: after other files were opened nobody watches them",
-        SQLITE,
+        LOCAL,
         "        self._replaced()\n        self._start_watching()\n",
         "        self._replaced()\n",
         store="sqlite",
@@ -459,8 +470,8 @@ MUTANTS = (
     _mutant(
         "SQLite: a lock that is held is taken for free",
         LOCKS,
-        "            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)\n",
-        "            fcntl.flock(fd, fcntl.LOCK_UN)\n",
+        "        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)\n",
+        "        fcntl.flock(fd, fcntl.LOCK_UN)\n",
         store="sqlite",
     ),
     _mutant(
@@ -472,10 +483,10 @@ MUTANTS = (
     ),
     _mutant(
         "SQLite: the lock is dropped before the session is over",
-        SQLITE,
-        "        try:\n            await self._run(lambda tables: tables.close_session(",
+        LOCAL,
+        "        try:\n            await self._run(lambda records: records.close_session(",
         "        self._locks.drop(lease.key)\n        try:\n"
-        "            await self._run(lambda tables: tables.close_session(",
+        "            await self._run(lambda records: records.close_session(",
         LOCKS,
         "        self.remove(key)\n        if fd",
         "        if fd",
@@ -483,48 +494,238 @@ MUTANTS = (
     ),
     _mutant(
         "SQLite: the lock file of a session that goes on is removed",
-        SQLITE,
+        LOCAL,
         "        if over.lease_key and over.lease_key != held.lease.key:\n",
         "        if over.lease_key:\n",
         store="sqlite",
     ),
     _mutant(
         "SQLite: a session that is not over is swept away",
-        SQLITE,
-        "            if file.stem not in live and self._locks.is_free(file.stem):\n",
-        "            if self._locks.is_free(file.stem):\n",
+        LOCAL,
+        "            if file.stem not in live and self._locks.is_relic(file.stem):\n",
+        "            if self._locks.is_relic(file.stem):\n",
         store="sqlite",
     ),
     _mutant(
         "SQLite: the bell is rung before the commit",
-        SQLITE,
+        LOCAL,
         "            result = work(self._connect())\n"
         "            if ring:\n                self._ring()\n",
-        "            tables = self._connect()\n            if ring:\n                self._ring()\n"
-        "            result = work(tables)\n",
+        "            records = self._connect()\n"
+        "            if ring:\n                self._ring()\n"
+        "            result = work(records)\n",
         store="sqlite",
     ),
     _mutant(
         "SQLite: a take rings no bell",
-        SQLITE,
+        LOCAL,
         "                worker.submit(self._ring)\n",
         "                pass\n",
         store="sqlite",
     ),
     _mutant(
         "SQLite: that events were lost is not made up for",
-        SQLITE,
+        LOCAL,
         "            else:\n                if mask & inotify.OVERFLOWN:\n",
         "            elif number >= 0:\n                if mask & inotify.OVERFLOWN:\n",
-        test="tests/stores/test_sqlite.py::test_a_lost_event_is_made_up_for",
+        test="tests/stores/test_local.py::test_a_lost_event_is_made_up_for[sqlite]",
         store="sqlite",
     ),
     _mutant(
         "SQLite: a file that was replaced is not noticed",
-        SQLITE,
+        LOCAL,
         "        return self._identity is not None and self._identify() == self._identity\n",
         "        return self._identity is not None\n",
         store="sqlite",
+    ),
+    # -- elections in a key-value store
+    _mutant(
+        "keys: the record is not compared",
+        KV,
+        "        conditions: dict[str, object] = {record: over.version}\n",
+        "        conditions: dict[str, object] = {}\n",
+        store="kv",
+    ),
+    _mutant(
+        "keys: the session that is taken from is not compared",
+        KV,
+        "            conditions[theirs] = ABSENT if over.lease_version == GONE else "
+        "over.lease_version\n",
+        "",
+        store="kv",
+    ),
+    _mutant(
+        "keys: the session that is taken from is not voided",
+        KV,
+        "                writes[theirs] = wire.encode(ended)\n",
+        "                wire.encode(ended)\n",
+        store="kv",
+    ),
+    _mutant(
+        "keys: a session that is gone is over",
+        KV,
+        '    held = bool(key) and not told["void"]\n',
+        '    held = bool(key) and session is not None and not told["void"]\n',
+        store="kv",
+    ),
+    _mutant(
+        "keys: taken under a session that may be void",
+        KV,
+        "            conditions[_session(own)] = lease.version\n",
+        "",
+        test="tests/stores/test_keyvalue.py::test_key_value",
+    ),
+    _mutant(
+        "keys: a void session is renewed",
+        KV,
+        "        if entry is None or _is_over(entry):\n",
+        "        if entry is None:\n",
+        store="kv",
+    ),
+    _mutant(
+        "keys: an absence is taken that did not stand",
+        KV,
+        "            if not self._memory.still_absent(name, over.lease_version):\n",
+        "            if over.lease_version is False:\n",
+        test="tests/stores/test_keyvalue.py::test_an_absence_is_taken_only_if_it_stood",
+    ),
+    _mutant(
+        "keys: an absence stands over a gap",
+        KV_MEMORY,
+        "        if not continuous or known.present or not known.mark:\n",
+        "        if known.present or not known.mark:\n",
+        test="tests/stores/test_keyvalue.py::test_an_absence_does_not_stand_over_a_gap",
+    ),
+    _mutant(
+        "keys: somebody else's term is released",
+        KV,
+        " or snapshot.holding is not Holding.HELD or snapshot.term != term:\n",
+        " or snapshot.holding is not Holding.HELD:\n",
+        store="kv",
+    ),
+    _mutant(
+        "keys: a take is read back by its name",
+        KV,
+        "        if snapshot.holding is Holding.HELD and snapshot.term == claim.term:\n",
+        "        if snapshot.holding is Holding.HELD and snapshot.holder == claim.identity:\n",
+        store="kv",
+    ),
+    # -- the store of plain files
+    _mutant(
+        "files: a take compares the record only, and not its session",
+        FILES,
+        "            if now.watched != over.watched or now.holding is not over.holding:\n",
+        "            if now.version != over.version:\n",
+        test="tests/stores/test_file.py"
+        "::test_it_is_a_store[a_renewal_in_between_refuses_the_takeover]",
+    ),
+    _mutant(
+        "files: the session of the deposed is not voided",
+        FILES,
+        "            if over.holding is Holding.HELD and over.lease_key != own:\n",
+        "            if over.holding is Holding.HELD and over.lease_key == own:\n",
+        test="tests/stores/test_file.py::test_it_is_a_store[a_takeover_voids_the_dead_session]",
+    ),
+    _mutant(
+        "files: a renewal revives a session that is over",
+        FILES,
+        '            if isinstance(session, str) or session["void"]:\n',
+        "            if isinstance(session, str):\n",
+        test="tests/stores/test_file.py"
+        "::test_it_is_a_store[a_term_that_was_taken_over_is_not_renewed]",
+    ),
+    _mutant(
+        "files: release whatever term there is",
+        FILES,
+        '            if record is None or record["term"] != held.term or not record["session"]:\n',
+        '            if record is None or not record["session"]:\n',
+        test="tests/stores/test_file.py::test_it_is_a_store[a_late_release_changes_nothing]",
+    ),
+    _mutant(
+        "files: the record is renamed before the session of the deposed",
+        FILES,
+        "            for new, write in zip(staged, writes, strict=True):\n",
+        "            for new, write in list(zip(staged, writes, strict=True))[::-1]:\n",
+        test="tests/stores/test_file.py::test_a_swap_that_is_cut_short_is_unknown",
+    ),
+    _mutant(
+        "files: what was staged is left behind",
+        FILES,
+        "            for new in staged:\n",
+        "            for new in staged * (not done):\n",
+        test="tests/stores/test_file.py::test_a_swap_that_is_cut_short_is_unknown",
+    ),
+    _mutant(
+        "files: two write at once",
+        FILES,
+        "fcntl.LOCK_EX | fcntl.LOCK_NB",
+        "fcntl.LOCK_SH | fcntl.LOCK_NB",
+        test="tests/stores/test_file.py::test_two_never_write_at_once",
+    ),
+    _mutant(
+        "files: the record is not read again after its session",
+        FILES,
+        "            if self._load_record(file) == value:\n",
+        "            if file:\n",
+        test="tests/stores/test_file.py::test_nothing_is_ever_seen_in_between",
+    ),
+    _mutant(
+        "files: a session that is gone has ended",
+        FILES,
+        "    if session is None:\n        return GONE\n",
+        "    if session is None:\n        return VOID\n",
+        test="tests/stores/test_file.py::test_a_session_of_which_nothing_is_known_proves_no_death",
+    ),
+    _mutant(
+        "files: what was removed is as good as what never was",
+        FILES,
+        "absent(name, serial, self._longest_ttl_s())",
+        "absent(name, serial)",
+        test="tests/stores/test_file.py"
+        "::test_a_record_that_was_removed_is_told_from_one_that_never_was",
+    ),
+    _mutant(
+        "files: an absence is as old as what was there",
+        FILES,
+        "                serial = self._counter() + 1\n            elif",
+        "                serial = self._counter()\n            elif",
+        test="tests/stores/test_file.py::test_garbage_is_foreign_and_harms_no_other",
+    ),
+    _mutant(
+        "files: a lost counter starts at the time of day, whatever was given out",
+        FILES,
+        "        return max([start, *serials])\n",
+        "        return start\n",
+        test="tests/stores/test_file.py::test_the_same_number_is_never_given_out_twice",
+    ),
+    _mutant(
+        "files: a take is confirmed before it is on the disk",
+        FILES,
+        "        self._settle()\n",
+        "",
+        test="tests/stores/test_file.py::test_what_is_confirmed_is_on_the_disk",
+    ),
+    _mutant(
+        "files: a renewal during the first read is forgotten",
+        FILE_STORE,
+        "            if stem in self._names_of or self._refreshing is not None:\n",
+        "            if stem in self._names_of:\n",
+        test="tests/stores/test_file.py::test_a_renewal_during_the_first_read_is_not_missed",
+    ),
+    _mutant(
+        "files: nobody hears of a record that is removed",
+        FILE_STORE,
+        "inotify.ENTERED | inotify.LEFT | inotify.CLOSED",
+        "inotify.ENTERED | inotify.CLOSED",
+        test="tests/stores/test_file.py"
+        "::test_the_holder_is_deposed_as_soon_as_its_record_is_not_its_own[deleted]",
+    ),
+    _mutant(
+        "a lock file that was made anew is believed",
+        LOCKS,
+        "        return not number or number == _number(fd)\n",
+        "        return True\n",
+        test="tests/stores/test_local.py::test_a_lock_file_that_was_made_anew_is_no_evidence[file]",
     ),
 )
 

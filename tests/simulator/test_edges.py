@@ -12,8 +12,8 @@ import pytest
 from incumbent.core.timing import Timing
 from incumbent.runtime.driver import CONNECT_S, Hub
 from incumbent.runtime.lease import LeaseKeeper
+from incumbent.stores.local.locks import LockFolder
 from incumbent.stores.memory import MemoryStore
-from incumbent.stores.sqlite.locks import LockFolder
 from incumbent.testing.simulator import STORES
 from incumbent.testing.simulator.alarms import SimAlarms
 from incumbent.testing.simulator.history import History
@@ -95,6 +95,31 @@ def test_a_standby_connects_just_before_a_takeover_and_at_no_other_time(
     until(lambda: standby.leading)
     [instant] = connected
     assert 0 < world.now - instant < 1.5 * CONNECT_S
+
+
+def test_a_standby_has_a_session_when_a_takeover_is_due() -> None:
+    """Opening one is a write, for which nobody should have to wait then."""
+    history = History(0, kind=STORES["kv"], transcript=True)
+    history.elections = ["a"]
+    world = history.world
+
+    def until(done: Callable[[], bool]) -> None:
+        while not done() and world.now < 20 * history.ttl_s:
+            world.step()
+        assert done()
+
+    history.spawn(history.new_host())
+    until(lambda: history.alive[0].leading)
+    history.spawn(history.new_host())
+    until(lambda: world.now > 3 * history.ttl_s)
+    leader, standby = history.alive
+    leader.die("killed by this test")
+    began = len(world.transcript)
+    until(lambda: standby.leading)
+    lines = [line.split() for line in world.transcript[began:] if " sends " in line]
+    [opened] = [float(words[0]) for words in lines if words[3:5] == ["open", "session"]]
+    [taken] = [float(words[0]) for words in lines if words[3] == "take"]
+    assert 0.5 * CONNECT_S < taken - opened < 1.5 * CONNECT_S
 
 
 def test_a_session_that_is_closed_is_trusted_no_more() -> None:
@@ -323,14 +348,14 @@ def test_a_lock_is_free_when_the_last_child_is_gone(
     ((key, _),) = bench._trees.items()
     locks = LockFolder(bench.path.with_name(bench.path.name + "-locks"))
     bench._orphans = 1.0
-    assert not locks.is_free(key)
+    assert not locks.is_dead(key)
     process.die("killed")
     child = bench._trees[key]
     assert child is not process
     while child.alive:
-        assert not locks.is_free(key)
+        assert not locks.is_dead(key)
         assert history.world.step()
-    while not locks.is_free(key):
+    while not locks.is_dead(key):
         assert history.world.step()
 
 
@@ -343,7 +368,7 @@ def test_a_lock_is_free_when_a_process_without_children_is_dead(
     bench._orphans = 0.0
     process.die("killed")
     died_at = history.world.now
-    while not locks.is_free(key):
+    while not locks.is_dead(key):
         assert history.world.step()
     assert history.world.now < died_at + 2 * LATEST_DROP_S
 

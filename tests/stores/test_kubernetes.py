@@ -25,8 +25,9 @@ from incumbent.errors import (
     StoreUnavailable,
     StoreUnusable,
 )
+from incumbent.stores import http
 from incumbent.stores.api import StoreURL
-from incumbent.stores.kubernetes import KubernetesStore, http
+from incumbent.stores.kubernetes import KubernetesStore
 from incumbent.stores.kubernetes import open as open_kubernetes
 from incumbent.stores.kubernetes.api import Change, Expired, Kind
 from incumbent.testing.conformance.kit import Watch

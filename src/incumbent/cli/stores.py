@@ -41,7 +41,7 @@ def installed() -> list[Installed]:
 
 
 def _inspect(point: EntryPoint) -> Installed:
-    """Read the declaration of the class that the store's module exports, and try to make one.
+    """Read the declaration in the store's module, or of a class in it, and try to make a store.
 
     A store that is made is not connected to anything; that it wants more than a scheme is no fault.
     """
@@ -49,8 +49,8 @@ def _inspect(point: EntryPoint) -> Installed:
     try:
         opener = point.load()
         for value in list(vars(sys.modules[opener.__module__]).values()):
-            found = getattr(value, "capabilities", None)
-            if isinstance(found, Capabilities) and found.scheme == point.name:
+            found = value if isinstance(value, Capabilities) else _of(value)
+            if found is not None and found.scheme == point.name:
                 declared = found
         made = opener(StoreURL(point.name)).capabilities
         return Installed(point.name, declared or made)
@@ -63,6 +63,11 @@ def _inspect(point: EntryPoint) -> Installed:
         return Installed(point.name, None, f"needs extra {point.name} ({error.name})")
     except (ImportError, AttributeError, TypeError, IncumbentError) as error:
         return Installed(point.name, None, f"cannot be loaded: {error}")
+
+
+def _of(value: object) -> Capabilities | None:
+    found = getattr(value, "capabilities", None)
+    return found if isinstance(found, Capabilities) else None
 
 
 @click.command("stores")

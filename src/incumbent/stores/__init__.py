@@ -28,9 +28,13 @@ _CHOICES = (
 
 
 OURS = {
+    "consul": "incumbent.stores.consul",
+    "etcd": "incumbent.stores.etcd",
+    "file": "incumbent.stores.file",
     "kubernetes": "incumbent.stores.kubernetes",
     "memory": "incumbent.stores.memory",
     "sqlite": "incumbent.stores.sqlite",
+    "zookeeper": "incumbent.stores.zookeeper",
 }
 """The stores of this package, by scheme. `pyproject.toml` has the same as entry points."""
 

@@ -82,7 +82,8 @@ class Capabilities:
         confirmed_by: the call that confirms a renewal.
         wakes_by: how a standby learns of a change.
         evidence: what proof of death shortens the wait, or "".
-        absent_is_vacant: a record that never existed proves that nobody holds.
+        absent_is_vacant: a record that never existed proves that nobody holds; one that the store
+            knows to have existed is reported with a TTL, and waited out.
         whole_seconds: the format keeps the TTL in whole seconds.
         one_host: all candidates must run on one machine.
         one_process: all candidates must live in one process: for tests.
@@ -278,8 +279,9 @@ class StoreURL:
 
     Attributes:
         scheme: names the store.
-        host: may be empty.
-        port: None if not given.
+        host: may be empty. Several servers stand here as they were written, commas, ports and all:
+            no store that knows only one can take them for it. See `servers`.
+        port: None if not given, or given for each of several.
         path: as written, percent-decoded.
         username, password: None if not given.
         options: the query.
@@ -302,7 +304,9 @@ class StoreURL:
         """
         try:
             parts = urlsplit(url)
-            port = parts.port
+            written = parts.netloc.rpartition("@")[2]
+            several = "," in written
+            port = None if several else parts.port
             options = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
         except ValueError as error:
             raise ConfigError(f"store URL {redact(url)!r} cannot be read: {error}") from None
@@ -318,13 +322,32 @@ class StoreURL:
             )
         return cls(
             scheme=parts.scheme.lower(),
-            host=parts.hostname or "",
+            host=written.lower() if several else parts.hostname or "",
             port=port,
             path=unquote(parts.path),
             username=unquote(parts.username) if parts.username else None,
             password=unquote(parts.password) if parts.password else None,
             options=options,
         )
+
+    def servers(self, default_port: int) -> tuple[tuple[str, int], ...]:
+        """Return host and port of each server, for a store that may be told several.
+
+        Raises:
+            ConfigError: one of them has no name, or a port that is none.
+        """
+        if "," not in self.host:
+            return ((self.host, self.port or default_port),) if self.host else ()
+        found = []
+        for written in self.host.split(","):
+            try:
+                parts = urlsplit(f"//{written}")
+                found.append((parts.hostname or "", parts.port or default_port))
+            except ValueError as error:
+                raise ConfigError(f"{self.scheme}://: {written!r} is no server: {error}") from None
+        if not all(host for host, _ in found):
+            raise ConfigError(f"{self.scheme}://: a server in {self.host!r} has no name")
+        return tuple(found)
 
     def take_options(self, *known: str) -> dict[str, str]:
         """Return the options, all of which must be among `known`.
@@ -342,9 +365,10 @@ class StoreURL:
 
 
 def redact(url: str) -> str:
-    """Return `url` without a password, for messages."""
+    """Return `url` without a password, for messages; a user without one may be a token."""
     head, at, tail = url.rpartition("@")
     scheme, sep, credentials = head.partition("://")
-    if not at or not sep or ":" not in credentials:
+    if not at or not sep:
         return url
-    return f"{scheme}://{credentials.partition(':')[0]}:***@{tail}"
+    user, colon, _ = credentials.partition(":")
+    return f"{scheme}://{user}:***@{tail}" if colon else f"{scheme}://***@{tail}"

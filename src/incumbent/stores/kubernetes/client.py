@@ -36,10 +36,10 @@ from incumbent.errors import (
     StoreUnavailable,
     StoreUnusable,
 )
+from incumbent.stores.http import Broken, NotSent, Pool, Response
 from incumbent.stores.kubernetes import rbac
 from incumbent.stores.kubernetes.api import Change, Conflict, Expired, Kind, Listing, NotFound
 from incumbent.stores.kubernetes.config import Connection
-from incumbent.stores.kubernetes.http import Broken, NotSent, Pool, Response
 from incumbent.stores.kubernetes.wire import Object, trimmed
 
 __all__ = ["Client"]

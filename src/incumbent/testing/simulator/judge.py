@@ -24,8 +24,8 @@ After every step, from true time and from what the workers themselves wrote down
 15. `liveness`: when faults have stopped, somebody leads in every election before long; whoever
     stands by watches what is there; and who is proven dead is followed at once.
 
-A store that went back in time breaks the assumption of 1, 2, 4, 7, 13 and of what a server does in
-5; from then on, or for a while, these are not asked (`excuse`). The others are. Work of a paused
+A store that went back in time breaks the assumption of 1, 2, 4, 7 and of what a server does in 5;
+from then on, or for a while, these are not asked (`excuse`). The others are. Work of a paused
 process does not run; its term may be valid.
 """
 
@@ -264,12 +264,7 @@ class Judge:
         self._violated("evidence", f"{actor.label} lives, and its death is taken for proven")
 
     def unlocked(self, who: str) -> None:
-        """Note that the lock file of a session is removed, which is not over.
-
-        Or was, before the store lost its memory: its death is not proven then, and is waited out.
-        """
-        if self.excused:
-            return
+        """Note that the lock file of a session is removed, which is not over."""
         self._violated("lock", f"{who} removes the lock file of a session that is not over")
 
     def misrung(self, who: str, text: str) -> None:

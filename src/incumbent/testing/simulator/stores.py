@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from incumbent.testing.simulator.bench import Bench, MemoryBench
 from incumbent.testing.simulator.history import History, Kind, Outcome, run
+from incumbent.testing.simulator.keyvalue import KeyValueBench
 from incumbent.testing.simulator.kubernetes import KubernetesBench
 from incumbent.testing.simulator.sqlite import SqliteBench
 from incumbent.testing.simulator.sqlite_faults import SQLITE_FAULTS, SQLITE_TAMPERING
@@ -19,7 +20,12 @@ def _kubernetes(history: History, absent_is_vacant: bool) -> Bench:
     return KubernetesBench(history.judge, history.network)
 
 
+def _key_value(history: History, absent_is_vacant: bool) -> Bench:
+    return KeyValueBench(history.judge, history.network)
+
+
 STORES = {
+    "kv": Kind(_key_value, whole_seconds=False),
     "kubernetes": Kind(_kubernetes, whole_seconds=True),
     "sqlite": Kind(
         lambda history, _: SqliteBench(history),

@@ -1,4 +1,5 @@
-// Command certificates makes an authority, and client certificates that it signed.
+// Command certificates makes an authority, and certificates that it signed: each for a client, and for a
+// server on the loopback address. One whose name begins with an underscore has no common name in it.
 //
 //	certificates FOLDER NAME[:GROUP] ...
 //
@@ -16,6 +17,7 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math/big"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -36,8 +38,13 @@ func main() {
 	for _, word := range names {
 		name, group, _ := strings.Cut(word, ":")
 		certificate := template(name, group)
+		if strings.HasPrefix(name, "_") {
+			certificate.Subject.CommonName = ""
+		}
 		certificate.KeyUsage = x509.KeyUsageDigitalSignature
-		certificate.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}
+		certificate.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth, x509.ExtKeyUsageServerAuth}
+		certificate.DNSNames = []string{"localhost"}
+		certificate.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback}
 		key := newKey()
 		write(folder, name+".crt", "CERTIFICATE", sign(certificate, authority, key.Public(), authorityKey))
 		text, err := x509.MarshalPKCS8PrivateKey(key)

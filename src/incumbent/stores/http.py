@@ -16,8 +16,8 @@ import contextlib
 import select
 import socket
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Mapping
+from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 import h11
@@ -53,10 +53,11 @@ class Broken(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """An answer; the body is empty where it is streamed."""
+    """An answer; the body is empty where it is streamed. The names of headers are in lower case."""
 
     status: int
     body: bytes = b""
+    headers: Mapping[bytes, bytes] = field(default_factory=dict)
 
 
 class Pool:
@@ -91,21 +92,21 @@ class Pool:
         Raises:
             NotSent, Broken: see there.
         """
-        async with self._exchange(method, path, headers, content) as (connection, status):
+        async with self._exchange(method, path, headers, content) as (connection, head):
             chunks = [chunk async for chunk in connection.body()]
-        return Response(status, b"".join(chunks))
+        return Response(head.status_code, b"".join(chunks), dict(head.headers))
 
     @contextlib.asynccontextmanager
     async def stream(
-        self, path: str, headers: Headers
+        self, path: str, headers: Headers, *, method: str = "GET", content: bytes | None = None
     ) -> AsyncIterator[tuple[Response, AsyncIterator[bytes]]]:
-        """Send a GET; give the status, and the lines of the body as they come."""
-        async with self._exchange("GET", path, headers, None) as (connection, status):
-            if status != 200:
+        """Send a request; give the status, and the lines of the body as they come."""
+        async with self._exchange(method, path, headers, content) as (connection, head):
+            if head.status_code != 200:
                 chunks = [chunk async for chunk in connection.body()]
-                yield Response(status, b"".join(chunks)), _lines(None)
+                yield Response(head.status_code, b"".join(chunks), dict(head.headers)), _lines(None)
             else:
-                yield Response(status), _lines(connection)
+                yield Response(200, headers=dict(head.headers)), _lines(connection)
 
     async def connect(self) -> None:
         """Have a connection ready for a request that comes soon.
@@ -128,7 +129,7 @@ class Pool:
     @contextlib.asynccontextmanager
     async def _exchange(
         self, method: str, path: str, headers: Headers, content: bytes | None
-    ) -> AsyncIterator[tuple[_Connection, int]]:
+    ) -> AsyncIterator[tuple[_Connection, h11.Response]]:
         async with self._slots:
             connection = self._take_idle() or await self._connect()
             self._busy.add(connection)
@@ -137,8 +138,8 @@ class Pool:
                 if content is not None:
                     fields.append(("Content-Length", str(len(content))))
                 target = self._prefix + path
-                status = await connection.send(method, target, fields, content)
-                yield connection, status
+                head = await connection.send(method, target, fields, content)
+                yield connection, head
             except (OSError, ssl.SSLError, EOFError, h11.ProtocolError) as error:
                 raise Broken(f"{type(error).__name__}: {error}") from None
             finally:
@@ -195,8 +196,8 @@ class _Connection:
 
     async def send(
         self, method: str, target: str, headers: list[tuple[str, str]], content: bytes | None
-    ) -> int:
-        """Send a request and return the status of the answer."""
+    ) -> h11.Response:
+        """Send a request and return the head of the answer."""
         machine = self._machine
         data = [machine.send(h11.Request(method=method, target=target, headers=headers))]
         if content:
@@ -207,7 +208,7 @@ class _Connection:
         while True:
             event = await self._next()
             if isinstance(event, h11.Response):
-                return event.status_code
+                return event
 
     async def body(self) -> AsyncGenerator[bytes]:
         """Return the body in pieces, as they come."""

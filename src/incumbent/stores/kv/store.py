@@ -1,0 +1,499 @@
+"""Elections over any `KeyValue`: the rules of `stores.api`, kept by swaps of several keys at once.
+
+How it holds. `elections/NAME` names a holder, its term, and the *session* under which it is held;
+`sessions/KEY` is the session of one process, which a renewal writes anew. So a process renews once,
+however many elections it holds, and an observer waits for a TTL in which neither key has changed.
+
+What confirms a renewal: a swap of the session's key at the version that it had. Not a keep-alive
+of the server's own: those are answered from the memory of one member, which may have been deposed
+or cut off, and what they promise is then promised by nobody.
+
+Who judges expiry: observers, as everywhere where we have the choice. A server that lets keys of
+silent clients vanish would be quicker by nothing, since its TTL is as long as ours; but its word
+could not be told from that of a person who deletes a key, and a deletion proves no death.
+
+Rules
+-----
+1. A takeover compares record and session at the versions that were watched, and voids the session
+   in the same swap: nothing else can be done under it any more. What else it held is vacant then.
+2. A take under a session of ours compares that session as well: it was not voided meanwhile.
+3. A session is over when it says so, in a value. One that is *gone* proves nothing: somebody
+   deleted it, or the server lost it. Whatever names it counts as held and silent, for a TTL.
+4. A record that is gone proves nothing either, and is waited out by everybody (`memory`).
+5. A conflict is looked into before it is believed: it may be our own write, repeated on its way.
+
+The fencing token is the revision of the write that took the election.
+
+Warning: sessions of processes that died between opening one and taking something are left behind,
+one small key each. What voids a session and what sweeps (`open_session`) removes all others.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+
+from incumbent.core.events import Seen
+from incumbent.core.records import (
+    Claim,
+    Held,
+    Holding,
+    Lease,
+    Snapshot,
+    StepDownRequest,
+    absent,
+)
+from incumbent.errors import PermissionDenied, Refused, SessionGone, StoreUnavailable
+from incumbent.stores.api import Capabilities, Finding, Sink, StoreDefaults
+from incumbent.stores.kv import wire
+from incumbent.stores.kv.api import ABSENT, Conflict, Entry, KeyValue, Report
+from incumbent.stores.kv.memory import Memory
+
+__all__ = ["KeyValueStore"]
+
+_ATTEMPTS = 5
+"""How often a write that meets changes by third parties is tried at the new version."""
+
+GONE = "gone"
+"""The version of a session that a record names and that is not there."""
+
+
+@dataclass(slots=True)
+class _Election:
+    """An election that somebody follows."""
+
+    sinks: list[Sink] = field(default_factory=list)
+    report: Report | None = None
+    hear: Callable[[Report], None] | None = None
+    session: str = ""
+
+
+@dataclass(slots=True)
+class _Session:
+    """A session that an election names which somebody follows."""
+
+    names: set[str] = field(default_factory=set)
+    report: Report | None = None
+    hear: Callable[[Report], None] | None = None
+
+
+class KeyValueStore(StoreDefaults):
+    """The elections in one key-value store.
+
+    Args:
+        driver: the server.
+        url: for messages, without secrets.
+        capabilities: what the store says of itself.
+        chance: returns so many random bytes in hexadecimal, for the names of sessions.
+    """
+
+    def __init__(
+        self,
+        driver: KeyValue,
+        url: str,
+        capabilities: Capabilities,
+        chance: Callable[[int], str] = secrets.token_hex,
+    ) -> None:
+        self.capabilities = capabilities
+        self.url = url
+        self._driver = driver
+        self._chance = chance
+        self._memory = Memory()
+        self._elections: dict[str, _Election] = {}
+        self._sessions: dict[str, _Session] = {}
+        self._own: dict[str, Lease] = {}
+
+    async def open(self, *, create: bool = True) -> None:
+        """Connect."""
+        await self._driver.open(create=create)
+
+    async def close(self) -> None:
+        """Give back every resource."""
+        await self._driver.close()
+
+    async def connect(self) -> None:
+        """Have a connection ready."""
+        await self._driver.connect()
+
+    # -- reading ----------------------------------------------------------------------------------
+
+    async def read(self, name: str) -> Snapshot:
+        """Return the record as it is now."""
+        return (await self._read(name))[0]
+
+    async def _read(self, name: str) -> tuple[Snapshot, Entry | None]:
+        entry, revision = await self._driver.get(_election(name))
+        session = None
+        if entry is not None and (key := _session_named(entry)):
+            session, _ = await self._driver.get(_session(key))
+        return self._snapshot(name, entry, revision, session, gap=not self._is_absent(name)), entry
+
+    def _is_absent(self, name: str) -> bool:
+        """Tell whether the election is followed, and absent as far as is known."""
+        election = self._elections.get(name)
+        report = None if election is None else election.report
+        return report is not None and report.entry is None
+
+    async def read_back(self, name: str, claim: Claim) -> Held | Snapshot:
+        """Find out whether the take of `claim` happened."""
+        snapshot = await self.read(name)
+        if snapshot.holding is Holding.HELD and snapshot.term == claim.term:
+            return _held(claim, snapshot)
+        return snapshot
+
+    async def elections(self) -> list[Snapshot]:
+        """Return every election."""
+        sessions = {entry.key: entry for entry in await self._driver.entries("sessions")}
+        found = []
+        for entry in await self._driver.entries("elections"):
+            name, key = entry.key.partition("/")[2], _session_named(entry)
+            session = sessions.get(_session(key)) if key else None
+            found.append(_snapshot(name, entry, entry.revision, session))
+        return sorted(found, key=lambda snapshot: snapshot.name)
+
+    # -- terms ------------------------------------------------------------------------------------
+
+    async def take(self, name: str, claim: Claim, over: Snapshot) -> Held:
+        """Become the holder, if the record is still exactly `over`."""
+        if claim.session is None:
+            raise AssertionError("a take without a session")
+        if over.holding is Holding.FOREIGN:
+            raise Refused(await self.read(name))
+        record = _election(name)
+        own = claim.session.key
+        conditions: dict[str, object] = {record: over.version}
+        writes = {record: b""}
+        if over.holding is Holding.ABSENT:
+            if not self._memory.still_absent(name, over.lease_version):
+                raise Refused(await self.read(name))
+            conditions[record] = ABSENT
+        if over.lease_key and over.lease_key != own:
+            theirs = _session(over.lease_key)
+            conditions[theirs] = ABSENT if over.lease_version == GONE else over.lease_version
+            if over.holding is Holding.HELD and over.lease_version != GONE:
+                ended = wire.voided(wire.session(over.holder, over.ttl_s))
+                writes[theirs] = wire.encode(ended)
+        writes[record] = wire.encode(wire.taken(claim, own))
+        for _ in range(_ATTEMPTS):
+            lease = self._own.get(own, claim.session)
+            if over.lease_key == own and over.lease_version != lease.version:
+                raise Refused(await self.read(name))
+            conditions[_session(own)] = lease.version
+            try:
+                written = await self._driver.swap(conditions, writes)
+            except Conflict:
+                held = await self._looked_into(name, claim, over, lease)
+                if held is not None:
+                    return held
+                continue
+            entry = written[record]
+            session = Entry(_session(own), _LIVE, lease.version, 0)
+            return _held(claim, self._snapshot(name, entry, entry.revision, session))
+        raise StoreUnavailable(f"session {own!r} was changed by others {_ATTEMPTS} times in a row")
+
+    async def _looked_into(
+        self, name: str, claim: Claim, over: Snapshot, lease: Lease
+    ) -> Held | None:
+        """Find out what was in the way; None if it was a renewal of our own, so that one may retry.
+
+        An absence is not tried again: that it stands now does not say that it stood.
+
+        Raises:
+            Refused: the record is not `over` any more.
+            SessionGone: our session is over.
+        """
+        found = await self.read_back(name, claim)
+        if isinstance(found, Held):
+            return found
+        current = await self._own_session(lease)
+        if current is None:
+            raise SessionGone(f"session {lease.key!r} was closed or voided")
+        if found.watched != over.watched or over.holding is Holding.ABSENT:
+            raise Refused(found)
+        if current.version == lease.version:
+            # Nothing differs from what was compared; so it did when it was.
+            raise Refused(found)
+        self._own[lease.key] = current
+        return None
+
+    async def _own_session(self, lease: Lease) -> Lease | None:
+        """Return a session of ours as it is in the store, or None if it is over."""
+        entry, _ = await self._driver.get(_session(lease.key))
+        if entry is None or _is_over(entry):
+            return None
+        return lease.at(entry.version)
+
+    async def renew(self, lease: Lease) -> Lease:
+        """Confirm the session, by writing it."""
+        key = _session(lease.key)
+        value = wire.encode(wire.session(lease.owner, lease.ttl_s))
+        for _ in range(_ATTEMPTS):
+            try:
+                written = await self._driver.swap({key: lease.version}, {key: value})
+            except Conflict:
+                current = await self._own_session(lease)
+                if current is None:
+                    raise Refused(absent("the session")) from None
+                lease = current
+                continue
+            self._own[lease.key] = renewed = lease.at(written[key].version)
+            return renewed
+        raise StoreUnavailable(f"session {lease.key!r} was changed by others {_ATTEMPTS} times")
+
+    async def release(self, held: Held, lease: Lease, successor: str) -> Snapshot:
+        """Give up exactly this term."""
+        return (
+            await self._write_while(
+                held.name, held.term, lambda obj, token: wire.released(obj, token, successor)
+            )
+        )[0]
+
+    async def ask(self, name: str, request: StepDownRequest) -> Snapshot:
+        """Leave a request to step down."""
+        snapshot, written = await self._write_while(
+            name, request.term, lambda obj, token: wire.asked(obj, token, request)
+        )
+        if not written:
+            raise Refused(snapshot)
+        return snapshot
+
+    async def _write_while(
+        self, name: str, term: str, change: Callable[[wire.Object, int], wire.Object]
+    ) -> tuple[Snapshot, bool]:
+        """Write what `change` makes of the record while it is held under `term`.
+
+        Returns:
+            The record as it is then, and whether it was written.
+        """
+        key = _election(name)
+        for _ in range(_ATTEMPTS):
+            snapshot, entry = await self._read(name)
+            if entry is None or snapshot.holding is not Holding.HELD or snapshot.term != term:
+                return snapshot, False
+            record = wire.parse_election(entry.value)
+            assert isinstance(record, dict)
+            value = wire.encode(change(record, wire.token_of(record, entry)))
+            try:
+                entry = (await self._driver.swap({key: entry.version}, {key: value}))[key]
+            except Conflict:
+                continue
+            named = _session_named(entry)
+            session = Entry(_session(named), _LIVE, snapshot.lease_version, 0) if named else None
+            return self._snapshot(name, entry, entry.revision, session), True
+        raise StoreUnavailable(f"{name!r} was changed by others {_ATTEMPTS} times in a row")
+
+    # -- sessions ---------------------------------------------------------------------------------
+
+    async def open_session(self, owner: str, ttl_s: float) -> Lease:
+        """Write a new session, and clear away those that are over."""
+        with suppress(StoreUnavailable, PermissionDenied, Conflict):
+            await self._sweep()
+        key = self._chance(12)
+        path = _session(key)
+        value = wire.encode(wire.session(owner, ttl_s))
+        written = await self._driver.swap({path: ABSENT}, {path: value})
+        lease = self._own[key] = Lease(key, written[path].version, ttl_s, owner)
+        return lease
+
+    async def _sweep(self) -> None:
+        """Remove sessions that are over and that nothing names: none can be named any more."""
+        over = [e for e in await self._driver.entries("sessions") if _is_over(e)]
+        if over:
+            named = {_session_named(e) for e in await self._driver.entries("elections")}
+            for entry in over:
+                if entry.key.partition("/")[2] not in named:
+                    with suppress(Conflict):
+                        await self._driver.remove(entry.key, entry.version)
+
+    async def close_session(self, lease: Lease) -> None:
+        """End a session; what is held under it is vacant."""
+        self._own.pop(lease.key, None)
+        key = _session(lease.key)
+        for _ in range(_ATTEMPTS):
+            current = await self._own_session(lease)
+            if current is None:
+                return
+            value = wire.encode(wire.voided(wire.session(lease.owner, lease.ttl_s)))
+            with suppress(Conflict):
+                await self._driver.swap({key: current.version}, {key: value})
+                return
+        raise StoreUnavailable(f"session {lease.key!r} was changed by others {_ATTEMPTS} times")
+
+    # -- following --------------------------------------------------------------------------------
+
+    def follow(self, name: str, sink: Sink) -> None:
+        """Report the record now and after each change."""
+        election = self._elections.get(name)
+        if election is None:
+            election = self._elections[name] = _Election()
+            self._memory.followed = len(self._elections)
+            election.hear = partial(self._heard_record, name)
+            election.sinks.append(sink)
+            self._driver.follow(_election(name), election.hear)
+            return
+        election.sinks.append(sink)
+        snapshot = self._current(name, election)
+        if snapshot is not None:
+            sink(Seen(snapshot))
+
+    def unfollow(self, name: str, sink: Sink) -> None:
+        """Report no more."""
+        election = self._elections[name]
+        election.sinks.remove(sink)
+        if not election.sinks:
+            del self._elections[name]
+            self._memory.followed = len(self._elections)
+            assert election.hear is not None
+            self._driver.unfollow(_election(name), election.hear)
+            self._name_session(name, election, "")
+
+    def _heard_record(self, name: str, report: Report) -> None:
+        election = self._elections.get(name)
+        if election is None or _is_late(report, election.report):
+            return
+        election.report = report
+        if report.entry is None:
+            self._memory.absent(name, report.revision, continuous=not report.gap)
+        key = "" if report.entry is None else _session_named(report.entry)
+        self._name_session(name, election, key)
+        self._tell(name, election)
+
+    def _name_session(self, name: str, election: _Election, key: str) -> None:
+        """Follow the session that this election names now, and no longer the one before."""
+        before = election.session
+        if before == key:
+            return
+        election.session = key
+        if before:
+            session = self._sessions[before]
+            session.names.discard(name)
+            if not session.names:
+                del self._sessions[before]
+                assert session.hear is not None
+                self._driver.unfollow(_session(before), session.hear)
+        if key:
+            session = self._sessions.setdefault(key, _Session())
+            session.names.add(name)
+            if session.hear is None:
+                session.hear = partial(self._heard_session, key)
+                self._driver.follow(_session(key), session.hear)
+
+    def _heard_session(self, key: str, report: Report) -> None:
+        session = self._sessions.get(key)
+        if session is None or _is_late(report, session.report):
+            return
+        first, session.report = session.report is None, report
+        alive = report.entry is not None and not _is_over(report.entry)
+        if key in self._own and alive and not first:
+            return  # A renewal of our own is no news to us.
+        for name in sorted(session.names):
+            self._tell(name, self._elections[name])
+
+    def _tell(self, name: str, election: _Election) -> None:
+        snapshot = self._current(name, election)
+        if snapshot is not None:
+            for sink in list(election.sinks):
+                sink(Seen(snapshot))
+
+    def _current(self, name: str, election: _Election) -> Snapshot | None:
+        """Return what was heard last; None as long as not all of it was."""
+        report = election.report
+        if report is None:
+            return None
+        session = None
+        if election.session:
+            told = self._sessions[election.session].report
+            if told is None:
+                return None
+            session = told.entry
+        return self._snapshot(name, report.entry, report.revision, session)
+
+    def _snapshot(
+        self,
+        name: str,
+        entry: Entry | None,
+        revision: int,
+        session: Entry | None,
+        *,
+        gap: bool = False,
+    ) -> Snapshot:
+        if entry is not None:
+            self._memory.present(name, entry.revision)
+            return _snapshot(name, entry, revision, session)
+        serial, mark = self._memory.absent(name, revision, continuous=not gap)
+        return _absent(name, serial, mark)
+
+    # -- for people -------------------------------------------------------------------------------
+
+    async def examine(self) -> list[Finding]:
+        """Look at the server and our rights."""
+        return await self._driver.examine()
+
+
+_LIVE = wire.encode(wire.session("-", 1.0))
+
+
+def _election(name: str) -> str:
+    return f"elections/{name}"
+
+
+def _session(key: str) -> str:
+    return f"sessions/{key}"
+
+
+def _session_named(entry: Entry) -> str:
+    record = wire.parse_election(entry.value)
+    return "" if isinstance(record, str) else str(record["session"])
+
+
+def _is_over(entry: Entry) -> bool:
+    session = wire.parse_session(entry.value)
+    return isinstance(session, dict) and bool(session["void"])
+
+
+def _is_late(report: Report, before: Report | None) -> bool:
+    """Tell whether it is older than what was reported before; a store that went back has a gap."""
+    return before is not None and not report.gap and report.revision < before.revision
+
+
+def _held(claim: Claim, snapshot: Snapshot) -> Held:
+    if claim.session is None:
+        raise AssertionError("held without a session")
+    return Held(snapshot.name, claim.term, snapshot.token, claim.session, snapshot)
+
+
+def _absent(name: str, serial: int, mark: int) -> Snapshot:
+    snapshot = absent(name, serial)
+    return Snapshot(
+        snapshot.name, snapshot.holding, snapshot.version, snapshot.serial, lease_version=mark
+    )
+
+
+def _snapshot(name: str, entry: Entry, revision: int, session: Entry | None) -> Snapshot:
+    record = wire.parse_election(entry.value)
+    if isinstance(record, str):
+        return Snapshot(name, Holding.FOREIGN, entry.version, entry.revision, why=record)
+    key = record["session"]
+    told = wire.parse_session(session.value) if session is not None else {"void": False}
+    if isinstance(told, str):
+        why = f"its session {key!r}: {told}"
+        return Snapshot(name, Holding.FOREIGN, entry.version, entry.revision, why=why)
+    held = bool(key) and not told["void"]
+    request = record["request"]
+    return Snapshot(
+        name=name,
+        holding=Holding.HELD if held else Holding.VACANT,
+        version=entry.version,
+        serial=entry.revision,
+        holder=record["holder"],
+        term=record["term"],
+        token=wire.token_of(record, entry),
+        ttl_s=float(record["ttl_s"]),
+        lease_key=key,
+        lease_version=(GONE if session is None else session.version) if key else None,
+        successor=record["successor"],
+        request=StepDownRequest(request["term"], request["to"]) if request else None,
+    )

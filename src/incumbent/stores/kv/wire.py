@@ -1,0 +1,130 @@
+"""What stands in the values: JSON, one object for an election and one for a session.
+
+An election, `elections/NAME`:
+
+    {"format": 1, "holder": IDENTITY, "term": NONCE, "ttl_s": 15.0, "session": KEY, "token": null,
+     "successor": "", "request": null}
+
+`session` is "" in a vacant one. `token` is null as long as the record is what the acquiring write
+left, whose revision is the token; whoever changes the record writes it down. `request` is
+{"term": NONCE, "to": IDENTITY} when somebody has asked the holder to step down.
+
+A session, `sessions/KEY`:
+
+    {"format": 1, "owner": IDENTITY, "ttl_s": 15.0, "void": false}
+
+A renewal writes the same again: what counts is its version. Members of an election that we do not
+know are kept for as long as its term lasts.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from incumbent.core.records import FORMAT, Claim, StepDownRequest
+from incumbent.stores.kv.api import Entry
+
+__all__ = [
+    "Object",
+    "asked",
+    "encode",
+    "parse_election",
+    "parse_session",
+    "released",
+    "session",
+    "taken",
+    "token_of",
+    "voided",
+]
+
+Object = dict[str, Any]
+
+
+def encode(obj: Object) -> bytes:
+    """Return the value to write."""
+    return json.dumps(obj, separators=(",", ":"), sort_keys=True).encode()
+
+
+def parse_election(value: bytes) -> Object | str:
+    """Return the record, or why it cannot be understood."""
+    obj = _parsed(value)
+    if isinstance(obj, str):
+        return obj
+    texts = all(isinstance(obj.get(key), str) for key in ("holder", "term", "session", "successor"))
+    token, request = obj.get("token"), obj.get("request")
+    if not texts or not _is_duration(obj.get("ttl_s")):
+        return "a member is missing, or has a value of the wrong type"
+    if token is not None and (not isinstance(token, int) or isinstance(token, bool)):
+        return f"its token is {token!r}, which is no integer"
+    if request is not None:
+        sound = isinstance(request, dict) and isinstance(request.get("term"), str)
+        if not sound or not isinstance(request.get("to"), str):
+            return "its request is not one of ours"
+    return obj
+
+
+def parse_session(value: bytes) -> Object | str:
+    """Return the session, or why it cannot be understood."""
+    obj = _parsed(value)
+    if isinstance(obj, str):
+        return obj
+    if not isinstance(obj.get("void"), bool) or not _is_duration(obj.get("ttl_s")):
+        return "a member is missing, or has a value of the wrong type"
+    return obj
+
+
+def taken(claim: Claim, session_key: str) -> Object:
+    """Return the record after `claim` took it."""
+    return {
+        "format": FORMAT,
+        "holder": claim.identity,
+        "term": claim.term,
+        "ttl_s": claim.ttl_s,
+        "session": session_key,
+        "token": None,
+        "successor": "",
+        "request": None,
+    }
+
+
+def released(before: Object, token: int, successor: str) -> Object:
+    """Return the record after its holder gave it up."""
+    return {**before, "session": "", "token": token, "successor": successor, "request": None}
+
+
+def asked(before: Object, token: int, request: StepDownRequest) -> Object:
+    """Return the record with a request to step down in it."""
+    return {**before, "token": token, "request": {"term": request.term, "to": request.to}}
+
+
+def token_of(record: Object, entry: Entry) -> int:
+    """Return the token of the term that the record speaks of."""
+    token = record["token"]
+    return entry.revision if token is None else int(token)
+
+
+def session(owner: str, ttl_s: float) -> Object:
+    """Return a session."""
+    return {"format": FORMAT, "owner": owner, "ttl_s": ttl_s, "void": False}
+
+
+def voided(before: Object) -> Object:
+    """Return the session after it was ended."""
+    return {**before, "void": True}
+
+
+def _parsed(value: bytes) -> Object | str:
+    try:
+        obj = json.loads(value)
+    except (ValueError, RecursionError):
+        return "it is not JSON"
+    if not isinstance(obj, dict):
+        return "it is not a JSON object"
+    if obj.get("format") != FORMAT:
+        return f"format {obj.get('format')!r}, and this version of incumbent knows {FORMAT}"
+    return obj
+
+
+def _is_duration(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < 1e9
