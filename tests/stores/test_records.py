@@ -17,7 +17,7 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from incumbent.core.records import Claim, Held, Lease, Snapshot, StepDownRequest
+from incumbent.core.records import Claim, Held, Holding, Lease, Snapshot, StepDownRequest
 from incumbent.errors import Refused, SessionGone
 from incumbent.stores.file.records import FileRecords
 from incumbent.stores.local.store import Records
@@ -26,7 +26,7 @@ from incumbent.stores.sqlite.tables import Tables
 MEMORY = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 """Where nobody waits for a disk."""
 NAMES = ("a", "b")
-CANDIDATES = 3
+CANDIDATES = 2
 
 Deed = tuple[str, int, str, int]
 """What, who, which election, and how old what it goes by is."""
@@ -35,7 +35,7 @@ deeds = st.tuples(
     st.sampled_from(["read", "take", "take", "take", "renew", "release", "ask", "open", "close"]),
     st.integers(0, CANDIDATES - 1),
     st.sampled_from(NAMES),
-    st.integers(0, 2),
+    st.integers(0, 1),
 )
 
 
@@ -125,13 +125,14 @@ def _plain(result: object) -> object:
         result.holder,
         result.term,
         result.lease_key,
-        result.lease_version,
+        # By what absences are told apart is each store's own.
+        None if result.holding is Holding.ABSENT else result.lease_version,
         result.successor,
         result.request,
     )
 
 
-@given(st.lists(deeds, max_size=60))
+@given(st.lists(deeds, min_size=40, max_size=80))
 def test_tables_and_files_answer_alike(story: list[Deed]) -> None:
     makers: list[Callable[[Path], Records]] = [
         lambda folder: Tables(folder / "incumbent.db", "me"),

@@ -264,7 +264,7 @@ class FileRecords:
         """Make the record vacant if it still carries exactly this term."""
         with self._alone():
             snapshot, record = self._look(held.name)
-            if record is None or record["term"] != held.term or not record["session"]:
+            if record is None or not _carries(record, held.term):
                 return snapshot
             serial = self._counter() + 1
             return self._write(held.name, wire.released(record, successor, serial), serial)
@@ -273,9 +273,7 @@ class FileRecords:
         """Leave a request in the record if it still carries `request.term`."""
         with self._alone():
             snapshot, record = self._look(name)
-            if record is None or snapshot.holding is not Holding.HELD:
-                raise Refused(snapshot)
-            if snapshot.term != request.term:
+            if record is None or not _carries(record, request.term):
                 raise Refused(snapshot)
             serial = self._counter() + 1
             return self._write(name, wire.asked(record, request, serial), serial)
@@ -542,6 +540,10 @@ def _snapshot(name: str, value: bytes, session: bytes | None, unnumbered: int) -
         successor=record["successor"],
         request=StepDownRequest(request["term"], request["to"]) if request else None,
     )
+
+
+def _carries(record: wire.Object, term: str) -> bool:
+    return bool(record["session"]) and record["term"] == term
 
 
 def _beat(session: bytes | None) -> int | str | bytes:
