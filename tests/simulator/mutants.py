@@ -714,14 +714,6 @@ MUTANTS = (
         test="tests/stores/test_file.py::test_a_renewal_during_the_first_read_is_not_missed",
     ),
     _mutant(
-        "files: nobody hears of a record that is removed",
-        FILE_STORE,
-        "inotify.ENTERED | inotify.LEFT | inotify.CLOSED",
-        "inotify.ENTERED | inotify.CLOSED",
-        test="tests/stores/test_file.py"
-        "::test_the_holder_is_deposed_as_soon_as_its_record_is_not_its_own[deleted]",
-    ),
-    _mutant(
         "a lock file that was made anew is believed",
         LOCKS,
         "        return not number or number == _number(fd)\n",
