@@ -30,6 +30,11 @@ MESSAGES = {
 }
 
 
+def test_a_record_of_which_nobody_was_told_ends_an_absence() -> None:
+    """It came and went while its session was still asked for; then the absence was taken."""
+    assert simulate(70002849, store="kv").rule == ""
+
+
 @pytest.mark.parametrize("store", sorted(STORES))
 def test_a_slice_of_the_histories_keeps_the_rules(store: str) -> None:
     tally = Tally()

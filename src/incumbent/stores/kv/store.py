@@ -355,8 +355,11 @@ class KeyValueStore(StoreDefaults):
         if election is None or _is_late(report, election.report):
             return
         election.report = report
+        # Noted at once: it may be told to nobody, as long as its session is not known.
         if report.entry is None:
             self._memory.absent(name, report.revision, continuous=not report.gap)
+        else:
+            self._memory.present(name, report.entry.revision)
         key = "" if report.entry is None else _session_named(report.entry)
         self._name_session(name, election, key)
         self._tell(name, election)
