@@ -713,13 +713,6 @@ MUTANTS = (
         "            if stem in self._names_of:\n",
         test="tests/stores/test_file.py::test_a_renewal_during_the_first_read_is_not_missed",
     ),
-    _mutant(
-        "a lock file that was made anew is believed",
-        LOCKS,
-        "        return not number or number == _number(fd)\n",
-        "        return True\n",
-        test="tests/stores/test_local.py::test_a_lock_file_that_was_made_anew_is_no_evidence[file]",
-    ),
 )
 
 
