@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from pathlib import Path
 
+from tests.faults.adapter import EVERYTHING
 from tests.servers.etcd import Cluster, Etcd
 from tests.servers.proxy import Proxy
 
@@ -19,18 +20,7 @@ class EtcdCluster:
     """One cluster for all lanes."""
 
     scheme = "etcd"
-    faults: tuple[str, ...] = (
-        "kill",
-        "stop",
-        "stop-wrapper",
-        "freeze",
-        "freeze-wrapper",
-        "step-down",
-        "cut",
-        "drop-replies",
-        "server-pause",
-        "server-restart",
-    )
+    faults: tuple[str, ...] = EVERYTHING
     least_ttl_s = 2.0
 
     def __init__(self, base_dir: Path) -> None:

@@ -29,10 +29,10 @@ from incumbent.errors import StoreError
 from incumbent.stores import open_store
 from incumbent.stores.api import Store
 from tests.faults import checker
+from tests.faults.adapter import ON_NETWORKS, Adapter
 from tests.faults.checker import Mark, Report
 from tests.faults.fleet import Late, Plan, Process, Stopped, Tail, Watch, Worker, orphans
 from tests.faults.freezer import Freezer
-from tests.faults.stores import ON_NETWORKS, Adapter
 
 __all__ = ["FAULTS", "MODES", "Cell", "Result", "run"]
 

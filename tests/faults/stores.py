@@ -1,19 +1,11 @@
-"""What the fault suite has to know of a store. A store plugs in by one adapter.
-
-An adapter starts the store's server, if there is one, tells a worker by its environment where the
-store is, and breaks the server, or one worker's network to it, on command. Which faults it knows is
-its `faults`; those that concern processes alone are there for every store.
-
-A *seat* is a place for a worker: its number outlives the workers that sit on it one after another,
-and so does its network.
-"""
+"""The stores that the fault suite knows, by scheme. What one has to be is in `adapter`."""
 
 from __future__ import annotations
 
 import random
 from pathlib import Path
-from typing import Protocol
 
+from tests.faults.adapter import EVERYTHING, ON_PROCESSES, Adapter
 from tests.faults.consul import ConsulAdapter
 from tests.faults.etcd import EtcdCluster
 from tests.faults.zookeeper import ZooKeeper
@@ -21,64 +13,7 @@ from tests.servers.kubernetes import ApiServer
 from tests.servers.process import ServerProcess
 from tests.servers.proxy import Proxy
 
-__all__ = ["ADAPTERS", "ON_NETWORKS", "Adapter", "File", "Kubernetes", "OnDisk", "Sqlite"]
-
-ON_PROCESSES = ("kill", "stop", "stop-wrapper", "freeze", "freeze-wrapper", "step-down")
-ON_NETWORKS = ("cut", "drop-replies")
-ON_SERVERS = ("server-pause", "server-restart")
-
-
-class Adapter(Protocol):
-    """One store, with its server running between `start` and `stop`."""
-
-    scheme: str
-    faults: tuple[str, ...]
-    least_ttl_s: float
-    """The shortest TTL at which an unhurt holder keeps its lease on a busy machine."""
-
-    def __init__(self, base_dir: Path) -> None:
-        """Prepare a store whose files are to be below `base_dir`."""
-        ...
-
-    def start(self) -> None:
-        """Start the server, if there is one."""
-        ...
-
-    def stop(self) -> None:
-        """Take everything down again, in whatever state it is."""
-        ...
-
-    def url(self, lane: int, seat: int | None = None) -> str:
-        """Where a worker finds the store; None is ourselves, whom nobody ever cuts off."""
-        ...
-
-    def cut(self, lane: int, seat: int, fault: str) -> None:
-        """Break the network of the worker on this seat: let no byte pass, or no answer."""
-        ...
-
-    def heal(self, lane: int, seat: int) -> None:
-        """End the cut."""
-        ...
-
-    def processes(self) -> set[int]:
-        """Return the ids of the processes that the adapter looks after."""
-        ...
-
-    def pause(self, chance: random.Random) -> None:
-        """Stop the server, or some part of it without which it cannot answer."""
-        ...
-
-    def resume(self) -> None:
-        """Let it go on."""
-        ...
-
-    def crash(self) -> None:
-        """Kill the server."""
-        ...
-
-    def restart(self) -> None:
-        """Start it again on its data, and wait until it answers."""
-        ...
+__all__ = ["ADAPTERS", "File", "Kubernetes", "OnDisk", "Sqlite"]
 
 
 class OnDisk:
@@ -147,7 +82,7 @@ class Kubernetes:
     """
 
     scheme = "kubernetes"
-    faults: tuple[str, ...] = (*ON_PROCESSES, *ON_NETWORKS, *ON_SERVERS)
+    faults: tuple[str, ...] = EVERYTHING
     least_ttl_s = 2.0
 
     def __init__(self, base_dir: Path) -> None:
