@@ -8,6 +8,7 @@ from pathlib import Path
 from tests.faults.adapter import EVERYTHING, ON_PROCESSES, Adapter
 from tests.faults.consul import ConsulAdapter
 from tests.faults.etcd import EtcdCluster
+from tests.faults.redis import RedisAdapter
 from tests.faults.zookeeper import ZooKeeper
 from tests.servers.kubernetes import ApiServer
 from tests.servers.process import ServerProcess
@@ -147,4 +148,5 @@ ADAPTERS: dict[str, type[Adapter]] = {
     "zookeeper": ZooKeeper,
     "consul": ConsulAdapter,
     "etcd": EtcdCluster,
+    "redis": RedisAdapter,
 }

@@ -23,6 +23,7 @@ from tests.servers.consul import Consul, ConsulCluster
 from tests.servers.etcd import Cluster, Etcd
 from tests.servers.kubernetes import ApiServer, certify
 from tests.servers.proxy import Proxy
+from tests.servers.redis import Redis
 from tests.servers.zookeeper import Keys, ZooKeeperEnsemble, ZooKeeperServer
 
 _API_SERVER_TARGETS = ("etcd", "kube-apiserver")
@@ -109,6 +110,27 @@ def namespace(api_server: ApiServer) -> str:
 def api_proxy(api_server: ApiServer) -> Iterator[Proxy]:
     """A network of the test's own to the shared API server, at `https://{api_proxy.address}`."""
     with Proxy(api_server.host, api_server.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
+    """The Redis server of the whole run; tests keep apart by prefixes, and leave it alone."""
+    with Redis(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture
+def own_redis(tmp_path: Path) -> Iterator[Redis]:
+    """A Redis server of the test's own, to do anything to."""
+    with Redis(tmp_path / "redis") as server:
+        yield server
+
+
+@pytest.fixture
+def redis_proxy(own_redis: Redis) -> Iterator[Proxy]:
+    """A network of the test's own to its own Redis server."""
+    with Proxy(own_redis.host, own_redis.port) as proxy:
         yield proxy
 
 

@@ -33,10 +33,15 @@ OURS = {
     "file": "incumbent.stores.file",
     "kubernetes": "incumbent.stores.kubernetes",
     "memory": "incumbent.stores.memory",
+    "redis": "incumbent.stores.redis",
+    "rediss": "incumbent.stores.redis",
     "sqlite": "incumbent.stores.sqlite",
+    "valkey": "incumbent.stores.redis",
+    "valkeys": "incumbent.stores.redis",
     "zookeeper": "incumbent.stores.zookeeper",
 }
-"""The stores of this package, by scheme. `pyproject.toml` has the same as entry points."""
+"""The stores of this package, by scheme. `pyproject.toml` has the same as entry points, but for
+further schemes of one store."""
 
 
 def schemes() -> list[str]:

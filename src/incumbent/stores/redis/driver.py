@@ -1,0 +1,331 @@
+"""One Redis server as a `KeyValue`: what is one atomic step there is a script (`scripts`).
+
+What confirms a write: the script on the primary, which compares the world and the versions and
+writes, as one step of a server that does one thing at a time. What several servers of a replicated
+Redis say together is never asked, for it would confirm nothing: a replica is promoted without the
+writes that had not reached it, `WAIT` returns after the write and undoes nothing, and an old
+primary that was cut off goes on to answer.
+
+Who judges expiry: observers. The server's own expiry follows its wall clock.
+
+Rules
+-----
+1. **No write in another world before everything that is followed was reported as it is there.** So
+   a holder whose record is gone is deposed before it could renew.
+2. **Each write asks about what we wrote before**: if any of it was changed or deleted, even by a
+   hand that published nothing, it is read and reported before the write counts.
+3. **A write that was not answered is never repeated.** The one that asks for a script by its name
+   and hears that there is none has certainly not run.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from incumbent.errors import OutcomeUnknown, StoreError, StoreUnavailable, StoreUnusable
+from incumbent.stores.api import Finding
+from incumbent.stores.kv.api import ABSENT, Conditions, Conflict, Entry, Sink, Writes
+from incumbent.stores.redis import doctor
+from incumbent.stores.redis.client import Address, Client
+from incumbent.stores.redis.follower import Follower
+from incumbent.stores.redis.scripts import CHANGE, READ
+from incumbent.stores.redis.view import View
+
+__all__ = ["RedisKeyValue", "Version"]
+
+_ATTEMPTS = 5
+_OPENING_PAUSES_S = (0.1, 0.4)
+"""A connection may break once. Whether a world was begun need not be known to begin one."""
+_MANY = 1000
+LEAST_VERSION = (6, 0)
+
+_log = logging.getLogger("incumbent.stores.redis")
+
+
+class Version(NamedTuple):
+    """Identifies a write: the world, and the number in it."""
+
+    world: str
+    number: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    world: str
+    counter: int
+    entries: dict[str, Entry | None]
+
+
+class RedisKeyValue:
+    """A driver of one server.
+
+    Args:
+        address: of the server.
+        key: the hash in which everything stands.
+        replicas: whether a server with replicas, or a node of a cluster, is accepted.
+    """
+
+    def __init__(self, address: Address, key: str, *, replicas: bool) -> None:
+        self._address = address
+        self._key = key
+        self._channel = f"{key}/{address.database}:"
+        self._replicas = replicas
+        self._create = True
+        self._world = ""
+        self._high = 0
+        self._warned = False
+        self._view = View()
+        self._client = Client(address, self._check)
+        self._follower = self._new_follower()
+
+    def _new_follower(self) -> Follower:
+        return Follower(self._client, self._channel, self._view, self._look, self._told)
+
+    async def open(self, *, create: bool) -> None:
+        """Connect, and begin a world if there is none."""
+        self._create = create
+        self._client = Client(self._address, self._check)
+        self._follower = self._new_follower()
+        for pause_s in (*_OPENING_PAUSES_S, None):
+            try:
+                if create:
+                    await self._change({}, {}, ())
+                await self._observe(())
+                return
+            except (StoreUnavailable, OutcomeUnknown):
+                if pause_s is None:
+                    raise
+            await asyncio.sleep(pause_s)
+
+    async def close(self) -> None:
+        """Give back both connections."""
+        await self._follower.close()
+        await self._client.close()
+
+    async def connect(self) -> None:
+        """Have a connection ready."""
+        await self._client.connect()
+
+    def _check(self, facts: Mapping[str, str]) -> None:
+        """Refuse a server that cannot keep the promise."""
+        name = self._address.name
+        if facts.get("redis_mode") == "sentinel":
+            raise StoreUnusable(f"{name} is a Sentinel, which keeps no data: name the primary")
+        if facts.get("role") != "master":
+            raise StoreUnavailable(f"{name} is a replica, or none that we know: name the primary")
+        version = tuple(map(int, facts.get("redis_version", "0").split(".")[:2]))
+        if version < LEAST_VERSION:
+            raise StoreUnusable(f"{name} is Redis {facts.get('redis_version')}; 6.0 is needed")
+        if not self._replicas and (why := doctor.replicated(facts)):
+            raise StoreUnusable(
+                f"{name} {why}. A replica that is promoted while the old primary still answers "
+                "makes two leaders. Use a server without replicas; or add ?replicas=accept, which "
+                "is for efficiency only, and fence"
+            )
+
+    # -- reading ----------------------------------------------------------------------------------
+
+    async def get(self, key: str) -> tuple[Entry | None, int]:
+        """Return the key as it is."""
+        reading = await self._observe((key,))
+        entry = reading.entries[key]
+        return entry, reading.counter if entry is None else entry.revision
+
+    async def entries(self, folder: str) -> list[Entry]:
+        """Return all keys of a folder."""
+        while True:
+            answer = await self._client.run(READ, self._key, writes=False)
+            if (await self._observe(())).world == answer[0].decode():
+                break
+        names, values = answer[3::2], answer[4::2]
+        world = answer[0].decode()
+        found = {name.decode(): value for name, value in zip(names, values, strict=True)}
+        inside = {key: value for key, value in found.items() if key.startswith(f"{folder}/")}
+        counter = int(answer[1])
+        return [_entry(world, counter, key, value) for key, value in inside.items()]
+
+    async def _fetch(self, keys: Sequence[str]) -> _Reading:
+        """Read keys; the world is the one of the last of them."""
+        world, counter = "", 0
+        values: dict[str, bytes | None] = {}
+        parts = [keys[start : start + _MANY] for start in range(0, len(keys), _MANY)]
+        for part in parts or [["format"]]:
+            answer = await self._client.run(READ, self._key, *part, writes=False)
+            if world != answer[0].decode():
+                values.clear()
+            world, counter = answer[0].decode(), int(answer[1])
+            self._count_replicas(int(answer[2]))
+            values |= dict(zip(part, answer[3:], strict=False))
+        found = {
+            key: None if (value := values.get(key)) is None else _entry(world, counter, key, value)
+            for key in keys
+        }
+        return _Reading(world, counter, found)
+
+    async def _observe(self, keys: Sequence[str]) -> _Reading:
+        """Read keys. In another world, first report everything that is followed as it is there."""
+        reading = await self._fetch(keys)
+        for _ in range(_ATTEMPTS):
+            if reading.world == self._world:
+                if reading.counter >= self._high or not self._create:
+                    self._high = max(self._high, reading.counter)
+                    return reading
+                await self._send_change({}, {}, ())  # It has lost its memory: ends this world.
+            whole = await self._fetch(list({*keys, *self._view.keys()}))
+            if whole.world == reading.world != self._world:
+                self._world, self._high = whole.world, whole.counter
+                self._view.start_over(whole.entries, whole.counter)
+            reading = whole
+        raise self._forgetful()
+
+    def _forgetful(self) -> StoreUnavailable:
+        return StoreUnavailable(f"{self._address.name} loses its memory again and again")
+
+    # -- writing ----------------------------------------------------------------------------------
+
+    async def swap(self, conditions: Conditions, writes: Writes) -> Mapping[str, Entry]:
+        """Write if all conditions are met."""
+        version = await self._change(conditions, writes, ())
+        number = int(version.number)
+        return {key: Entry(key, value, version, number) for key, value in writes.items()}
+
+    async def remove(self, key: str, version: Hashable) -> None:
+        """Delete a key at a version."""
+        await self._change({key: version}, {}, (key,))
+
+    async def _change(
+        self, conditions: Conditions, writes: Writes, removals: Collection[str]
+    ) -> Version:
+        """Compare and write; return the version of what was written."""
+        for _ in range(_ATTEMPTS):
+            world = self._world
+            numbers: dict[str, str] = {}
+            for key, wanted in conditions.items():
+                if wanted is ABSENT:
+                    numbers[key] = ""
+                elif isinstance(wanted, Version) and wanted.world == world:
+                    numbers[key] = wanted.number
+                else:
+                    raise Conflict(f"{key!r}: the server has lost its memory since {wanted!r}")
+            word, version, moved = await self._send_change(numbers, writes, removals)
+            if word == "world":
+                await self._observe(())
+                continue
+            if word == "done":
+                for key in writes:
+                    self._view.wrote(key, int(version.number))
+            if moved:
+                await self._look_at_moved(moved, done=word == "done")
+            if word == "conflict":
+                raise Conflict(f"not all of {sorted(conditions)} are as expected")
+            return version
+        raise self._forgetful()
+
+    async def _send_change(
+        self, numbers: Mapping[str, str], writes: Writes, removals: Collection[str]
+    ) -> tuple[str, Version, list[str]]:
+        ours = {key: number for key, number in self._view.ours().items() if key not in writes}
+        expected = self._world
+        word, world, counter, replicas, *moved = await self._client.run(
+            CHANGE,
+            self._key,
+            expected,
+            secrets.token_hex(8) if self._create else "",
+            self._high,
+            self._channel,
+            *_pairs({key: str(number) for key, number in ours.items()}),
+            *_pairs(numbers),
+            *_pairs(writes),
+            *_pairs(dict.fromkeys(removals, "")),
+            writes=True,
+        )
+        self._count_replicas(int(replicas))
+        version = Version(world.decode(), counter.decode())
+        if word != b"world":
+            # Another one was begun by this very write: there is nothing older in it.
+            self._world, self._high = version.world, max(self._high, int(counter))
+        return word.decode(), version, [key.decode() for key in moved]
+
+    async def _look_at_moved(self, keys: Collection[str], *, done: bool) -> None:
+        try:
+            await self._look(keys, False)
+        except StoreError as error:
+            if done:
+                raise OutcomeUnknown(
+                    f"written, but what else was changed is unknown: {error}"
+                ) from error
+            raise
+
+    # -- following --------------------------------------------------------------------------------
+
+    def follow(self, key: str, sink: Sink) -> None:
+        """Report the key now and after each change."""
+        self._view.add(key, sink)
+        self._follower.change(key)
+
+    def unfollow(self, key: str, sink: Sink) -> None:
+        """Report no more."""
+        self._view.remove(key, sink)
+        if key not in self._view:
+            self._follower.change(key)
+
+    async def _look(self, keys: Collection[str], anew: bool) -> bool:
+        """Read and report; see `follower.Look`."""
+        async with asyncio.timeout(_LOOK_LIMIT_S):
+            reading = await self._observe(list(keys))
+        news = [
+            self._view.read(
+                key, entry, reading.counter if entry is None else entry.revision, anew=anew
+            )
+            for key, entry in reading.entries.items()
+        ]
+        return any(news)
+
+    def _told(self, key: str, message: bytes) -> bool:
+        """Take in a message; see `follower.Told`."""
+        world, number, *value = message.split(b" ", 2)
+        if world.decode() != self._world:
+            return False
+        serial = int(number)
+        self._high = max(self._high, serial)
+        version = Version(self._world, number.decode())
+        self._view.told(key, Entry(key, value[0], version, serial) if value else None, serial)
+        return True
+
+    # -- for people -------------------------------------------------------------------------------
+
+    def _count_replicas(self, count: int) -> None:
+        if count and not self._replicas and not self._warned:
+            self._warned = True
+            _log.warning(
+                "%s has got %d replica(s): if one is promoted while this server still answers, "
+                "there may be two leaders; see the documentation of ?replicas=accept",
+                self._address.name,
+                count,
+            )
+
+    async def examine(self) -> list[Finding]:
+        """Look at the server and our rights."""
+        return await doctor.examine(self._client, self._channel)
+
+
+_LOOK_LIMIT_S = 2.0
+
+
+def _pairs(words: Mapping[str, str] | Mapping[str, bytes]) -> list[str | bytes | int]:
+    found: list[str | bytes | int] = [len(words)]
+    for key, value in words.items():
+        found += (key, value)
+    return found
+
+
+def _entry(world: str, counter: int, key: str, raw: bytes) -> Entry:
+    number, space, value = raw.partition(b" ")
+    if not (space and number.isdigit()):
+        return Entry(key, raw, Version(world, "?"), counter)
+    return Entry(key, value, Version(world, number.decode()), int(number))

@@ -1,0 +1,35 @@
+"""Redis for the fault suite.
+
+The server comes back from a crash with all of its data one time, and with none the next. What a
+replica's promotion does is tried in `tests/stores/test_redis_replicas.py`.
+"""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+from tests.faults.adapter import OneServer
+from tests.servers.redis import Redis
+
+__all__ = ["RedisAdapter"]
+
+
+class RedisAdapter(OneServer):
+    """One server without replicas."""
+
+    scheme = "redis"
+    least_ttl_s = 1.5
+
+    def __init__(self, base_dir: Path) -> None:
+        self._redis = Redis(base_dir)
+        super().__init__(self._redis, self._redis.host, self._redis.port)
+        self._losing = itertools.cycle((False, True))
+
+    def _url(self, address: str) -> str:
+        return self._redis.url(address=address)
+
+    def restart(self) -> None:
+        if next(self._losing):
+            self._redis.remove_data()
+        super().restart()
