@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from incumbent.errors import ConfigError, StaleToken
-from incumbent.fencing import file, kubernetes, sql
+from incumbent.fencing import file, kubernetes, redis, sql
 
 __all__ = ["Fence"]
 
@@ -43,8 +43,8 @@ class Fence:
         """Seal and check in the transaction that `connection` is in, or begins with this.
 
         Args:
-            connection: a connection of sqlite3, or a Connection or Session of SQLAlchemy. Known by
-                name, and not part of the tests yet: psycopg, psycopg2, PyMySQL, mysqlclient, MySQL
+            connection: a DB-API connection of sqlite3, psycopg or PyMySQL, or a Connection or
+                Session of SQLAlchemy. Known by name, and untried: psycopg2, mysqlclient, MySQL
                 Connector, MariaDB Connector.
 
         Raises:
@@ -64,6 +64,29 @@ class Fence:
         """
         self._check()
         self._judge(await sql.seal_async(connection, self.resource, self.token))
+
+    def redis(self, pipeline: Any) -> None:
+        """Seal and check in a transaction: a pipeline of redis-py that has no command in it yet.
+
+        Then read what you need, by the client and not by the pipeline, which collects; add your
+        commands, and execute. A WatchError says that some leader wrote in between, and that nothing
+        was written: begin again with the fence.
+
+        Raises:
+            StaleToken, LeadershipLost: see `sql`. Reset the pipeline.
+            ConfigError: it is no such pipeline, or the key holds something that is no token.
+        """
+        self._check()
+        self._judge(redis.seal(pipeline, self.resource, self.token))
+
+    async def redis_async(self, pipeline: Any) -> None:
+        """Do the same on a pipeline of redis.asyncio.
+
+        Raises:
+            StaleToken, LeadershipLost, ConfigError: see `redis`.
+        """
+        self._check()
+        self._judge(await redis.seal_async(pipeline, self.resource, self.token))
 
     def kubernetes(self, obj: dict[str, Any]) -> dict[str, Any]:
         """Return the object to write in place of `obj`, which was read from the API server.
