@@ -18,7 +18,7 @@ from redis import Redis as Client
 from incumbent.core.records import Holding
 from incumbent.errors import StoreError, StoreUnavailable, StoreUnusable
 from incumbent.stores.api import Grade
-from incumbent.testing.conformance.kit import Candidate, Watch
+from incumbent.testing.conformance.kit import Candidate, Watch, refused
 from tests.servers.proxy import Proxy
 from tests.servers.redis import Redis
 from tests.stores.candidate import candidate, plan
@@ -82,7 +82,7 @@ def test_replicas_are_refused_unless_they_are_accepted(own_redis: Redis, replica
     asyncio.run(main())
 
 
-def test_a_replica_that_comes_later_is_reported(
+def test_a_replica_that_comes_later_ends_all_terms(
     own_redis: Redis, link: Proxy, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def main() -> None:
@@ -95,8 +95,12 @@ def test_a_replica_that_comes_later_is_reported(
             try:
                 with raw(own_redis) as client:
                     await eventually("it follows", lambda: followers(client) == 1)
-                await holder.renew(NAME)
-                assert "has got 1 replica(s)" in caplog.text
+                told = await refused(holder.renew(NAME), "a renewal in another history")
+                assert told.holding is Holding.ABSENT
+                assert "has got 1 replica. " in caplog.text
+                holder.session = None
+                with pytest.raises(StoreUnusable, match="has got 1 replica"):
+                    await holder.take(NAME)
                 assert isinstance(await refusal(own_redis.url()), StoreUnusable)
             finally:
                 await in_thread(server.stop)

@@ -12,9 +12,11 @@ Rules
 -----
 1. **No write in another world before everything that is followed was reported as it is there.** So
    a holder whose record is gone is deposed before it could renew.
-2. **Each write asks about what we wrote before**: if any of it was changed or deleted, even by a
-   hand that published nothing, it is read and reported before the write counts.
-3. **A write that was not answered is never repeated.** The one that asks for a script by its name
+2. **Each renewal asks about what we wrote before**: if any of it was changed or deleted, even by a
+   hand that published nothing, it is read and reported before the renewal counts.
+3. **No world begins on a server that has got replicas**, unless they are accepted. The first one
+   that joins ends the world that there is: with it the server begins another history.
+4. **A write that was not answered is never repeated.** The one that asks for a script by its name
    and hears that there is none has certainly not run.
 """
 
@@ -78,6 +80,7 @@ class RedisKeyValue:
         self._create = True
         self._world = ""
         self._high = 0
+        self._joined = 0
         self._warned = False
         self._view = View()
         self._client = Client(address, self._check)
@@ -89,6 +92,7 @@ class RedisKeyValue:
     async def open(self, *, create: bool) -> None:
         """Connect, and begin a world if there is none."""
         self._create = create
+        self._joined, self._warned = 0, False
         self._client = Client(self._address, self._check)
         self._follower = self._new_follower()
         for pause_s in (*_OPENING_PAUSES_S, None):
@@ -122,11 +126,14 @@ class RedisKeyValue:
         if version < LEAST_VERSION:
             raise StoreUnusable(f"{name} is Redis {facts.get('redis_version')}; 6.0 is needed")
         if not self._replicas and (why := doctor.replicated(facts)):
-            raise StoreUnusable(
-                f"{name} {why}. A replica that is promoted while the old primary still answers "
-                "makes two leaders. Use a server without replicas; or add ?replicas=accept, which "
-                "is for efficiency only, and fence"
-            )
+            raise self._replicated(why)
+
+    def _replicated(self, why: str) -> StoreUnusable:
+        return StoreUnusable(
+            f"{self._address.name} {why}. A replica that is promoted while the old primary still "
+            "answers makes two leaders. Use a server without replicas; or add ?replicas=accept, "
+            "which is for efficiency only, and fence"
+        )
 
     # -- reading ----------------------------------------------------------------------------------
 
@@ -229,8 +236,12 @@ class RedisKeyValue:
     async def _send_change(
         self, numbers: Mapping[str, str], writes: Writes, removals: Collection[str]
     ) -> tuple[str, Version, list[str]]:
-        ours = {key: number for key, number in self._view.ours().items() if key not in writes}
+        ours: dict[str, int] = {}
+        if any(key.startswith("sessions/") for key in writes) and len(writes) == 1:
+            ours = {key: number for key, number in self._view.ours().items() if key not in writes}
         expected = self._world
+        if not expected and self._joined and not self._replicas:
+            raise self._replicated(_joined(self._joined))
         word, world, counter, replicas, *moved = await self._client.run(
             CHANGE,
             self._key,
@@ -300,14 +311,10 @@ class RedisKeyValue:
     # -- for people -------------------------------------------------------------------------------
 
     def _count_replicas(self, count: int) -> None:
+        self._joined = count
         if count and not self._replicas and not self._warned:
             self._warned = True
-            _log.warning(
-                "%s has got %d replica(s): if one is promoted while this server still answers, "
-                "there may be two leaders; see the documentation of ?replicas=accept",
-                self._address.name,
-                count,
-            )
+            _log.warning("%s; no term begins there any more", self._replicated(_joined(count)))
 
     async def examine(self) -> list[Finding]:
         """Look at the server and our rights."""
@@ -315,6 +322,10 @@ class RedisKeyValue:
 
 
 _LOOK_LIMIT_S = 2.0
+
+
+def _joined(count: int) -> str:
+    return f"has got {count} replica{'s' * (count > 1)}"
 
 
 def _pairs(words: Mapping[str, str] | Mapping[str, bytes]) -> list[str | bytes | int]:

@@ -15,14 +15,16 @@ A *world* is a time in which the server has certainly forgotten nothing. A versi
 a write in it; what another world wrote does not exist any more, and counts as absent, which whoever
 wants to take it over has to wait out. A world ends
 
-- when the server begins another history: its replication id is a new one after each start, and
-  after each promotion from replica to primary. Whether it came back with all of its data, with
-  those of an old dump, or with none, cannot be told from inside, so nothing that it came back with
-  is believed. (A record that was vacant when an old dump was written looks as if it could be taken,
-  and has a holder who lives.)
+- when the server begins another history: its replication id is a new one after each start, after
+  each promotion from replica to primary, and when a first replica joins. Whether it came back with
+  all of its data, with those of an old dump, or with none, cannot be told from inside, so nothing
+  that it came back with is believed. (A record that was vacant when an old dump was written looks
+  as if it could be taken, and has a holder who lives.)
 - when the hash is gone: FLUSHALL, an eviction, a data set that was swapped for another;
-- when the counter is missing, or lower than what this driver or an entry has seen: somebody put an
-  old copy in its place.
+- when the counter is missing, or lower than what an entry or whoever writes has seen.
+
+Warning: an old copy of the hash that somebody puts in its place, while the server runs, is noticed
+only by those who have seen more than is in it. A newcomer may believe it first.
 
 The next write begins another world. Its counter goes on, or starts at the server's wall clock in
 microseconds, whichever is greater, so that fencing tokens grow over all this unless the clock was
