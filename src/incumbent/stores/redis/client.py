@@ -52,10 +52,12 @@ from incumbent.errors import (
 )
 from incumbent.stores.redis.scripts import FORMAT
 
-__all__ = ["Address", "Client", "Line", "Refusal", "facts"]
+__all__ = ["CLOSE_S", "Address", "Client", "Line", "Refusal", "facts"]
 
 CONNECT_S = 5.0
 """A port that speaks no TLS keeps whoever greets it with TLS waiting for ever."""
+
+CLOSE_S = 1.0
 
 Word = str | bytes
 
@@ -173,14 +175,19 @@ class Line:
         with _meanings(self._address, sent=True):
             return await self._connection.read_response(timeout=limit_s)
 
-    async def close(self) -> None:
-        """Close the connection at once."""
+    async def close(self, *, wait_s: float = 0.0) -> None:
+        """Close the connection; wait for the end of TLS for as long as that."""
         connection, self._connection = self._connection, None
-        if connection is not None and self._pid == os.getpid():
-            with contextlib.suppress(theirs.RedisError, OSError):
-                await connection.disconnect(nowait=True)
-            if connection in _OPEN:
-                _OPEN.remove(connection)
+        if connection is None or self._pid != os.getpid():
+            return
+        with contextlib.suppress(theirs.RedisError, OSError, TimeoutError):
+            if wait_s:
+                async with asyncio.timeout(wait_s):
+                    await connection.disconnect()
+        with contextlib.suppress(theirs.RedisError, OSError):
+            await connection.disconnect(nowait=True)
+        if connection in _OPEN:
+            _OPEN.remove(connection)
 
 
 class Client:
@@ -203,7 +210,7 @@ class Client:
 
     async def close(self) -> None:
         """Give it back."""
-        await self._line.close()
+        await self._line.close(wait_s=CLOSE_S)
 
     async def run(self, script: str, key: str, *arguments: Word | int, writes: bool) -> Any:
         """Run a script.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from incumbent.errors import StoreError
 from incumbent.stores.api import Finding
-from incumbent.stores.redis.client import Client, Refusal, facts
+from incumbent.stores.redis.client import CLOSE_S, Client, Refusal, facts
 
 __all__ = ["examine", "replicated"]
 
@@ -87,5 +87,5 @@ async def _subscribing(client: Client, channel: str) -> Finding:
         known = isinstance(error, Refusal)
         return Finding("notifications", False if known else None, str(error), fix)
     finally:
-        await line.close()
+        await line.close(wait_s=CLOSE_S)
     return Finding("notifications", True, "standbys may subscribe")

@@ -23,7 +23,7 @@ from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 
 from incumbent.errors import StoreError, StoreUnavailable
-from incumbent.stores.redis.client import Client, Line, Refusal
+from incumbent.stores.redis.client import CLOSE_S, Client, Line, Refusal
 from incumbent.stores.redis.view import View
 
 __all__ = ["LOOK_S", "Follower"]
@@ -120,7 +120,7 @@ class Follower:
             await self._hear(line)
         finally:
             self._line = None
-            await line.close()
+            await line.close(wait_s=CLOSE_S)
 
     async def _send(self, line: Line) -> None:
         """Subscribe and unsubscribe what has changed."""
