@@ -51,11 +51,9 @@ class Redis(ServerProcess):
         self.tls_port = 0
         self.data_dir = base_dir / "data"
         self.data_dir.mkdir(parents=True)
-        self.socket = base_dir / "redis.sock"
         lines = [
             f"bind {self.host}",
             f"port {self.port}",
-            f"unixsocket {self.socket}",
             f"dir {self.data_dir}",
             "daemonize no",
             'save ""',

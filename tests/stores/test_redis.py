@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -112,12 +113,12 @@ def test_urls_that_cannot_be_used(url: str, said: str) -> None:
         open_store(url)
 
 
-def test_a_socket_and_a_database_of_its_own(own_redis: Redis) -> None:
-    async def main() -> None:
+def test_a_socket_and_a_database_of_its_own(tmp_path: Path) -> None:
+    async def main(server: Redis, socket: str) -> None:
         async with (
-            opened(f"redis://{own_redis.socket}") as here,
-            opened(own_redis.url(database=3)) as elsewhere,
-            opened(own_redis.url()) as same,
+            opened(f"redis://{socket}") as here,
+            opened(server.url(database=3)) as elsewhere,
+            opened(server.url()) as same,
         ):
             with Watch(elsewhere, NAME) as watch:
                 await watch.until(lambda s: s.holding is Holding.ABSENT, "the absence")
@@ -128,7 +129,11 @@ def test_a_socket_and_a_database_of_its_own(own_redis: Redis) -> None:
                 await watch.until(under(other.term), "the take in its own database")
             assert not [seen for seen in watch.seen if seen.term == held.term]
 
-    asyncio.run(main())
+    # The path of a socket has to be short.
+    with tempfile.TemporaryDirectory(prefix="redis-") as folder:
+        socket = f"{folder}/socket"
+        with Redis(tmp_path / "redis", settings=[f"unixsocket {socket}"]) as server:
+            asyncio.run(main(server, socket))
 
 
 def test_schemes_are_known() -> None:

@@ -365,7 +365,7 @@ def test_thousands_are_followed_and_renewed_at_once(own_redis: Redis) -> None:
             own = {name: Watch(a, name) for name in names}
             for watch in (*watches.values(), *own.values()):
                 watch.__enter__()
-            for watch in watches.values():
+            for watch in (*watches.values(), *own.values()):
                 await watch.until(lambda s: s.holding is Holding.ABSENT, "the absence")
             for name in names[:200]:
                 await holder.take(name)
