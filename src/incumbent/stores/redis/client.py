@@ -315,10 +315,12 @@ def _refusal(error: theirs.ResponseError) -> Refusal:
     known = [word for word in _CODE.findall(text) if word in _MEANINGS or word in _OTHERS]
     if known:
         return Refusal(known[0], text)
-    # The words of Redis 7.0 and before, within a script.
-    denied = "can't run this command" in text or "No permissions" in text
-    return Refusal("NOPERM" if denied or "can't access" in text else "ERR", text)
+    denied = any(words in text for words in _DENIED)
+    return Refusal("NOPERM" if denied else "ERR", text)
 
+
+_DENIED = ("can't run this command", "can't access", "No permissions", "no permissions")
+"""What is said within a script, where no code is: by Redis up to 7.0, since 7.2 and by Valkey."""
 
 _REPLICA = "it is a replica, whose answers may be old: name the primary"
 _MEANINGS: dict[str, tuple[type[StoreError], str]] = {

@@ -118,7 +118,7 @@ class RedisKeyValue:
     def _check(self, facts: Mapping[str, str]) -> None:
         """Refuse a server that cannot keep the promise."""
         name = self._address.name
-        if facts.get("redis_mode") == "sentinel":
+        if "sentinel" in (facts.get("redis_mode"), facts.get("server_mode")):
             raise StoreUnusable(f"{name} is a Sentinel, which keeps no data: name the primary")
         if facts.get("role") != "master":
             raise StoreUnavailable(f"{name} is a replica, or none that we know: name the primary")
