@@ -10,7 +10,8 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 # Settings; give them on the command line, as in `make test PYTHON=python3.13`.
 PYTHON ?= python3
 VENV ?= .venv
-APT_PACKAGES ?= default-jre-headless libzookeeper-java openssl redis-server
+APT_PACKAGES ?= default-jre-headless libzookeeper-java mariadb-server openssl pgbouncer \
+    postgresql redis-server
 PYTEST_ARGS ?= --numprocesses 2 --dist loadfile
 FAULTS_ARGS ?=
 BENCH_ARGS ?=

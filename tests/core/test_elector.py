@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, get_args
 
 import pytest
@@ -209,6 +209,13 @@ def test_a_record_that_came_and_went_during_a_failed_take_is_waited_out() -> Non
     d.say(ev.TakeFailed(1, "no session"), at=12.0)
     assert d.state is State.STANDBY
     assert d.elector.wake_at == 22.0
+
+
+def test_an_absence_that_a_record_has_left_is_waited_out_by_newcomers_too() -> None:
+    d = Dialogue(absent_is_vacant=True)
+    d.say(ev.Start())
+    d.seen(replace(gone(5), ttl_s=30.0))
+    assert (d.state, d.elector.wake_at) == (State.STANDBY, 30.0)
 
 
 def test_an_absence_that_we_slept_through_is_waited_out_anew() -> None:

@@ -101,6 +101,7 @@ class Asker:
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
         self._stores: dict[str, Store] = {}
+        self._opening = asyncio.Lock()
         self._thread = threading.Thread(target=self._loop.run_forever, name="asker", daemon=True)
         self._thread.start()
 
@@ -113,10 +114,11 @@ class Asker:
             return None
 
     async def _ask(self, url: str, name: str, token: int) -> bool | None:
-        if url not in self._stores:
-            store = open_store(url)
-            await store.open()
-            self._stores[url] = store
+        async with self._opening:
+            if url not in self._stores:
+                store = open_store(url)
+                await store.open()
+                self._stores[url] = store
         snapshot = await self._stores[url].read(name)
         if snapshot.holding is not Holding.HELD or snapshot.token not in (None, token):
             return None

@@ -141,6 +141,8 @@ class Kubernetes:
         self._server.start()
 
 
+from tests.faults.sql import Mysql, Postgresql  # noqa: E402  it needs the names of the faults
+
 ADAPTERS: dict[str, type[Adapter]] = {
     "sqlite": Sqlite,
     "file": File,
@@ -149,4 +151,6 @@ ADAPTERS: dict[str, type[Adapter]] = {
     "consul": ConsulAdapter,
     "etcd": EtcdCluster,
     "redis": RedisAdapter,
+    "mysql": Mysql,
+    "postgresql": Postgresql,
 }

@@ -13,7 +13,7 @@ import contextlib
 import secrets
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 
@@ -22,9 +22,14 @@ from tests.servers.clientgo import ClientGoCandidate
 from tests.servers.consul import Consul, ConsulCluster
 from tests.servers.etcd import Cluster, Etcd
 from tests.servers.kubernetes import ApiServer, certify
+from tests.servers.mariadb import MariaDb
+from tests.servers.postgresql import PgBouncer, Postgres
 from tests.servers.proxy import Proxy
 from tests.servers.redis import Redis
+from tests.servers.unprivileged import Unprivileged
 from tests.servers.zookeeper import Keys, ZooKeeperEnsemble, ZooKeeperServer
+
+_Server = TypeVar("_Server", bound=Unprivileged)
 
 _API_SERVER_TARGETS = ("etcd", "kube-apiserver")
 
@@ -273,3 +278,42 @@ def etcd_cluster(tmp_path: Path) -> Iterator[Cluster]:
     """Three members of the test's own."""
     with Cluster(tmp_path / "cluster") as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """The PostgreSQL server of the whole run; `own_postgres` is there to be tormented."""
+    yield from _served(Postgres())
+
+
+@pytest.fixture
+def own_postgres() -> Iterator[Postgres]:
+    """A PostgreSQL server of the test's own, to do anything to; costs two seconds."""
+    yield from _served(Postgres())
+
+
+@pytest.fixture(scope="session")
+def pgbouncer(postgres: Postgres) -> Iterator[PgBouncer]:
+    """A pooler in transaction mode before the PostgreSQL server of the whole run."""
+    yield from _served(PgBouncer(postgres))
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[MariaDb]:
+    """The MariaDB server of the whole run; `own_mariadb` is there to be tormented."""
+    yield from _served(MariaDb())
+
+
+@pytest.fixture
+def own_mariadb() -> Iterator[MariaDb]:
+    """A MariaDB server of the test's own, to do anything to; costs a few seconds."""
+    yield from _served(MariaDb())
+
+
+def _served(server: _Server) -> Iterator[_Server]:
+    try:
+        with server:
+            yield server
+    finally:
+        server.kill()
+        server.remove_data()

@@ -1,0 +1,99 @@
+"""The store `mysql://`: elections in three small tables of a MySQL or MariaDB database.
+
+    mysql://USER:PASSWORD@HOST:PORT/DATABASE?ssl-mode=VERIFY_IDENTITY&ssl-ca=PATH
+    mariadb://USER:PASSWORD@/DATABASE?socket=/run/mysqld/mysqld.sock
+
+Neither of them can notify anybody, so standbys look: one query for all that is followed, several
+times a TTL. `server` speaks to the database, `connection` has its errors; what is done there is
+`incumbent.stores.sql`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import quote
+
+from incumbent.errors import ConfigError, MissingExtra
+from incumbent.stores.api import Capabilities, Grade, StoreURL
+from incumbent.stores.sql import SqlStore
+
+__all__ = ["MysqlStore", "open"]
+
+CAPABILITIES = Capabilities(
+    scheme="mysql",
+    sessions=True,
+    token=True,
+    judged_by="observers",
+    confirmed_by="a committed UPDATE of the session's row",
+    wakes_by="a query several times a TTL, one for all elections",
+    evidence="",
+    absent_is_vacant=True,
+    whole_seconds=False,
+    one_host=False,
+    grade=Grade.EXCLUSIVE_WITH_FENCING,
+    assumes=(
+        "one primary at a time, which loses no confirmed commit at a failover, nobody drops the "
+        "tables, and clock rates differ by no more than rho"
+    ),
+)
+
+_MODES = ("DISABLED", "PREFERRED", "REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY")
+
+
+class MysqlStore(SqlStore):
+    """The elections in one MySQL or MariaDB database."""
+
+    capabilities = CAPABILITIES
+
+
+def open(url: StoreURL) -> MysqlStore:
+    """Return the store of `mysql://…`; nothing is sent yet.
+
+    Raises:
+        ConfigError: the URL has no database, or an option that is not known or cannot be.
+        MissingExtra: PyMySQL is not installed.
+    """
+    options = url.take_options("socket", "ssl-ca", "ssl-cert", "ssl-key", "ssl-mode")
+    database = url.path.removeprefix("/")
+    if not database or "/" in database:
+        raise ConfigError(
+            f"{url.scheme}:// needs the name of one database: {url.scheme}://HOST/NAME"
+        )
+    try:
+        from incumbent.stores.mysql.server import MysqlServer
+    except ModuleNotFoundError as error:
+        text = f"mysql:// needs {error.name}: pip install 'incumbent[mysql]'"
+        raise MissingExtra(text) from None
+    params: dict[str, Any] = {
+        "host": url.host or "localhost",
+        "port": url.port or 3306,
+        "user": url.username,
+        "password": url.password or "",
+        "database": database,
+        "unix_socket": options.get("socket"),
+        **_tls(options),
+    }
+    user = f"{quote(url.username)}@" if url.username else ""
+    host = f"[{url.host}]" if ":" in url.host else url.host
+    port = "" if url.port is None else f":{url.port}"
+    shown = f"mysql://{user}{host}{port}/{quote(database)}"
+    return MysqlStore(MysqlServer(params), shown, CAPABILITIES)
+
+
+def _tls(options: dict[str, str]) -> dict[str, Any]:
+    """Return what PyMySQL has to be told; a file of authorities is there to be used."""
+    ca = options.get("ssl-ca")
+    mode = options.get("ssl-mode", "VERIFY_IDENTITY" if ca else "PREFERRED").upper()
+    if mode not in _MODES:
+        raise ConfigError(f"ssl-mode={mode!r}: use one of {', '.join(_MODES)}")
+    if mode == "DISABLED":
+        return {"ssl_disabled": True}
+    files = {"ca": ca, "cert": options.get("ssl-cert"), "key": options.get("ssl-key")}
+    given: dict[str, Any] = {name: path for name, path in files.items() if path}
+    if mode == "PREFERRED" and not given:
+        return {}
+    verify = mode.startswith("VERIFY")
+    if verify and not ca:
+        raise ConfigError(f"ssl-mode={mode} needs ssl-ca, a file with the authorities to trust")
+    given |= {"verify_mode": verify, "check_hostname": mode == "VERIFY_IDENTITY"}
+    return {"ssl": given}

@@ -1,0 +1,44 @@
+"""Stores in SQL databases, for the fault suite."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.faults.adapter import OneServer
+from tests.servers.mariadb import MariaDb
+from tests.servers.postgresql import Postgres
+
+__all__ = ["Mysql", "Postgresql"]
+
+
+class _Sql(OneServer):
+    """A database server, whose data lie in a folder of its own user."""
+
+    def __init__(self, database: Postgres | MariaDb) -> None:
+        self._database = database
+        super().__init__(database, database.host, database.port)
+
+    def stop(self) -> None:
+        super().stop()
+        self._database.remove_data()
+
+    def _url(self, address: str) -> str:
+        return self._database.url(address=address)
+
+
+class Postgresql(_Sql):
+    """PostgreSQL, where standbys listen."""
+
+    scheme = "postgresql"
+
+    def __init__(self, base_dir: Path) -> None:
+        super().__init__(Postgres())
+
+
+class Mysql(_Sql):
+    """MariaDB, where standbys look again and again."""
+
+    scheme = "mysql"
+
+    def __init__(self, base_dir: Path) -> None:
+        super().__init__(MariaDb())

@@ -1,0 +1,172 @@
+"""PostgreSQL of Debian, and PgBouncer in front of it.
+
+The server asks for a password (SCRAM) over TCP, offers TLS, and has a database and a user of the
+name `tests`. It does not sync its writes to disk: the tests kill processes, not machines, and what
+a killed process gave to the kernel is not lost.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import psycopg
+
+from tests.servers.ports import claim_port
+from tests.servers.process import ServerError
+from tests.servers.tls import Certificate, certify_server
+from tests.servers.unprivileged import PASSWORD, Unprivileged
+
+BINARIES = Path("/usr/lib/postgresql/15/bin")
+_USER = "tests"
+_READY_S = 2
+
+
+class Postgres(Unprivileged):
+    """A PostgreSQL server with data of its own; `url` leads to it."""
+
+    for_share = "FOR SHARE"
+
+    def __init__(self, settings: Sequence[str] = ()) -> None:
+        self.host = "127.0.0.1"
+        self.port = claim_port()
+        self.certificate: Certificate | None = None
+        options = [
+            f"port={self.port}",
+            "listen_addresses=127.0.0.1",
+            "unix_socket_directories=",
+            "fsync=off",
+            "full_page_writes=off",
+            "max_connections=200",
+            "shared_buffers=16MB",
+            "ssl=on",
+            *settings,
+        ]
+        flags = [word for option in options for word in ("-c", option)]
+
+        def command(folder: Path) -> list[str | os.PathLike[str]]:
+            return [BINARIES / "postgres", "-D", folder / "data", *flags]
+
+        super().__init__("postgresql", "postgres", command, ready=self._is_ready)
+
+    def start(self) -> None:
+        """Start the server, making its data first."""
+        if not (self.folder / "data").exists():
+            self._prepare()
+        super().start()
+
+    def terminate(self) -> None:
+        """Ask it to end now: of a SIGTERM it would wait for its clients to leave."""
+        self.signal_first(signal.SIGINT)
+
+    def _prepare(self) -> None:
+        word = self.folder / "password"
+        word.write_text(PASSWORD, encoding="ascii")
+        self.certificate = certify_server(self.folder)
+        self.give(self.folder, word)
+        self._run(
+            BINARIES / "initdb",
+            *("--pgdata", self.folder / "data", "--username", _USER, "--pwfile", word),
+            *("--auth", "scram-sha-256", "--locale", "C", "--encoding", "UTF8", "--no-sync"),
+        )
+        for name in ("server.crt", "server.key"):
+            (self.folder / name).rename(self.folder / "data" / name)
+            self.give(self.folder / "data" / name)
+        subprocess.run(
+            self.as_user(BINARIES / "postgres", "--single", "-D", self.folder / "data", "postgres"),
+            input=f"CREATE DATABASE {_USER}\n".encode(),
+            check=True,
+            capture_output=True,
+        )
+
+    def _run(self, *words: str | os.PathLike[str]) -> None:
+        done = subprocess.run(self.as_user(*words), capture_output=True, text=True, check=False)
+        if done.returncode != 0:
+            raise ServerError(f"{words[0]}: {done.stdout}{done.stderr}")
+
+    def url(self, *, address: str = "", user: str = _USER, password: str = PASSWORD) -> str:
+        """Return where a store finds it; `address` is that of a proxy or pooler before it."""
+        where = address or f"{self.host}:{self.port}"
+        return f"postgresql://{user}:{quote(password, safe='')}@{where}/{_USER}"
+
+    def execute(self, statement: str, values: Sequence[object] = (), **other: str) -> list[Any]:
+        """Do something behind everybody's back."""
+        with psycopg.connect(self.url(**other), autocommit=True) as connection:
+            cursor = connection.execute(statement, values or None)
+            return cursor.fetchall() if cursor.description else []
+
+    @contextmanager
+    def transaction(self) -> Iterator[psycopg.Connection[Any]]:
+        """Return a connection in which everything is one transaction until it is committed."""
+        with psycopg.connect(self.url()) as connection:
+            yield connection
+
+    def waiting(self) -> list[Any]:
+        """Return the clients that wait for a lock."""
+        return self.execute("SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+
+    def end_connections(self) -> list[Any]:
+        """End the connections of all clients."""
+        return self.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+
+    def _is_ready(self) -> bool:
+        try:
+            with psycopg.connect(self.url(), connect_timeout=_READY_S) as connection:
+                connection.execute("SELECT 1")
+        except psycopg.OperationalError:
+            return False
+        return True
+
+
+class PgBouncer(Unprivileged):
+    """A pooler in transaction mode in front of a server."""
+
+    def __init__(self, server: Postgres) -> None:
+        self.host = "127.0.0.1"
+        self.port = claim_port()
+        self._server = server
+
+        def command(folder: Path) -> list[str | os.PathLike[str]]:
+            return ["/usr/sbin/pgbouncer", folder / "pgbouncer.ini"]
+
+        super().__init__("pgbouncer", "postgres", command, ready=self._is_ready)
+        users = self.folder / "users.txt"
+        users.write_text(f'"{_USER}" "{PASSWORD}"\n', encoding="ascii")
+        settings = self.folder / "pgbouncer.ini"
+        settings.write_text(
+            "[databases]\n"
+            f"* = host={server.host} port={server.port}\n"
+            "[pgbouncer]\n"
+            f"listen_addr = {self.host}\n"
+            f"listen_port = {self.port}\n"
+            "unix_socket_dir =\n"
+            "pool_mode = transaction\n"
+            "auth_type = scram-sha-256\n"
+            f"auth_file = {users}\n"
+            "max_client_conn = 500\n"
+            "default_pool_size = 5\n",
+            encoding="ascii",
+        )
+        self.give(self.folder, users, settings)
+
+    @property
+    def url(self) -> str:
+        """Where a store finds it."""
+        return self._server.url(address=f"{self.host}:{self.port}")
+
+    def _is_ready(self) -> bool:
+        try:
+            with psycopg.connect(self.url, connect_timeout=_READY_S) as connection:
+                connection.execute("SELECT 1")
+        except psycopg.OperationalError:
+            return False
+        return True
