@@ -15,6 +15,7 @@ from incumbent.errors import (
     StoreUnusable,
 )
 from incumbent.stores import open_store
+from incumbent.stores.mysql.connection import NoTls
 from incumbent.stores.mysql.server import _refusal
 from incumbent.testing import conformance
 from incumbent.testing.conformance.kit import Watch
@@ -42,6 +43,7 @@ def test_mariadb(case: conformance.Case, mariadb: MariaDb) -> None:
         ("mysql://h/a?sslmode=x", "does not know the option 'sslmode'"),
         ("mysql://h/a?ssl-mode=odd", "ssl-mode='ODD'"),
         ("mysql://h/a?ssl-mode=verify_ca", "needs ssl-ca"),
+        ("mysql://h/a?ssl-ca=/nowhere", "No such file"),
     ],
 )
 def test_an_address_that_cannot_be(url: str, text: str) -> None:
@@ -64,7 +66,6 @@ def test_who_may_not_connect_is_told_why(mariadb: MariaDb, tmp_path: Path) -> No
         await failing(mariadb.url(user="stranger"), PermissionDenied, "Access denied")
         await failing(base.removesuffix("tests") + "nowhere", StoreUnusable, "Unknown database")
         await failing(base + trust, StoreUnusable, "certificate verify failed")
-        await failing(base + "?ssl-ca=/nowhere", StoreUnusable, "No such file")
         nobody = f"127.0.0.1:{claim_port()}"
         await failing(mariadb.url(address=nobody), StoreUnavailable, "refused")
 
@@ -83,6 +84,24 @@ def test_a_server_whose_certificate_we_trust(mariadb: MariaDb) -> None:
                 await watch.until(lambda s: s.term == held.term, "the take, over TLS")
 
     asyncio.run(main())
+
+
+def test_a_server_without_tls_will_do_unless_it_is_required() -> None:
+    server = MariaDb(["--skip-ssl"])
+
+    async def main() -> None:
+        async with opened(server.url()) as store:
+            await taken(store, NAME)
+        assert server.certificate is not None
+        for options in ("ssl-mode=REQUIRED", f"ssl-ca={server.certificate.authority}"):
+            await failing(f"{server.url()}?{options}", NoTls, "doesn't support")
+
+    try:
+        with server:
+            asyncio.run(main())
+    finally:
+        server.kill()
+        server.remove_data()
 
 
 def test_the_rights_of_the_documentation_are_enough_and_less_is_named(mariadb: MariaDb) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from incumbent.core import events as ev
 from incumbent.core.records import Held, Holding, StepDownRequest
-from incumbent.errors import OutcomeUnknown, Refused, StoreUnavailable
+from incumbent.errors import OutcomeUnknown, Refused, SessionGone, StoreUnavailable
 from incumbent.stores import open_store
 from incumbent.stores.api import Store
 from incumbent.stores.sql.pool import PLACES
@@ -193,6 +193,9 @@ def test_an_election_that_never_was_is_vacant_and_one_that_was_deleted_is_waited
             first = candidate(one, name, "a_1", plan(4))
             old = await first.until("begun", 10)
             assert loop.time() - asked < 2.0
+            await one.examine()  # It is listening by then, and has looked, if it ever does.
+            for _ in range(3):
+                await one.read(name)
             database.execute("DELETE FROM incumbent_election WHERE name = %s", (name,))
             # Somebody who has never seen the record.
             second = candidate(two, name, "b_2", plan(4))
@@ -249,6 +252,38 @@ def test_a_session_that_is_gone_proves_nothing(database: Database) -> None:
             with pytest.raises(Refused):
                 await taken(store, name, over=before)
             assert (await taken(store, name, over=seen)).token == seen.serial + 1
+
+    asyncio.run(main())
+
+
+def test_a_request_is_a_change_that_a_takeover_has_to_have_seen(database: Database) -> None:
+    name = a_name()
+
+    async def main() -> None:
+        async with opened(database.url()) as one, opened(database.url()) as two:
+            held = await taken(one, name)
+            asked = await two.ask(name, StepDownRequest(held.term, "b_2"))
+            with pytest.raises(Refused) as refusal:
+                await taken(two, name, over=held.snapshot)
+            assert refusal.value.snapshot == asked
+            await taken(two, name, over=asked)
+
+    asyncio.run(main())
+
+
+def test_a_take_under_a_session_that_is_over_changes_nothing(database: Database) -> None:
+    name = a_name()
+
+    async def main() -> None:
+        async with opened(database.url()) as one, opened(database.url()) as two:
+            held = await taken(one, name)
+            claim = await claimed(two, "b_2")
+            assert claim.session is not None
+            await two.close_session(claim.session)
+            with pytest.raises(SessionGone):
+                await two.take(name, claim, held.snapshot)
+            assert await one.read(name) == held.snapshot
+            assert (await one.renew(held.lease)).version == 1
 
     asyncio.run(main())
 

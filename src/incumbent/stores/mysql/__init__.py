@@ -10,6 +10,7 @@ times a TTL. `server` speaks to the database, `connection` has its errors; what 
 
 from __future__ import annotations
 
+import ssl
 from typing import Any
 from urllib.parse import quote
 
@@ -71,29 +72,37 @@ def open(url: StoreURL) -> MysqlStore:
         "password": url.password or "",
         "database": database,
         "unix_socket": options.get("socket"),
-        **_tls(options),
     }
+    context, required = _tls(options)
     user = f"{quote(url.username)}@" if url.username else ""
     host = f"[{url.host}]" if ":" in url.host else url.host
     port = "" if url.port is None else f":{url.port}"
     shown = f"mysql://{user}{host}{port}/{quote(database)}"
-    return MysqlStore(MysqlServer(params), shown, CAPABILITIES)
+    server = MysqlServer(params, context, required=required)
+    return MysqlStore(server, shown, CAPABILITIES)
 
 
-def _tls(options: dict[str, str]) -> dict[str, Any]:
-    """Return what PyMySQL has to be told; a file of authorities is there to be used."""
-    ca = options.get("ssl-ca")
+def _tls(options: dict[str, str]) -> tuple[ssl.SSLContext | None, bool]:
+    """Return the settings of TLS, and whether it must be; a file of authorities is to be used.
+
+    Made once: a context that loads the authorities of the system costs as much as the connection.
+    """
+    ca, certificate = options.get("ssl-ca"), options.get("ssl-cert")
     mode = options.get("ssl-mode", "VERIFY_IDENTITY" if ca else "PREFERRED").upper()
     if mode not in _MODES:
         raise ConfigError(f"ssl-mode={mode!r}: use one of {', '.join(_MODES)}")
     if mode == "DISABLED":
-        return {"ssl_disabled": True}
-    files = {"ca": ca, "cert": options.get("ssl-cert"), "key": options.get("ssl-key")}
-    given: dict[str, Any] = {name: path for name, path in files.items() if path}
-    if mode == "PREFERRED" and not given:
-        return {}
-    verify = mode.startswith("VERIFY")
-    if verify and not ca:
+        return None, False
+    if mode.startswith("VERIFY") and not ca:
         raise ConfigError(f"ssl-mode={mode} needs ssl-ca, a file with the authorities to trust")
-    given |= {"verify_mode": verify, "check_hostname": mode == "VERIFY_IDENTITY"}
-    return {"ssl": given}
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = mode == "VERIFY_IDENTITY"
+    context.verify_mode = ssl.CERT_REQUIRED if mode.startswith("VERIFY") else ssl.CERT_NONE
+    try:
+        if ca:
+            context.load_verify_locations(ca)
+        if certificate:
+            context.load_cert_chain(certificate, options.get("ssl-key"))
+    except OSError as error:
+        raise ConfigError(f"ssl-ca, ssl-cert and ssl-key cannot be used: {error}") from None
+    return context, mode != "PREFERRED"

@@ -24,7 +24,7 @@ from queue import SimpleQueue
 from typing import Any, TypeVar
 
 import pymysql
-from pymysql.constants import CLIENT
+from pymysql.constants import CLIENT, CR
 
 from incumbent.errors import (
     OutcomeUnknown,
@@ -37,13 +37,17 @@ from incumbent.errors import (
 )
 from incumbent.stores.sql.api import Rows
 
-__all__ = ["Connection"]
+__all__ = ["Connection", "NoTls"]
 
 CONNECT_S = 10
 SILENCE_S = 60
 """After which a thread stops waiting for an answer, if nobody has told it to before."""
 
 T = TypeVar("T")
+
+
+class NoTls(StoreUnusable):
+    """The server does not offer TLS."""
 
 
 class Connection:
@@ -209,6 +213,8 @@ def _failed(error: pymysql.MySQLError, *, writes: bool) -> StoreError:
 
 def _not_connected(error: pymysql.MySQLError) -> StoreError:
     code, text = _said(error)
+    if code == CR.CR_SSL_CONNECTION_ERROR:
+        return NoTls(text)
     if "certificate" in text or "SSL" in text:
         return StoreUnusable(text)
     return _OF_CODE.get(code, StoreUnavailable)(text)

@@ -16,6 +16,7 @@ written; what was only read, as our session's row is in a take, is not among the
 from __future__ import annotations
 
 import re
+import ssl
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,7 +24,7 @@ from typing import Any
 from incumbent.core.records import FORMAT
 from incumbent.errors import StoreAbsent, StoreError, StoreUnavailable, StoreUnusable
 from incumbent.stores.api import Finding
-from incumbent.stores.mysql.connection import Connection
+from incumbent.stores.mysql.connection import Connection, NoTls
 from incumbent.stores.sql.api import Heard, Rows
 from incumbent.stores.sql.pool import Pool
 
@@ -93,17 +94,30 @@ class MysqlServer:
 
     Args:
         params: how to connect, as PyMySQL wants it.
+        tls: how to encrypt, or None.
+        required: whether a server that has no TLS will not do.
     """
 
     listens = False
     dialect = MysqlDialect()
 
-    def __init__(self, params: Mapping[str, Any]) -> None:
+    def __init__(
+        self, params: Mapping[str, Any], tls: ssl.SSLContext | None, *, required: bool
+    ) -> None:
         self._params = params
+        self._tls = tls
+        self._required = required
         self._pool = Pool(self._connection)
 
     async def _connection(self) -> Connection:
-        return await Connection.to(self._params)
+        if self._tls is None:
+            return await Connection.to({**self._params, "ssl_disabled": True})
+        try:
+            return await Connection.to({**self._params, "ssl": self._tls})
+        except NoTls:
+            if self._required:
+                raise
+            return await Connection.to({**self._params, "ssl_disabled": True})
 
     async def open(self, *, create: bool) -> None:
         """Connect, and create the tables if need be."""
