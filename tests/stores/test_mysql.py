@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from incumbent.testing import conformance
 from incumbent.testing.conformance.kit import Watch
 from tests.servers.mariadb import MariaDb
 from tests.servers.ports import claim_port
+from tests.servers.proxy import Proxy
 from tests.servers.tls import certify_server
 from tests.stores.sql_harness import NAME, TTL_S, SqlHarness, a_name, failing, opened, taken
 
@@ -126,6 +128,39 @@ def test_the_rights_of_the_documentation_are_enough_and_less_is_named(mariadb: M
         grant("INSERT, UPDATE, DELETE", "incumbent_session")
         async with opened(url) as store:
             await taken(store, name, over=await store.read(name))
+
+    asyncio.run(main())
+
+
+def test_a_local_socket(mariadb: MariaDb) -> None:
+    user = "u_" + a_name()
+    mariadb.execute(f"CREATE USER '{user}'@'localhost' IDENTIFIED BY 'word'")
+    mariadb.execute(f"GRANT ALL ON tests.* TO '{user}'@'localhost'")
+
+    async def main() -> None:
+        url = f"mariadb://{user}:word@/tests?socket={mariadb.folder / 'socket'}&ssl-mode=DISABLED"
+        async with opened(url) as store:
+            await taken(store, a_name())
+        away = url.replace("/socket", "/elsewhere")
+        await failing(away, StoreUnavailable, "No such file")
+
+    asyncio.run(main())
+
+
+def test_whoever_stops_waiting_for_a_silent_server_leaves_no_thread(mariadb: MariaDb) -> None:
+    async def main() -> None:
+        with Proxy(mariadb.host, mariadb.port) as proxy:
+            async with opened(mariadb.url(address=proxy.address)) as store:
+                before = set(threading.enumerate())
+                proxy.drop_replies()
+                for _ in range(5):
+                    with pytest.raises(TimeoutError):
+                        async with asyncio.timeout(0.1):
+                            await store.read(NAME)
+                for thread in set(threading.enumerate()) - before:
+                    if thread.name == "incumbent-mysql":
+                        await asyncio.to_thread(thread.join, 5)
+                        assert not thread.is_alive()
 
     asyncio.run(main())
 

@@ -5,7 +5,9 @@ is kept with the most care (1.2.4 is of this month), and it is plain Python. aio
 it and has had one release in a year; asyncmy had its protocol rewritten in autumn, because a
 request that was cancelled gave its answer to the next one; Connector/Python is GPL, and large.
 
-A request that is cancelled shuts its socket down, which ends the thread's wait at once.
+A request that is cancelled shuts its socket down, which ends the thread's wait at once, also while
+it greets a server that does not answer. The socket is ours for that: below any TLS, and made before
+the driver has a hand in it.
 
 Several statements in one message are carried out one after the other. An error ends the message and
 not the transaction, so after an error the connection is closed, and the server rolls back.
@@ -56,6 +58,7 @@ class Connection:
     def __init__(self) -> None:
         self._jobs: SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = SimpleQueue()
         self._driver: pymysql.connections.Connection[Any] | None = None
+        self._plain: socket.socket | None = None
         self._closed = False
         threading.Thread(target=self._serve, name="incumbent-mysql", daemon=True).start()
 
@@ -72,7 +75,10 @@ class Connection:
         except pymysql.MySQLError as error:
             connection.close()
             raise _not_connected(error) from None
-        except (RuntimeError, OSError, ValueError) as error:
+        except OSError as error:
+            connection.close()
+            raise StoreUnavailable(f"cannot connect to MySQL: {error}") from None
+        except (RuntimeError, ValueError) as error:
             connection.close()
             raise StoreUnusable(f"cannot connect to MySQL: {error}") from None
         except BaseException:
@@ -94,12 +100,14 @@ class Connection:
             else:
                 future.set_result(result)
             del entry, job, future
-        if self._driver is not None:
+        if self._driver is not None and self._driver.open:
             with suppress(pymysql.MySQLError, OSError):
                 self._driver.close()
+        if self._plain is not None:
+            self._plain.close()
 
     def _connect(self, params: Mapping[str, Any]) -> None:
-        self._driver = pymysql.connect(
+        driver = pymysql.connect(
             **params,
             charset="utf8mb4",
             collation="utf8mb4_bin",
@@ -108,7 +116,17 @@ class Connection:
             connect_timeout=CONNECT_S,
             read_timeout=SILENCE_S,
             write_timeout=SILENCE_S,
+            defer_connect=True,
         )
+        self._driver = driver
+        path = params.get("unix_socket")
+        plain = _local(path) if path else _remote(params["host"], params["port"])
+        self._plain = plain.dup()
+        self._plain.settimeout(None)  # With one, `recv` waits before it asks whether to wait.
+        if self._closed:
+            plain.close()
+            raise ConnectionAbortedError("given up")
+        driver.connect(plain)
 
     def _ask(self, text: str) -> list[Rows]:
         assert self._driver is not None
@@ -145,16 +163,14 @@ class Connection:
 
     def is_sound(self) -> bool:
         """Tell whether it is open and has nothing to say."""
-        found = None if self._closed else self._socket()
-        if found is None:
+        if self._closed or self._plain is None:
             return False
-        with found:
-            try:
-                found.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
-            except BlockingIOError:
-                return True
-            except OSError:
-                return False
+        try:
+            self._plain.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
         return False
 
     def close(self) -> None:
@@ -162,21 +178,28 @@ class Connection:
         if self._closed:
             return
         self._closed = True
-        found = self._socket()
-        if found is not None:
-            with found, suppress(OSError):
-                found.shutdown(socket.SHUT_RDWR)
+        if self._plain is not None:
+            with suppress(OSError):
+                self._plain.shutdown(socket.SHUT_RDWR)
         self._jobs.put(None)
 
-    def _socket(self) -> socket.socket | None:
-        """Return the plain socket below any TLS, by a descriptor of its own."""
-        driver = self._driver
-        inner = None if driver is None else driver._sock  # type: ignore[attr-defined]
-        if inner is None:
-            return None
-        with suppress(OSError, ValueError):
-            return socket.fromfd(inner.fileno(), inner.family, inner.type)
-        return None
+
+def _local(path: str) -> socket.socket:
+    found = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    found.settimeout(CONNECT_S)
+    try:
+        found.connect(path)
+    except OSError:
+        found.close()
+        raise
+    return found
+
+
+def _remote(host: str, port: int) -> socket.socket:
+    found = socket.create_connection((host, port), CONNECT_S)
+    found.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    return found
 
 
 _UNTOLD = {1053, 1152, 1158, 1159, 1160, 1161, 1927, 4031}
