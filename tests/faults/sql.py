@@ -39,6 +39,7 @@ class Mysql(_Sql):
     """MariaDB, where standbys look again and again."""
 
     scheme = "mysql"
+    least_ttl_s = 3.0
 
     def __init__(self, base_dir: Path) -> None:
         super().__init__(MariaDb())
