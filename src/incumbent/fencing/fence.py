@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from incumbent.errors import ConfigError, StaleToken
-from incumbent.fencing import file, kubernetes, redis, sql
+from incumbent.fencing import etcd, file, kubernetes, redis, sql
 
 __all__ = ["Fence"]
 
@@ -87,6 +87,36 @@ class Fence:
         """
         self._check()
         self._judge(await redis.seal_async(pipeline, self.resource, self.token))
+
+    def etcd(self, txn: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a transaction of etcd's JSON gateway that seals, checks and carries out `txn`.
+
+        Send it by any client that takes this form (etcd3gw's `transaction` does), and give the
+        answer to `etcd_result`. At the start of the term seal with an empty one, `fence.etcd({})`,
+        before anything is read: etcd's transactions write what was read before them.
+
+        Args:
+            txn: with "compare", "success" and "failure", each of which may be missing.
+
+        Raises:
+            LeadershipLost: the term is over, or can no longer be trusted.
+            ConfigError: it is no such transaction.
+        """
+        self._check()
+        return etcd.sealed(txn, self.resource, self.token)
+
+    def etcd_result(self, answer: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the answer to your own transaction, with "succeeded" and "responses".
+
+        Raises:
+            StaleToken: a later leader was here; your transaction was not carried out, neither its
+                success nor its failure.
+            ConfigError: it is no answer to such a transaction, or the key that remembers the token
+                holds something else.
+        """
+        highest, own = etcd.result(answer, self.resource)
+        self._judge(highest)
+        return own
 
     def kubernetes(self, obj: dict[str, Any]) -> dict[str, Any]:
         """Return the object to write in place of `obj`, which was read from the API server.
