@@ -46,6 +46,9 @@ TABLES = "incumbent.stores.sqlite.tables"
 KV = "incumbent.stores.kv.store"
 KV_MEMORY = "incumbent.stores.kv.memory"
 LOCKS = "incumbent.stores.local.locks"
+SQL = "incumbent.stores.sql.statements"
+SQL_ROWS = "incumbent.stores.sql.rows"
+SQL_STORE = "incumbent.stores.sql.store"
 FILES = "incumbent.stores.file.records"
 FILE_STORE = "incumbent.stores.file.store"
 
@@ -610,6 +613,73 @@ MUTANTS = (
         "        if snapshot.holding is Holding.HELD and snapshot.term == claim.term:\n",
         "        if snapshot.holding is Holding.HELD and snapshot.holder == claim.identity:\n",
         store="kv",
+    ),
+    # -- elections in a SQL database
+    _mutant(
+        "sql: the record is not compared",
+        SQL,
+        '                f"WHERE name = {name} AND serial = {int(str(over.version))} "\n'
+        '                f"AND term = {self._text(over.term)} '
+        'AND session = {self._text(over.lease_key)} "\n',
+        '                f"WHERE name = {name} "\n',
+        store="sql",
+    ),
+    _mutant(
+        "sql: the session that is taken from is not compared",
+        SQL,
+        '                wanted.append(f"EXISTS ({there} AND beat = {over.lease_version})")\n',
+        '                wanted.append(f"EXISTS ({there})")\n',
+        store="sql",
+    ),
+    _mutant(
+        "sql: the session that is taken from is not voided",
+        SQL,
+        "        if victim:\n            statements.append(\n",
+        "        if not own:\n            statements.append(\n",
+        store="sql",
+    ),
+    _mutant(
+        "sql: a session that is gone is over",
+        SQL_ROWS,
+        "Holding.HELD if session and beat != VOID else",
+        "Holding.HELD if session and beat not in (None, VOID) else",
+        store="sql",
+    ),
+    _mutant(
+        "sql: taken under a session that may be void",
+        SQL,
+        'WHERE id = {own} AND beat <> {VOID})"]',
+        'WHERE id = {own})"]',
+        test="tests/stores/test_sql_rules.py::test_sql",
+    ),
+    _mutant(
+        "sql: a void session is renewed",
+        SQL,
+        'SET beat = beat + 1 WHERE id = {quoted} AND beat <> {VOID}",',
+        'SET beat = ABS(beat) + 1 WHERE id = {quoted}",',
+        test="tests/stores/test_sql_rules.py::test_sql",
+    ),
+    _mutant(
+        "sql: an election whose row was deleted is vacant",
+        SQL_ROWS,
+        "        ttl_s = float(found[2])\n",
+        "        ttl_s = 0.0\n",
+        store="sql",
+    ),
+    _mutant(
+        "sql: somebody else's term is released",
+        SQL,
+        "        return self._change(held.name, held.term, change)\n",
+        '        return [t.replace(f"AND term = {self._text(held.term)}", "") for t in '
+        "self._change(held.name, held.term, change)]\n",
+        store="sql",
+    ),
+    _mutant(
+        "sql: a take is read back by its name",
+        SQL_STORE,
+        "        if found.holding is Holding.HELD and found.term == claim.term:\n",
+        "        if found.holding is Holding.HELD and found.holder == claim.identity:\n",
+        store="sql",
     ),
     # -- the store of plain files
     _mutant(

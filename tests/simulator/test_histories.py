@@ -12,7 +12,7 @@ from incumbent.testing.simulator import __main__ as command
 from incumbent.testing.simulator.__main__ import Tally, main
 from tests.simulator.mutants import MOST_HISTORIES
 
-SLICE = {"kubernetes": 300, "kv": 300, "memory": 1500, "sqlite": 300}
+SLICE = {"kubernetes": 300, "kv": 300, "memory": 1500, "sql": 300, "sqlite": 300}
 """Of the memory store, as many as the mutants are tried with, at least."""
 
 MESSAGES = {
@@ -26,6 +26,7 @@ MESSAGES = {
         "stale notification",
         "straggler",
     },
+    "sql": {"answer lost", "request doubled", "request lost", "straggler"},
     "sqlite": {"answer late", "outcome unknown", "request failed", "straggler"},
 }
 

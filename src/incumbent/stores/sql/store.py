@@ -38,7 +38,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
 
@@ -72,11 +72,23 @@ class SqlStore(StoreDefaults):
         server: the database.
         url: for messages, without secrets.
         capabilities: what the store says of itself.
+        chance: returns that many random bytes as text; names sessions.
+        wall: the wall clock, where tokens start.
     """
 
-    def __init__(self, server: Server, url: str, capabilities: Capabilities) -> None:
+    def __init__(
+        self,
+        server: Server,
+        url: str,
+        capabilities: Capabilities,
+        *,
+        chance: Callable[[int], str] = secrets.token_hex,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
         self.capabilities = capabilities
         self.url = url
+        self._chance = chance
+        self._wall = wall
         self._server = server
         self._statements = Statements(server.dialect)
         self._sinks: dict[str, list[Sink]] = {}
@@ -129,7 +141,7 @@ class SqlStore(StoreDefaults):
             raise AssertionError("a take without a session")
         if over.holding is Holding.FOREIGN:
             raise Refused(await self.read(name))
-        start = int(time.time() * 1000)  # wall clock: where tokens start, see `statements`
+        start = int(self._wall() * 1000)
         statements = self._statements.take(claim, over, start)
         *_, record, beat = await self._server.write(statements, _limit(claim.ttl_s))
         found = _one(record)
@@ -178,7 +190,7 @@ class SqlStore(StoreDefaults):
             if over:
                 keys = [str(row[0]) for row in over]
                 await self._server.write(self._statements.sweep(keys), LOOK_LIMIT_S)
-        key = secrets.token_hex(12)
+        key = self._chance(12)
         statements = self._statements.open_session(key, owner, ttl_s)
         await self._server.write(statements, _limit(ttl_s))
         self._own.add(key)

@@ -6,6 +6,7 @@ from incumbent.testing.simulator.bench import Bench, MemoryBench
 from incumbent.testing.simulator.history import History, Kind, Outcome, run
 from incumbent.testing.simulator.keyvalue import KeyValueBench
 from incumbent.testing.simulator.kubernetes import KubernetesBench
+from incumbent.testing.simulator.sql import SqlBench
 from incumbent.testing.simulator.sqlite import SqliteBench
 from incumbent.testing.simulator.sqlite_faults import SQLITE_FAULTS, SQLITE_TAMPERING
 
@@ -24,9 +25,14 @@ def _key_value(history: History, absent_is_vacant: bool) -> Bench:
     return KeyValueBench(history.judge, history.network)
 
 
+def _sql(history: History, absent_is_vacant: bool) -> Bench:
+    return SqlBench(history.judge, history.network)
+
+
 STORES = {
     "kv": Kind(_key_value, whole_seconds=False),
     "kubernetes": Kind(_kubernetes, whole_seconds=True),
+    "sql": Kind(_sql, whole_seconds=False),
     "sqlite": Kind(
         lambda history, _: SqliteBench(history),
         whole_seconds=False,
