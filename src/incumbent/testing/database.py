@@ -57,7 +57,7 @@ class Database:
         self.said: list[str] = []
         self._connection = sqlite3.connect(":memory:", isolation_level=None)
         self._connection.create_function("SAY", 1, self.said.append)
-        self._connection.create_function("GREATEST", 2, max)
+        self._connection.create_function("GREATEST", -1, max)
         self._connection.executescript(_TABLES)
 
     def carry_out(self, statements: Sequence[str]) -> list[Rows]:
