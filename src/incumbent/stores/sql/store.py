@@ -129,8 +129,8 @@ class SqlStore(StoreDefaults):
             raise AssertionError("a take without a session")
         if over.holding is Holding.FOREIGN:
             raise Refused(await self.read(name))
-        start = int(time.time() * 1000)  # wall clock: where tokens start, see `statements`
-        statements = self._statements.take(claim, over, start)
+        least = time.time_ns() // 1000  # wall clock: no token is less, see `statements`
+        statements = self._statements.take(claim, over, least)
         *_, record, beat = await self._server.write(statements, _limit(claim.ttl_s))
         found = _one(record)
         if found.term == claim.term and found.holding is Holding.HELD:
