@@ -11,9 +11,9 @@ each statement may look for itself, and none has to know what another one return
 The serial of a change is one more than the counter. That of a take, which is the token of the term,
 is besides no less than the taker's wall clock in microseconds. The counter alone would give a token
 twice where the database forgets: a standby that lags is promoted, a backup is restored, somebody
-drops the tables; and of two holders with one token no resource can refuse the older. Unless a clock
-was behind by more than what was forgotten, the later holder has the greater token. No decision hangs
-on it, and where nothing is forgotten the counter alone makes tokens grow.
+drops the tables; and of two holders with one token no resource can refuse the older. Unless a
+clock was behind by more than what was forgotten, the later holder has the greater token. No
+decision hangs on it, and where nothing is forgotten the counter alone makes tokens grow.
 """
 
 from __future__ import annotations
