@@ -12,6 +12,7 @@ import os
 import select
 import shutil
 import signal
+import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -97,6 +98,21 @@ class Unprivileged(ServerProcess):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGCONT)
         super().resume()
+
+    def save_data(self, name: str) -> None:
+        """Keep a copy of the data of a server that ended, under a name."""
+        self._copy("data", name)
+
+    def restore_data(self, name: str) -> None:
+        """Put such a copy in the place of the data."""
+        self._copy(name, "data")
+
+    def _copy(self, one: str, other: str) -> None:
+        if self.running:
+            raise ServerError(f"{self.name} still uses its data")
+        shutil.rmtree(self.folder / other, ignore_errors=True)
+        # With its owner, which Python's own copies do not keep.
+        subprocess.run(["cp", "-a", self.folder / one, self.folder / other], check=True)
 
     def remove_data(self) -> None:
         """Delete the data of a server that ended."""
