@@ -20,7 +20,8 @@ class ZooKeeper(Members):
     scheme = "zookeeper"
 
     def __init__(self, base_dir: Path) -> None:
-        self._ensemble = ZooKeeperEnsemble(base_dir)
+        # On a busy machine a server is silent for a second or two now and then, and lives.
+        self._ensemble = ZooKeeperEnsemble(base_dir, patience_ticks=15)
         servers = self._ensemble.servers
         super().__init__(self._ensemble, servers, [(HOST, server.port) for server in servers])
 

@@ -38,7 +38,7 @@ class Unprivileged(ServerProcess):
         *,
         ready: Callable[[], bool],
     ) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix=f"incumbent-{name}-"))
+        self.folder = Path(tempfile.mkdtemp(prefix=f"incumbent-{name}-", dir=_place()))
         self._user = user if os.geteuid() == 0 else None
         words = self.as_user(*command(self.folder))
         super().__init__(name, words, log_path=self.folder / "log", ready=ready)
@@ -119,6 +119,13 @@ class Unprivileged(ServerProcess):
         if self.running:
             raise ServerError(f"{self.name} still uses its data")
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _place() -> Path:
+    """Return a folder for temporary files that every user can pass through."""
+    chosen = Path(tempfile.gettempdir())
+    passable = all(folder.stat().st_mode & 0o001 for folder in (chosen, *chosen.parents))
+    return chosen if passable else Path("/tmp")
 
 
 def _await_end(pids: Sequence[int]) -> None:

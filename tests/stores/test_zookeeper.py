@@ -577,6 +577,29 @@ def test_a_server_that_is_away_is_an_error_at_once_and_is_found_again(
     asyncio.run(main())
 
 
+def test_a_connection_that_is_lost_while_a_store_opens_is_made_anew(
+    zookeeper: ZooKeeperServer, zookeeper_proxy: Proxy, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that looks for another leader ends what it has just let in."""
+    lost: list[str] = []
+    exists = Link.exists
+
+    async def losing(link: Link, path: str, **options: Any) -> Stat | None:
+        if not lost:
+            lost.append(path)
+            await asyncio.to_thread(zookeeper_proxy.reset)
+        return await exists(link, path, **options)
+
+    monkeypatch.setattr(Link, "exists", losing)
+
+    async def main() -> None:
+        async with opened(f"zookeeper://{zookeeper_proxy.address}{prefix}") as store:
+            await store.read(NAME)
+            assert lost
+
+    asyncio.run(main())
+
+
 def test_a_request_that_waits_while_the_server_stands_still_can_be_given_up(
     own_zookeeper: ZooKeeperServer, prefix: str
 ) -> None:
