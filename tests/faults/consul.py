@@ -1,7 +1,12 @@
-"""Consul for the fault suite."""
+"""Consul for the fault suite.
+
+Three servers that are parted are tried in `tests/stores/test_consul_cluster.py`: what they tell one
+another goes by ways that nothing of ours can cut one by one.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.faults.adapter import OneServer
@@ -19,5 +24,5 @@ class ConsulAdapter(OneServer):
         self._consul = Consul(base_dir / "server")
         super().__init__(self._consul, self._consul.host, self._consul.port)
 
-    def _url(self, address: str) -> str:
-        return self._consul.url(address=address)
+    def _url(self, lane: int, addresses: Sequence[str]) -> str:
+        return self._consul.url(address=addresses[0])

@@ -29,7 +29,7 @@ from incumbent.errors import StoreError
 from incumbent.stores import open_store
 from incumbent.stores.api import Store
 from tests.faults import checker
-from tests.faults.adapter import ON_NETWORKS, Adapter
+from tests.faults.adapter import ON_MEMBERS, ON_NETWORKS, ON_SERVERS, Adapter
 from tests.faults.checker import Mark, Report
 from tests.faults.fleet import Late, Plan, Process, Stopped, Tail, Watch, Worker, orphans
 from tests.faults.freezer import Freezer
@@ -63,11 +63,14 @@ class Cell:
     @property
     def at_once(self) -> bool:
         """Tell whether the fault hits all lanes together."""
-        return self.fault.startswith("server-")
+        return self.fault in ON_SERVERS
 
     def lanes(self) -> list[int]:
-        """Return the number of rounds of each lane."""
-        lanes = max(1, min(self.parallel, self.rounds))
+        """Return the number of rounds of each lane.
+
+        Lanes share the servers, and only one of these at a time can do without its peers.
+        """
+        lanes = 1 if self.fault in ON_MEMBERS else max(1, min(self.parallel, self.rounds))
         if self.at_once:
             return [-(-self.rounds // lanes)] * lanes
         return [self.rounds // lanes + (lane < self.rounds % lanes) for lane in range(lanes)]
@@ -228,13 +231,18 @@ class Lane:
         return self.watch.until(f"{self.election}: somebody works", READY_S, look)
 
     def _newer(self, token: int, restart_at_s: float, seat: int) -> bool | None:
-        mark = self._tail.last()
-        if mark is not None and mark.token > token:
+        if self.taken_over(token):
             return True
         if time.monotonic() > restart_at_s:
             # Whoever opens the store on a seat that is cut off ends when its connection is healed.
-            self._restart_dead({seat} if self.cell.fault in ON_NETWORKS else set())
+            cut = self.cell.fault in (*ON_NETWORKS, *ON_MEMBERS)
+            self._restart_dead({seat} if cut else set())
         return None
+
+    def taken_over(self, token: int) -> bool:
+        """Tell whether somebody has worked under a greater token."""
+        mark = self._tail.last()
+        return mark is not None and mark.token > token
 
     def _revive(self) -> None:
         """Have a living worker that contends on every seat."""
@@ -264,7 +272,7 @@ class Lane:
                 deaf=cell.deaf,
             ),
             election=self.election,
-            url=self.run.adapter.url(self.number, seat if cell.fault in ON_NETWORKS else None),
+            url=self.run.adapter.url(self.number, seat, cell.fault),
             ttl_s=cell.ttl_s,
             log=self._tail.path,
             output_dir=self.run.output_dir,
@@ -377,6 +385,48 @@ def _cut(lane: Lane, mark: Mark, holder: Worker) -> Iterator[None]:
 
 
 @contextmanager
+def _isolate(lane: Lane, mark: Mark, holder: Worker) -> Iterator[None]:
+    """The holder's server, the only one that he knows, is cut off from its peers.
+
+    It is the leader of its peers as often as another one. He can speak to it all the while.
+    """
+    lane.run.adapter.isolate(holder.seat)
+    try:
+        yield
+        lane.linger()
+    finally:
+        lane.release(holder)
+        lane.run.adapter.rejoin()
+    lane.look_on(holder)
+
+
+@contextmanager
+def _end_connections(lane: Lane, mark: Mark, holder: Worker) -> Iterator[None]:
+    """The connections of the living holder end, again and again for longer than the TTL.
+
+    In half of the rounds now and then, in the others so often that hardly a request gets through.
+    He may keep his lease, since he connects again, or lose it. If he kept it he counts as a
+    survivor, and is killed in the end, so that each round has its takeover.
+    """
+    often = lane.chance.random() < 0.5
+    lane.note("connections end " + ("all the time" if often else "now and then"))
+    until_s = time.monotonic() + 1.3 * lane.cell.ttl_s
+    while time.monotonic() < until_s and not lane.taken_over(mark.token):
+        lane.run.adapter.end_connections(lane.number, holder.seat)
+        lane.watch.rest(
+            lane.chance.uniform(0.001, 0.02)
+            if often
+            else lane.chance.uniform(0.02, 0.3) * lane.cell.ttl_s
+        )
+    last, worker = lane.holder()
+    if last.token == mark.token:
+        lane.survivors += 1
+        lane.note(f"worker {worker.number} has kept his lease")
+        worker.process.kill()
+    yield
+
+
+@contextmanager
 def _server_pause(lane: Lane, mark: Mark, holder: Worker) -> Iterator[None]:
     """The server stands still for longer than the TTL. No holder may live through that."""
     adapter = lane.run.adapter
@@ -407,6 +457,8 @@ FAULTS: dict[str, Fault] = {
     "step-down": _step_down,
     "cut": _cut,
     "drop-replies": _cut,
+    "end-connections": _end_connections,
+    "isolate": _isolate,
     "server-pause": _server_pause,
     "server-restart": _server_restart,
 }

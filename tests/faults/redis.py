@@ -1,12 +1,13 @@
 """Redis for the fault suite.
 
-The server comes back from a crash with all of its data one time, and with none the next. What a
-replica's promotion does is tried in `tests/stores/test_redis_replicas.py`.
+The server comes back from a crash with all of its data one time, and with none the next; from that
+the promise does not suffer. What a replica's promotion does is measured by `losses`.
 """
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.faults.adapter import OneServer
@@ -26,8 +27,11 @@ class RedisAdapter(OneServer):
         super().__init__(self._redis, self._redis.host, self._redis.port)
         self._losing = itertools.cycle((False, True))
 
-    def _url(self, address: str) -> str:
-        return self._redis.url(address=address)
+    def _url(self, lane: int, addresses: Sequence[str]) -> str:
+        return self._redis.url(address=addresses[0])
+
+    def end_connections(self, lane: int, seat: int) -> None:
+        self._redis.end_connections(self._ports(lane, seat))
 
     def restart(self) -> None:
         if next(self._losing):

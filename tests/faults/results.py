@@ -18,7 +18,16 @@ from typing import Any
 
 from tests.faults.nemesis import Cell, Result
 
-__all__ = ["Document", "OtherRun", "Results", "document", "is_limit", "row", "table"]
+__all__ = [
+    "Document",
+    "OtherRun",
+    "Results",
+    "aligned",
+    "document",
+    "is_limit",
+    "row",
+    "table",
+]
 
 Document = dict[str, Any]
 """One line of the file."""
@@ -145,11 +154,15 @@ def table(documents: Iterable[Document]) -> str:
     after the end of his pause; p50, p95 and max are the gaps of the takeovers; `survivors` are
     those who lived on after a pause or cut.
     """
-    rows = [_COLUMNS.split(), *map(row, documents)]
+    return aligned([_COLUMNS.split(), *map(row, documents)], words=3)
+
+
+def aligned(rows: list[list[str]], words: int) -> str:
+    """Return rows below one another; the first columns are words, and the others numbers."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return "\n".join(
         "  ".join(
-            cell.ljust(width) if number < 3 else cell.rjust(width)
+            cell.ljust(width) if number < words else cell.rjust(width)
             for number, (cell, width) in enumerate(zip(row, widths, strict=True))
         ).rstrip()
         for row in rows

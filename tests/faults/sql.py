@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from tests.faults.adapter import OneServer
@@ -22,8 +23,11 @@ class _Sql(OneServer):
         super().stop()
         self._database.remove_data()
 
-    def _url(self, address: str) -> str:
-        return self._database.url(address=address)
+    def _url(self, lane: int, addresses: Sequence[str]) -> str:
+        return self._database.url(address=addresses[0])
+
+    def end_connections(self, lane: int, seat: int) -> None:
+        self._database.end_connections(self._ports(lane, seat))
 
 
 class Postgresql(_Sql):

@@ -25,6 +25,7 @@ from tests.faults.fleet import PROJECT, Watch
 from tests.faults.mark import MARK_BYTES
 from tests.faults.nemesis import Cell, Result
 from tests.faults.results import OtherRun, Results, table
+from tests.faults.stores import ADAPTERS
 
 MS = 1_000_000
 
@@ -185,13 +186,25 @@ def test_the_checker_runs_alone_and_imports_nothing_of_ours(tmp_path: Path) -> N
     assert subprocess.run(command, capture_output=True, check=False).returncode == 1
 
 
-@pytest.mark.parametrize("fault", ["kill", "server-pause"])
+@pytest.mark.parametrize("fault", ["kill", "server-pause", "isolate"])
 @pytest.mark.parametrize(("rounds", "parallel"), [(1, 6), (7, 3), (200, 6)])
 def test_lanes_share_all_rounds(fault: str, rounds: int, parallel: int) -> None:
     lanes = Cell("sqlite", "library", fault, rounds, 1, parallel, 1.0).lanes()
     assert len(lanes) <= parallel
     assert sum(lanes) >= rounds
     assert max(lanes) - min(lanes) <= (0 if fault == "server-pause" else 1)
+    assert fault != "isolate" or len(lanes) == 1
+
+
+def test_each_store_has_the_faults_that_it_can_have() -> None:
+    cells = cells_of(parse(["--mode", "library"]))
+    stores_of = {
+        fault: {cell.store for cell in cells if cell.fault == fault}
+        for fault in ("kill", "end-connections", "isolate")
+    }
+    assert stores_of["kill"] == set(ADAPTERS)
+    assert stores_of["end-connections"] == set(ADAPTERS) - {"sqlite", "file"}
+    assert stores_of["isolate"] == {"etcd", "zookeeper"}
 
 
 # ---- the results
@@ -324,6 +337,19 @@ def test_the_slice_of_every_run(
     status, again, text = faults(*arguments)
     assert (status, again) == (0, results), text
     assert f"{len(results)} of {len(results)} cells stand in" in text
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("store", "fault"), [("etcd", "isolate"), ("postgresql", "end-connections")]
+)
+def test_faults_that_a_live_holder_meets(store: str, fault: str, faults: Faults) -> None:
+    status, (result,), text = faults(
+        *("--store", store, "--mode", "library", "--faults", fault),
+        *("--rounds", "2", "--parallel", "2"),
+    )
+    assert (status, result["verdict"]) == (0, OK), text
+    assert result["takeovers"] >= 2, text
 
 
 @pytest.mark.slow

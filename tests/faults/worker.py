@@ -73,7 +73,8 @@ def _deaf(term: incumbent.Term, act: Callable[[], None]) -> None:
 _KINDS = {"honest": _honest, "stubborn": _stubborn, "deaf": _deaf}
 
 
-def _say(sighting: incumbent.Sighting) -> None:
+def say(sighting: incumbent.Sighting) -> None:
+    """Write to standard error what a candidate sees."""
     print(
         f"{time.clock_gettime(time.CLOCK_BOOTTIME):.6f}",
         sighting.event,
@@ -88,7 +89,7 @@ def main(arguments: list[str]) -> None:
     kind = next((kind for kind in _KINDS if f"--{kind}" in flags), "honest")
     # By its name in the module, and not in the program, so that another process finds it.
     work = importlib.import_module("tests.faults.worker").Work(kind, path, int(number))
-    election = incumbent.Election(name, observer=_say)
+    election = incumbent.Election(name, observer=say)
     election.lead(work, deadman=kind != "deaf", isolate="--isolate" in flags)
 
 

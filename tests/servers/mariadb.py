@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -105,14 +105,15 @@ class MariaDb(Unprivileged):
         question = "SELECT trx_mysql_thread_id FROM information_schema.innodb_trx "
         return self.execute(question + "WHERE trx_state = 'LOCK WAIT'")
 
-    def end_connections(self) -> list[Any]:
-        """End the connections of all clients."""
-        others = "SELECT id FROM information_schema.processlist WHERE user = %s"
+    def end_connections(self, ports: Collection[int] | None = None) -> list[Any]:
+        """End the connections of all clients, or of those that call from these ports."""
+        others = "SELECT id, host FROM information_schema.processlist WHERE user = %s"
         ended = []
-        for (number,) in self.execute(f"{others} AND id <> CONNECTION_ID()", (_USER,)):
-            with suppress(pymysql.OperationalError):
-                self.execute(f"KILL {number}")
-                ended.append(number)
+        for number, caller in self.execute(f"{others} AND id <> CONNECTION_ID()", (_USER,)):
+            if ports is None or int(caller.rpartition(":")[2]) in ports:
+                with suppress(pymysql.OperationalError):
+                    self.execute(f"KILL {number}")
+                    ended.append(number)
         return ended
 
     def connect(self, *, autocommit: bool = True) -> pymysql.connections.Connection[Any]:

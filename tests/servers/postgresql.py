@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -111,11 +111,13 @@ class Postgres(Unprivileged):
         """Return the clients that wait for a lock."""
         return self.execute("SELECT pid FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
 
-    def end_connections(self) -> list[Any]:
-        """End the connections of all clients."""
+    def end_connections(self, ports: Collection[int] | None = None) -> list[Any]:
+        """End the back ends of all clients, or of those that call from these ports."""
         return self.execute(
             "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            "WHERE datname = current_database() AND pid <> pg_backend_pid() "
+            "AND (%s::int[] IS NULL OR client_port = ANY(%s))",
+            (ports if ports is None else list(ports),) * 2,
         )
 
     def _is_ready(self) -> bool:
@@ -125,6 +127,38 @@ class Postgres(Unprivileged):
         except psycopg.OperationalError:
             return False
         return True
+
+
+class Standby(Postgres):
+    """A copy of a server that follows it until it is promoted.
+
+    `link` is where it finds the other one: a proxy in front of that, to be cut. What is confirmed
+    there does not wait for it.
+    """
+
+    def __init__(self, primary: Postgres, link: str) -> None:
+        super().__init__()
+        self._primary = primary
+        self._link = link
+
+    def _prepare(self) -> None:
+        self.give(self.folder)
+        url = self._primary.url(address=self._link)
+        self._run(
+            BINARIES / "pg_basebackup",
+            *("--pgdata", self.folder / "data", "--dbname", url, "--write-recovery-conf"),
+            *("--checkpoint", "fast", "--no-sync"),
+        )
+
+    def in_step(self) -> bool:
+        """Tell whether it has got everything that the other one has written."""
+        ((there,),) = self._primary.execute("SELECT pg_current_wal_lsn()::text")
+        ((here,),) = self.execute("SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn", (there,))
+        return bool(here)
+
+    def promote(self) -> None:
+        """Make it a server that takes writes, whatever it has missed."""
+        self.execute("SELECT pg_promote()")
 
 
 class PgBouncer(Unprivileged):

@@ -75,6 +75,8 @@ class Proxy:
     def __init__(self, target_host: str, target_port: int) -> None:
         self.host = "127.0.0.1"
         self.port = claim_port()
+        self.rewrite: tuple[bytes, bytes] | None = None
+        """What clients say in one piece, and what the server is to read in its place."""
         self._target = (target_host, target_port)
         self._mode = Mode.PASS
         self._delay_s = 0.0
@@ -106,6 +108,21 @@ class Proxy:
     def accepted(self) -> int:
         """How many connections clients have opened so far."""
         return self._accepted
+
+    def server_side_ports(self) -> list[int]:
+        """Return the ports from which it speaks to the server: there, its clients' names."""
+        ports: list[int] = []
+        self._command(lambda: ports.extend(self._ports_to_server()))
+        return ports
+
+    def retarget(self, host: str, port: int) -> None:
+        """Abort every connection, and lead new ones to another server, as a moved name does."""
+
+        def move() -> None:
+            self._target = (host, port)
+            self._abort_all()
+
+        self._command(move)
 
     def cut(self) -> None:
         """No byte moves either way; connections stay open, new ones are accepted and silent.
@@ -276,6 +293,8 @@ class Proxy:
         if flow.is_reply and self._mode is Mode.DROP_REPLIES:
             connection.lost_bytes = True
             return
+        if self.rewrite is not None and not flow.is_reply:
+            chunk = chunk.replace(*self.rewrite)
         flow.chunks.append((time.monotonic() + self._delay_s, chunk))
         flow.pending_bytes += len(chunk)
 
@@ -353,6 +372,13 @@ class Proxy:
             self._selector.unregister(end)
         elif registered.events != events:
             self._selector.modify(end, events, connection)
+
+    def _ports_to_server(self) -> list[int]:
+        return [
+            int(connection.server.getsockname()[1])
+            for connection in self._connections
+            if connection.connected
+        ]
 
     def _abort_all(self) -> None:
         for connection in list(self._connections):

@@ -6,15 +6,17 @@ wants them lost has to lose them.
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import socket
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from redis import Redis as Client
 from redis.backoff import NoBackoff
+from redis.exceptions import ResponseError
 from redis.retry import Retry
 
 from tests.servers.ports import claim_port
@@ -50,6 +52,7 @@ class Redis(ServerProcess):
         self.host, self.port = "127.0.0.1", claim_port()
         self.tls_port = 0
         self.data_dir = base_dir / "data"
+        self._saved = base_dir / "saved"
         self.data_dir.mkdir(parents=True)
         lines = [
             f"bind {self.host}",
@@ -93,6 +96,22 @@ class Redis(ServerProcess):
     def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
         """End it at once: it may refuse to end in order, and what it answered is on its disk."""
         self.kill()
+
+    def end_connections(self, ports: Collection[int]) -> None:
+        """End the connections of the clients that call from these ports."""
+        with contextlib.closing(self.client()) as client:
+            for port in ports:
+                with contextlib.suppress(ResponseError):  # It has left by itself.
+                    client.client_kill(f"{self.host}:{port}")
+
+    def save_data(self) -> None:
+        """Keep a copy of what is on its disk; nothing may be written meanwhile."""
+        shutil.copytree(self.data_dir, self._saved)
+
+    def restore_data(self) -> None:
+        """Put the copy in the place of what a server that ended has kept."""
+        self.remove_data()
+        shutil.copytree(self._saved, self.data_dir, dirs_exist_ok=True)
 
     def remove_data(self) -> None:
         """Delete what a server that ended has kept."""

@@ -392,7 +392,7 @@ def has_lease(server: ApiServer, name: str) -> bool:
 
 
 class _Echo(socketserver.ThreadingTCPServer):
-    """Answers every chunk with itself and remembers what it got, by connection."""
+    """Answers every chunk with itself and remembers what it got, by the caller's port."""
 
     daemon_threads = True
     allow_reuse_address = True
@@ -416,7 +416,7 @@ class _EchoHandler(socketserver.BaseRequestHandler):
         with contextlib.suppress(ConnectionError):
             while chunk := self.request.recv(65536):
                 with self.server.changed:
-                    self.server.received[id(self)] += chunk
+                    self.server.received[self.client_address[1]] += chunk
                     self.server.changed.notify_all()
                 self.request.sendall(chunk)
 
@@ -563,6 +563,34 @@ class TestProxy:
         proxy.heal()
         with pytest.raises(ConnectionResetError):
             received(connection, 1)
+
+    def test_what_clients_say_can_be_rewritten(self, proxy: Proxy, connect: Connect) -> None:
+        proxy.rewrite = (b"here", b"there")
+        connection = connect()
+        connection.sendall(b"I am here")
+        assert received(connection, 10) == b"I am there"
+
+    def test_it_tells_by_which_ports_the_server_knows_its_clients(
+        self, proxy: Proxy, connect: Connect, echo: _Echo
+    ) -> None:
+        used(connect)
+        used(connect)
+        assert sorted(proxy.server_side_ports()) == sorted(echo.received)
+        proxy.reset()
+        assert proxy.server_side_ports() == []
+
+    def test_retarget_leads_elsewhere(self, proxy: Proxy, connect: Connect) -> None:
+        old = used(connect)
+        with socket.create_server(("127.0.0.1", 0)) as other:
+            proxy.retarget(*other.getsockname())
+            with pytest.raises(ConnectionResetError):
+                received(old, 1)
+            new = connect()
+            other.settimeout(WAIT_S)
+            end, _ = other.accept()
+            with end:
+                new.sendall(b"y")
+                assert received(end, 1) == b"y"
 
     def test_it_counts_connections(self, proxy: Proxy, connect: Connect) -> None:
         for _ in range(3):

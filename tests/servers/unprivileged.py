@@ -12,6 +12,7 @@ import os
 import select
 import shutil
 import signal
+import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -37,7 +38,7 @@ class Unprivileged(ServerProcess):
         *,
         ready: Callable[[], bool],
     ) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix=f"incumbent-{name}-"))
+        self.folder = Path(tempfile.mkdtemp(prefix=f"incumbent-{name}-", dir=_place()))
         self._user = user if os.geteuid() == 0 else None
         words = self.as_user(*command(self.folder))
         super().__init__(name, words, log_path=self.folder / "log", ready=ready)
@@ -98,11 +99,33 @@ class Unprivileged(ServerProcess):
                 os.kill(pid, signal.SIGCONT)
         super().resume()
 
+    def save_data(self, name: str) -> None:
+        """Keep a copy of the data of a server that ended, under a name."""
+        self._copy("data", name)
+
+    def restore_data(self, name: str) -> None:
+        """Put such a copy in the place of the data."""
+        self._copy(name, "data")
+
+    def _copy(self, one: str, other: str) -> None:
+        if self.running:
+            raise ServerError(f"{self.name} still uses its data")
+        shutil.rmtree(self.folder / other, ignore_errors=True)
+        # With its owner, which Python's own copies do not keep.
+        subprocess.run(["cp", "-a", self.folder / one, self.folder / other], check=True)
+
     def remove_data(self) -> None:
         """Delete the data of a server that ended."""
         if self.running:
             raise ServerError(f"{self.name} still uses its data")
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _place() -> Path:
+    """Return a folder for temporary files that every user can pass through."""
+    chosen = Path(tempfile.gettempdir())
+    passable = all(folder.stat().st_mode & 0o001 for folder in (chosen, *chosen.parents))
+    return chosen if passable else Path("/tmp")
 
 
 def _await_end(pids: Sequence[int]) -> None:

@@ -33,6 +33,8 @@ _FLAGS = (
     "-Dorg.slf4j.simpleLogger.showDateTime=true",
     "-Dzookeeper.jmx.log4j.disable=true",
     "-Dzookeeper.forceSync=no",
+    # Servers that look for a leader say so again and again, up to a minute apart as shipped.
+    "-Dzookeeper.fastleader.maxNotificationInterval=1000",
 )
 _ANSWER_S = 1.0
 _START_S = 100.0
@@ -127,36 +129,39 @@ class ZooKeeperEnsemble:
 
     `patience_ticks` is how long a server that hears nothing of its peers goes on serving.
 
-    What one server tells another of the data goes through a proxy of that pair, so that `cut_off`
-    can part one server from all others, while clients reach it and it reaches them. What servers
-    say to elect a leader is left alone, since they tell one another where: no data passes there,
-    but a leader that was cut off would go on to win elections that it is of no use to. Pause it
-    before it gives up.
+    All that one server tells another goes through a relay of that pair, so that `cut_off` can part
+    one server from all others, while clients reach it and it reaches them. To elect a leader,
+    servers tell one another where to be called back; the relays put themselves into that place.
     """
 
     def __init__(
         self, base_dir: Path, *, size: int = 3, tick_ms: int = 200, patience_ticks: int = 10
     ) -> None:
         numbers = range(1, size + 1)
+        pairs = [(one, other) for one in numbers for other in numbers if one != other]
         data_ports = {number: claim_port() for number in numbers}
         election_ports = {number: claim_port() for number in numbers}
-        self._proxies = {
-            (one, other): Proxy(HOST, data_ports[other])
-            for one in numbers
-            for other in numbers
-            if one != other
-        }
+        data = {(one, other): Proxy(HOST, data_ports[other]) for one, other in pairs}
+        elections = {(one, other): Proxy(HOST, election_ports[other]) for one, other in pairs}
+        for one, other in pairs:
+            # All ports have five digits, so that no length changes.
+            own, back = f"{HOST}:{election_ports[one]}", elections[other, one].address
+            elections[one, other].rewrite = (own.encode(), back.encode())
+        self._relays = [*data.items(), *elections.items()]
+
+        def peers_of(one: int) -> dict[int, str]:
+            peers = {
+                other: f"{data[one, other].address}:{elections[one, other].port}"
+                for other in numbers
+                if other != one
+            }
+            return {**peers, one: f"{HOST}:{data_ports[one]}:{election_ports[one]}"}
+
         self.servers = [
             ZooKeeperServer(
                 base_dir / str(one),
                 number=one,
-                peers={
-                    other: f"{HOST}:{port}:{election_ports[other]}"
-                    for other in numbers
-                    for port in [
-                        data_ports[one] if one == other else self._proxies[one, other].port
-                    ]
-                },
+                peers=peers_of(one),
                 tick_ms=tick_ms,
                 patience_ticks=patience_ticks,
             )
@@ -174,14 +179,14 @@ class ZooKeeperEnsemble:
     def cut_off(self, server: ZooKeeperServer) -> None:
         """Let no byte pass between this server and the others; no connection ends."""
         number = self.servers.index(server) + 1
-        for pair, proxy in self._proxies.items():
+        for pair, relay in self._relays:
             if number in pair:
-                proxy.cut()
+                relay.cut()
 
     def heal(self) -> None:
         """End that."""
-        for proxy in self._proxies.values():
-            proxy.heal()
+        for _, relay in self._relays:
+            relay.heal()
 
     def start(self) -> None:
         """Start all, and wait until each serves clients."""
@@ -199,14 +204,18 @@ class ZooKeeperEnsemble:
         for server in self.servers:
             server.kill()
 
+    def close(self) -> None:
+        """End all, and the network between them."""
+        self.kill()
+        for _, relay in self._relays:
+            relay.close()
+
     def __enter__(self) -> Self:
         self.start()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self.kill()
-        for proxy in self._proxies.values():
-            proxy.close()
+        self.close()
 
 
 class Keys:

@@ -577,6 +577,29 @@ def test_a_server_that_is_away_is_an_error_at_once_and_is_found_again(
     asyncio.run(main())
 
 
+def test_a_connection_that_is_lost_while_a_store_opens_is_made_anew(
+    zookeeper: ZooKeeperServer, zookeeper_proxy: Proxy, prefix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that looks for another leader ends what it has just let in."""
+    lost: list[str] = []
+    exists = Link.exists
+
+    async def losing(link: Link, path: str, **options: Any) -> Stat | None:
+        if not lost:
+            lost.append(path)
+            await asyncio.to_thread(zookeeper_proxy.reset)
+        return await exists(link, path, **options)
+
+    monkeypatch.setattr(Link, "exists", losing)
+
+    async def main() -> None:
+        async with opened(f"zookeeper://{zookeeper_proxy.address}{prefix}") as store:
+            await store.read(NAME)
+            assert lost
+
+    asyncio.run(main())
+
+
 def test_a_request_that_waits_while_the_server_stands_still_can_be_given_up(
     own_zookeeper: ZooKeeperServer, prefix: str
 ) -> None:
@@ -644,15 +667,12 @@ def test_a_holder_whose_server_is_cut_off_is_not_confirmed_and_is_taken_over(
                 assert asyncio.get_running_loop().time() - cut_at < 4
                 # The server is as friendly as ever to whoever only reads.
                 assert client.exists("/incumbent") is not None
-                if where == "leader":
-                    lonely.pause()
                 taken = await standby.until("begun", 60)
                 assert taken["at"] > stopped["at"]
                 assert taken["token"] > begun["token"]
                 if where == "follower":
                     assert client.connected, "it still gets its pings answered"
                     assert client.exists("/incumbent") is not None
-                lonely.resume()
                 zookeeper_ensemble.heal()
                 await holder.until("waiting", 60, lambda e: e["holder"] == "b_2")
 

@@ -8,9 +8,12 @@ each statement may look for itself, and none has to know what another one return
 3. The row of the election is written only if everything is as the caller saw it.
 4. What follows asks whether the row carries the nonce of this very attempt now.
 
-The serial of a change, and the token of a term, is one more than the counter. The first one is the
-wall-clock time in milliseconds: if somebody drops the tables, the tokens of the next ones are still
-greater, unless the clock was set back. No decision hangs on it.
+The serial of a change is one more than the counter. That of a take, which is the token of the term,
+is besides no less than the taker's wall clock in microseconds. The counter alone would give a token
+twice where the database forgets: a standby that lags is promoted, a backup is restored, somebody
+drops the tables; and of two holders with one token no resource can refuse the older. Unless a
+clock was behind by more than what was forgotten, the later holder has the greater token. No
+decision hangs on it, and where nothing is forgotten the counter alone makes tokens grow.
 """
 
 from __future__ import annotations
@@ -54,8 +57,11 @@ class Statements:
 
     # -- terms ------------------------------------------------------------------------------------
 
-    def take(self, claim: Claim, over: Snapshot, start: int) -> list[str]:
-        """Swap `over`. The last but one result is the record, the last one our session's beat."""
+    def take(self, claim: Claim, over: Snapshot, least: int) -> list[str]:
+        """Swap `over`. The last but one result is the record, the last one our session's beat.
+
+        The token is `least` or greater.
+        """
         assert claim.session is not None
         name, own = self._text(over.name), self._text(claim.session.key)
         victim = over.lease_key if over.lease_key != claim.session.key else ""
@@ -66,7 +72,7 @@ class Statements:
                 wanted.append(f"EXISTS ({there} AND beat = {over.lease_version})")
             else:
                 wanted.append(f"NOT EXISTS ({there})")
-        first = f"CASE WHEN c.serial = 0 THEN {start} ELSE c.serial + 1 END"
+        first = f"GREATEST(c.serial + 1, {least})"
         if over.holding is Holding.ABSENT:
             assert isinstance(over.lease_version, int)
             write = (
@@ -80,7 +86,7 @@ class Statements:
         else:
             write = (
                 f"UPDATE {self.election} SET holder = {self._text(claim.identity)}, "
-                f"term = {self._text(claim.term)}, {self._next(name)}, "
+                f"term = {self._text(claim.term)}, {self._next(name, least)}, "
                 f"session = {own}, ttl_s = {claim.ttl_s!r}, "
                 "successor = '', request_term = '', request_to = '' "
                 f"WHERE name = {name} AND serial = {int(str(over.version))} "
@@ -151,10 +157,10 @@ class Statements:
     def _lock(self, name: str) -> str:
         return f"SELECT serial FROM {self.counter} WHERE name = {name} FOR UPDATE"
 
-    def _next(self, name: str) -> str:
+    def _next(self, name: str, least: int = 0) -> str:
         """Give the row a new serial, whoever has touched its old one or the counter."""
         counted = f"SELECT c.serial FROM {self.counter} c WHERE c.name = {name}"
-        return f"serial = GREATEST(serial, COALESCE(({counted}), 0)) + 1"
+        return f"serial = GREATEST(serial + 1, COALESCE(({counted}), 0) + 1, {least})"
 
     def _count(self, name: str) -> str:
         """Let the counter follow the row."""

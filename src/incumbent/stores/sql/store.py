@@ -73,7 +73,7 @@ class SqlStore(StoreDefaults):
         url: for messages, without secrets.
         capabilities: what the store says of itself.
         chance: returns that many random bytes as text; names sessions.
-        wall: the wall clock, where tokens start.
+        wall: the wall clock: no token is less, see `statements`.
     """
 
     def __init__(
@@ -141,8 +141,8 @@ class SqlStore(StoreDefaults):
             raise AssertionError("a take without a session")
         if over.holding is Holding.FOREIGN:
             raise Refused(await self.read(name))
-        start = int(self._wall() * 1000)
-        statements = self._statements.take(claim, over, start)
+        least = int(self._wall() * 1e6)
+        statements = self._statements.take(claim, over, least)
         *_, record, beat = await self._server.write(statements, _limit(claim.ttl_s))
         found = _one(record)
         if found.term == claim.term and found.holding is Holding.HELD:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Hashable, Mapping
-from contextlib import suppress
 
 from incumbent.errors import OutcomeUnknown, StoreAbsent, StoreUnavailable
 from incumbent.stores.api import Finding
@@ -52,17 +51,32 @@ class ZooKeeper:
         self._create = create
         self._ensemble.open()
         try:
-            link = await self._first_link()
-            await self._settled(link)
-            for folder in FOLDERS:
-                path = self._nodes.path(folder)
-                if await link.exists(path) is None:
-                    if not create:
-                        raise StoreAbsent(f"ZooKeeper has no node {path} yet")
-                    await self._make(link, path)
+            await self._prepare()
         except BaseException:
             await self.close()
             raise
+
+    async def _prepare(self) -> None:
+        """Try until it is done: servers that restart, or look for a leader, end connections."""
+        for _ in range(_OPENINGS - 1):
+            try:
+                return await self._make_folders()
+            except StoreAbsent:
+                raise
+            except (StoreUnavailable, OutcomeUnknown):
+                continue
+        await self._make_folders()
+
+    async def _make_folders(self) -> None:
+        """See that the folders are there; done twice it does no more than once."""
+        link = await self._ensemble.link()
+        await self._settled(link)
+        for folder in FOLDERS:
+            path = self._nodes.path(folder)
+            if await link.exists(path) is None:
+                if not self._create:
+                    raise StoreAbsent(f"ZooKeeper has no node {path} yet")
+                await self._make(link, path)
 
     async def close(self) -> None:
         """Give back every resource."""
@@ -72,13 +86,6 @@ class ZooKeeper:
     async def connect(self) -> None:
         """Have a connection ready."""
         await self._ensemble.link()
-
-    async def _first_link(self) -> Link:
-        """Return a connection. Servers that restart, or look for a leader, end the first ones."""
-        for _ in range(_OPENINGS - 1):
-            with suppress(StoreUnavailable):
-                return await self._ensemble.link()
-        return await self._ensemble.link()
 
     async def _make(self, link: Link, path: str) -> None:
         """Create a node, and what it stands in."""

@@ -1,0 +1,42 @@
+"""Kubernetes for the fault suite: an API server and its etcd.
+
+What is paused is drawn: the API server, its etcd, or both.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.faults.adapter import Servers
+from tests.servers.kubernetes import ApiServer
+from tests.servers.process import ServerProcess
+
+__all__ = ["Kubernetes"]
+
+
+class Kubernetes(Servers):
+    """See `adapter.Adapter`."""
+
+    scheme = "kubernetes"
+
+    def __init__(self, base_dir: Path) -> None:
+        self._server = ApiServer(base_dir)
+        super().__init__(
+            self._server,
+            [self._server.apiserver, self._server.etcd],
+            [(self._server.host, self._server.port)],
+        )
+
+    def stop(self) -> None:
+        super().stop()
+        self._server.etcd.remove_data()
+
+    def _url(self, lane: int, addresses: Sequence[str]) -> str:
+        kubeconfig = self._server.kubeconfig(url=f"https://{addresses[0]}")
+        return f"kubernetes://default?kubeconfig={kubeconfig}"
+
+    def _victims(self, chance: random.Random) -> Sequence[ServerProcess]:
+        both = self._processes
+        return chance.choice([both, both[:1], both[1:]])
