@@ -425,7 +425,9 @@ def test_nothing_is_left_open_at_the_end(arguments: list[str], url: str) -> None
         timeout=LIMIT_S,
         env=environment(),
     )
-    assert (done.returncode, done.stderr) == (0, "")
+    # asyncio's debug mode reports callbacks that a busy machine made slow; nothing is open by that.
+    said = [line for line in done.stderr.splitlines() if not line.startswith("Executing <")]
+    assert (done.returncode, said) == (0, [])
 
 
 def test_a_reader_that_goes_away_does_not_end_the_command(url: str) -> None:

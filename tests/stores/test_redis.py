@@ -525,6 +525,7 @@ def test_a_fork_leaves_the_parents_connections_alone(own_redis: Redis) -> None:
     async def main() -> None:
         async with opened(own_redis.url()) as store:
             with Watch(store, NAME) as watch:
+                await watch.until(lambda s: s.holding is Holding.ABSENT, "the absence")
                 held = await take(store)
                 await watch.until(under(held.term), "the take")
                 child = os.fork()
