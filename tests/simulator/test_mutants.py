@@ -11,9 +11,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from tests.simulator.mutants import MOST_HISTORIES, MUTANTS, ROOT, Mutant
+from tests.simulator.mutants import MOST_HISTORIES, ROOT, Mutant, everything
 
 NAME = "test_the_mistake_is_found"
+MUTANTS = everything()
 Hunts = dict[Mutant, Future[subprocess.CompletedProcess[str]]]
 
 
