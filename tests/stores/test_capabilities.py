@@ -26,7 +26,7 @@ from incumbent.stores import open_store
 from incumbent.stores.api import ON_ONE_HOST, Capabilities, Fault, Grade
 from incumbent.stores.local.store import LocalStore
 from incumbent.testing.conformance.kit import Candidate, Watch
-from tests.faces.programs import Start, starting, until
+from tests.faces.programs import starting, until
 from tests.faults.stores import ADAPTERS
 from tests.servers.proxy import Proxy
 from tests.stores.candidate import Event, Recorder, candidate
@@ -374,20 +374,21 @@ async def evidence(subject: Subject, can: Capabilities) -> None:
     standby = await subject.store()
     if isinstance(subject, InFiles):
         programs = starting()
-        start: Start = next(programs)
-        program = start(HOLD.format(body="pass"), subject.url(), "60")
-        while not (await in_thread(program.line)).startswith("holds"):
-            continue
-        standby.follow("e", sink)
-        await in_thread(until, lambda: bool(sink.seen), "the holder")
-        assert not sink.evidence
-        program.process.kill()
-        await in_thread(program.wait)
-        await in_thread(until, lambda: bool(sink.evidence), "the evidence")
-        assert "kernel" in can.evidence
-        assert sink.evidence[-1].lease_key == sink.seen[-1].lease_key
-        with contextlib.suppress(StopIteration):
-            next(programs)
+        try:
+            program = next(programs)(HOLD.format(body="pass"), subject.url(), "60")
+            while not (await in_thread(program.line)).startswith("holds"):
+                continue
+            standby.follow("e", sink)
+            await in_thread(until, lambda: bool(sink.seen), "the holder")
+            assert not sink.evidence
+            program.process.kill()
+            await in_thread(program.wait)
+            await in_thread(until, lambda: bool(sink.evidence), "the evidence")
+            assert "kernel" in can.evidence
+            assert sink.evidence[-1].lease_key == sink.seen[-1].lease_key
+        finally:
+            for _ in programs:  # What comes after its yield ends what it has started.
+                pass
         return
     assert can.evidence == ""
     with contextlib.ExitStack() as stack:
