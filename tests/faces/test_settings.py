@@ -212,7 +212,7 @@ def test_a_folder_of_any_name_is_that_folder(folder: str, tmp_path: Path) -> Non
 
 
 def test_an_unknown_scheme_is_told_what_there_is() -> None:
-    with pytest.raises(UnknownScheme, match=r"installed: .*kubernetes, memory, .*sqlite"):
+    with pytest.raises(UnknownScheme, match=r"installed: .*kubernetes, .*memory, .*sqlite"):
         Election("e", store="memcached://somewhere")
     for url in ("sqlite://", "sqlite://host/x", "sqlite:///", "sqlite:///x?y=1", "nothing"):
         with pytest.raises(ConfigError):
