@@ -105,6 +105,11 @@ test: apt ## everything that must pass before a commit
 	@echo '== pytest'
 	@$(BIN)/python -m pytest $(PYTEST_ARGS)
 
+.PHONY: conformance
+conformance: apt venv ## the conformance suite over all stores, as a table of stores and cases
+	$(call stage,servers,$(BIN)/python -m tests.servers.build)
+	$(call stage,conformance,$(BIN)/python -m tests.stores.table)
+
 .PHONY: lint
 lint: $(VENV)/.dev ## style, types and layers
 	$(call stage,ruff check,$(BIN)/ruff check $(CHECKED))

@@ -41,6 +41,7 @@ class Mode(enum.Enum):
     CUT = "cut"
     REFUSE = "refuse"
     DROP_REPLIES = "drop_replies"
+    HOLD_REQUESTS = "hold_requests"
 
 
 @dataclass(slots=True, eq=False)
@@ -81,6 +82,7 @@ class Proxy:
         self._mode = Mode.PASS
         self._delay_s = 0.0
         self._accepted = 0
+        self._recorded: tuple[bytearray, bytearray] | None = None
         self._connections: set[_Connection] = set()
         self._commands: queue.SimpleQueue[tuple[Callable[[], None], Future[None]]] = (
             queue.SimpleQueue()
@@ -147,6 +149,23 @@ class Proxy:
         sense again.
         """
         self._command(functools.partial(self._set_mode, Mode.DROP_REPLIES))
+
+    def hold_requests(self) -> None:
+        """What the server sends arrives, what clients send is held until `heal`.
+
+        So what a client hears meanwhile is what the server says unasked.
+        """
+        self._command(functools.partial(self._set_mode, Mode.HOLD_REQUESTS))
+
+    def record(self) -> None:
+        """Forget what was recorded, and record from now on what comes from either side."""
+        self._command(self._begin_record)
+
+    def recorded(self) -> tuple[bytes, bytes]:
+        """Return what came from clients and from the server since `record`, held or not."""
+        found: list[bytes] = []
+        self._command(lambda: found.extend(bytes(side) for side in self._recorded or (b"", b"")))
+        return found[0], found[1]
 
     def delay(self, seconds: float) -> None:
         """Delay what is read from now on, in each direction; 0 ends that."""
@@ -226,6 +245,12 @@ class Proxy:
                 self._abort(connection)
         self._set_mode(Mode.PASS)
 
+    def _begin_record(self) -> None:
+        self._recorded = bytearray(), bytearray()
+
+    def _holds(self, flow: _Flow) -> bool:
+        return self._mode is Mode.HOLD_REQUESTS and not flow.is_reply
+
     def _shut_down(self) -> None:
         self._stop_listening()
         self._abort_all()
@@ -290,6 +315,8 @@ class Proxy:
         except BlockingIOError:
             return
         flow.source_ended = not chunk
+        if self._recorded is not None:
+            self._recorded[flow.is_reply].extend(chunk)
         if flow.is_reply and self._mode is Mode.DROP_REPLIES:
             connection.lost_bytes = True
             return
@@ -300,7 +327,7 @@ class Proxy:
 
     def _write(self, flow: _Flow) -> None:
         now_s = time.monotonic()
-        while flow.chunks and flow.chunks[0][0] <= now_s:
+        while flow.chunks and flow.chunks[0][0] <= now_s and not self._holds(flow):
             due_s, chunk = flow.chunks[0]
             if not chunk:
                 flow.chunks.popleft()
@@ -358,7 +385,7 @@ class Proxy:
                 for flow in connection.flows:
                     if not flow.source_ended and flow.pending_bytes <= _PENDING_LIMIT_BYTES:
                         wanted[flow.source] |= selectors.EVENT_READ
-                    if flow.chunks and flow.chunks[0][0] <= now_s:
+                    if flow.chunks and flow.chunks[0][0] <= now_s and not self._holds(flow):
                         wanted[flow.sink] |= selectors.EVENT_WRITE
             for end, events in wanted.items():
                 self._watch(end, events, connection)

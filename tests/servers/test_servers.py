@@ -592,6 +592,22 @@ class TestProxy:
                 new.sendall(b"y")
                 assert received(end, 1) == b"y"
 
+    def test_held_requests_wait_and_answers_pass(
+        self, proxy: Proxy, connect: Connect, echo: _Echo
+    ) -> None:
+        connection = connect()
+        proxy.record()
+        connection.sendall(b"a")
+        assert received(connection, 1) == b"a"
+        assert proxy.recorded() == (b"a", b"a")
+        proxy.hold_requests()
+        proxy.record()
+        connection.sendall(b"c")
+        assert eventually(lambda: proxy.recorded() == (b"c", b""))
+        assert_silent(connection)
+        proxy.heal()
+        assert received(connection, 1) == b"c"
+
     def test_it_counts_connections(self, proxy: Proxy, connect: Connect) -> None:
         for _ in range(3):
             connection = connect()

@@ -5,8 +5,10 @@ its own:
 
     python -m tests.simulator.mutants "trust counted from the answer"
 
-tries one and prints what found it, and after how many histories. An edit whose text is not in the
-source any more (the code has moved on) is an error: bring the mutant along with the code.
+tries one and prints what found it, and after how many histories; without a name it lists them, with
+what they are in and what finds them. Those of single stores, which are found on their real servers,
+are in `tests.stores.planted`. An edit whose text is not in the source any more (the code has moved
+on) is an error: bring the mutant along with the code.
 
 Most are found by the simulator. Where that says "test", the simulator cannot see the mistake, since
 another line of defence makes up for it, and a test of that very rule finds it.
@@ -26,8 +28,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, ModuleType
+from typing import TYPE_CHECKING
 
-__all__ = ["MOST_HISTORIES", "MUTANTS", "Edit", "Mutant"]
+if TYPE_CHECKING:
+    import pytest
+
+__all__ = ["MOST_HISTORIES", "MUTANTS", "Edit", "Mutant", "everything", "planted"]
 
 ROOT = Path(__file__).parents[2]
 MOST_HISTORIES = 1000
@@ -79,85 +85,86 @@ class Mutant:
     store: str = "memory"
 
 
-def _mutant(name: str, *edit: str, test: str = "", store: str = "memory") -> Mutant:
+def planted(name: str, *edit: str, test: str = "", store: str = "memory") -> Mutant:
+    """Return a mutant; of each edit there are the module, the old text and the new one."""
     edits = tuple(Edit(*edit[index : index + 3]) for index in range(0, len(edit), 3))
     return Mutant(name, edits, test, store)
 
 
 MUTANTS = (
     # -- how long a term is trusted
-    _mutant(
+    planted(
         "trust counted from the answer",
         LEASE,
         "            machine.confirmed(effect.attempt)\n",
         "            machine._sent_at = self._clock()\n"
         "            machine.confirmed(effect.attempt)\n",
     ),
-    _mutant(
+    planted(
         "trusted for the whole TTL",
         TIMING,
         "    return ttl_s * (1 - rho) / (1 + rho) - margin_s\n",
         "    return ttl_s\n",
     ),
-    _mutant(
+    planted(
         "clock rates forgotten",
         TIMING,
         "    return ttl_s * (1 - rho) / (1 + rho) - margin_s\n",
         "    return ttl_s - margin_s\n",
     ),
-    _mutant(
+    planted(
         "clock rates of one side forgotten",
         TIMING,
         "    return ttl_s * (1 - rho) / (1 + rho) - margin_s\n",
         "    return ttl_s * (1 - rho) - margin_s\n",
     ),
-    _mutant(
+    planted(
         "no margin",
         TIMING,
         "    return ttl_s * (1 - rho) / (1 + rho) - margin_s\n",
         "    return ttl_s * (1 - rho) / (1 + rho)\n",
         test="tests/core/test_timing.py::test_accepted_settings_hold_at_their_worst",
     ),
-    _mutant(
+    planted(
         "the stop is not part of the trust",
         KEEPALIVE,
         "        return self.trust.valid_until - self._timing.stop_s\n",
         "        return self.trust.valid_until\n",
     ),
-    _mutant(
+    planted(
         "wall clock",
         DRIVER,
         "        self.clock = clock\n",
         "        self.clock = lambda: clock.__self__.wall() - 1.7e9\n",
     ),
-    _mutant(
+    planted(
         "a void trust can be revived",
         FENCE,
         "        if not self._voided:\n            self.valid_until = max",
         "        if self is not None:\n            self.valid_until = max",
         test="tests/core/test_fence.py::test_nothing_revives_a_void_trust",
     ),
-    _mutant(
+    planted(
         "a late answer counts",
         KEEPALIVE,
         "        return self.state is Pulse.RENEWING and attempt == self._attempt\n",
         "        return True\n",
         test="tests/core/test_keepalive.py::test_the_answer_of_an_older_attempt_counts_for_nothing",
     ),
-    _mutant(
+    planted(
         "renewed on after the stop began",
         KEEPALIVE,
         "            self.state = Pulse.ENDED\n            return Failing(self._cause)\n",
         "            self._due = now\n            return Failing(self._cause)\n",
     ),
-    _mutant(
+    planted(
         "a term begins with too little trust left",
         ELECTOR,
         "        if valid_until - self._timing.stop_s <= now:\n",
         "        if valid_until == math.inf:\n",
     ),
     # -- taking
-    _mutant(
+    planted(
         "takeover on a fresh read, whatever was watched",
         DRIVER,
         "held = await self._store.take(self.name, self._claim, effect.over)",
@@ -165,13 +172,13 @@ MUTANTS = (
         "                    self.name, self._claim, await self._store.read(self.name)\n"
         "                )",
     ),
-    _mutant(
+    planted(
         "take compares the record only, and not its lease",
         MEMORY,
         "        if now.watched != over.watched:\n",
         "        if now.version != over.version:\n",
     ),
-    _mutant(
+    planted(
         "the wait is counted from the first sight of the term",
         ELECTOR,
         "        self._watched = snapshot\n        self._take_at = now + wait_s\n",
@@ -179,78 +186,78 @@ MUTANTS = (
         "        self._watched = snapshot\n"
         "        self._take_at = min(now + wait_s, self._take_at if same else math.inf)\n",
     ),
-    _mutant(
+    planted(
         "an observer waits its own TTL",
         ELECTOR,
         "                return snapshot.ttl_s, []\n",
         "                return ttl_s, []\n",
     ),
-    _mutant(
+    planted(
         "a vanished record is taken at once",
         ELECTOR,
         "if self._absent_is_vacant and not self._high_serial and not snapshot.ttl_s:\n",
         "if ttl_s:\n",
     ),
-    _mutant(
+    planted(
         "a newcomer takes at once what was deleted under a holder",
         ELECTOR,
         " and not self._high_serial and not snapshot.ttl_s:\n",
         " and not self._high_serial:\n",
         test="tests/core/test_elector.py",
     ),
-    _mutant(
+    planted(
         "what was seen during the take is forgotten",
         ELECTOR,
         "        if self._missed is not None:\n            overtaken",
         "        if self._missed is not None and not self._attempt:\n            overtaken",
         test="tests/core/test_transcripts.py::test_the_dialogue_is_as_it_was",
     ),
-    _mutant(
+    planted(
         "ownership by name",
         ELECTOR,
         '        ours = head == f"{self._identity}/{self._incarnation}"\n',
         '        ours = head.startswith(f"{self._identity}/")\n        tail = "1"\n',
     ),
-    _mutant(
+    planted(
         "evidence of any death will do",
         ELECTOR,
         "            and watched.lease_key == event.lease_key\n",
         "",
     ),
-    _mutant(
+    planted(
         "every attempt has the same nonce",
         ELECTOR,
         '        return f"{self._identity}/{self._incarnation}.{attempt}"\n',
         '        return f"{self._identity}/{self._incarnation}.1"\n',
     ),
-    _mutant(
+    planted(
         "unknown is taken for success",
         DRIVER,
         "            return ev.TakeUnknown(attempt, _say(error, timing))\n",
         "            held = Held(self.name, effect.term, None, keeper.lease, effect.over)\n"
         "            return ev.TakeDone(attempt, held, self._keep(held))\n",
     ),
-    _mutant(
+    planted(
         "unknown is taken for failure",
         DRIVER,
         "            return ev.TakeUnknown(attempt, _say(error, timing))\n",
         "            return ev.TakeFailed(attempt, _say(error, timing))\n",
         test="tests/simulator/test_edges.py::test_an_unanswered_take_is_read_back",
     ),
-    _mutant(
+    planted(
         "token kept by the same holder",
         MEMORY,
         "        record.token = record.serial\n",
         "        record.token = record.token or record.serial\n",
     ),
-    _mutant(
+    planted(
         "the session of the deposed is not voided",
         MEMORY,
         "            shelf.sessions.pop(over.lease_key, None)\n",
         "            pass\n",
     ),
     # -- stopping and giving up
-    _mutant(
+    planted(
         "release before the stop",
         ELECTOR,
         "        return State.STOPPING, [*effects, ev.StopWork(why, cause, self._stop_by)]\n",
@@ -260,25 +267,25 @@ MUTANTS = (
         '        release = ev.Release(self._attempt, self.term, "")\n'
         "        return State.STOPPING, [*effects, stop, ev.EndKeepalive(), release]\n",
     ),
-    _mutant(
+    planted(
         "release after a loss",
         ELECTOR,
         "        if self._why is not None and self._why.planned:\n",
         "        if self._why is not None:\n",
     ),
-    _mutant(
+    planted(
         "release whatever term there is",
         MEMORY,
         "        if record is not None and record.term == held.term and record.session:\n",
         "        if record is not None and record.session:\n",
     ),
-    _mutant(
+    planted(
         "a deposed term stays valid",
         ELECTOR,
         "        effects: list[ev.Effect] = [ev.VoidTerm(cause), ev.EndKeepalive()]\n",
         "        effects: list[ev.Effect] = [ev.EndKeepalive()]\n",
     ),
-    _mutant(
+    planted(
         "stuck work is renewed",
         ELECTOR,
         "        return State.STUCK, [ev.EndKeepalive(), ev.Stuck(cause)]\n",
@@ -287,39 +294,39 @@ MUTANTS = (
         "            self._leaving.end()\n",
         "            pass\n",
     ),
-    _mutant(
+    planted(
         "a session is closed under work that is being stopped",
         DRIVER,
         "        if not keeper.members and keeper not in self._works:\n",
         "        if not keeper.members:\n",
     ),
-    _mutant(
+    planted(
         "a session is closed while a take under it is in flight",
         DRIVER,
         '            keeper.revoke("the session is being closed")\n',
         "",
         test="tests/simulator/test_edges.py::test_a_session_that_is_closed_is_trusted_no_more",
     ),
-    _mutant(
+    planted(
         "a leftover is taken at the cost of another election's work",
         DRIVER,
         "        keeper = self._hub.working(effect.over.lease_key) if sessions else None\n",
         "        keeper = None\n",
     ),
     # -- the kernel's timer
-    _mutant(
+    planted(
         "the timer is not moved on by renewals",
         DRIVER,
         "            watchdog.update()\n",
         "            pass\n",
     ),
-    _mutant(
+    planted(
         "the timer is late",
         WATCHDOG,
         "            self._timer.arm(deadline, message)\n",
         "            self._timer.arm(deadline + 0.5, message)\n",
     ),
-    _mutant(
+    planted(
         "the timer is disarmed when the stop begins",
         DRIVER,
         "        term.end(cause)\n        self._listener.stop(",
@@ -327,7 +334,7 @@ MUTANTS = (
         "            self._watchdog.relieve(term)\n"
         "        term.end(cause)\n        self._listener.stop(",
     ),
-    _mutant(
+    planted(
         "the timer forgets all terms with one nonce",
         DRIVER,
         "            self._watchdog.relieve(term)\n            self._hub",
@@ -336,20 +343,20 @@ MUTANTS = (
         "                    self._watchdog.relieve(other)\n"
         "            self._hub",
     ),
-    _mutant(
+    planted(
         "a late deposition prolongs the deadline",
         WATCHDOG,
         "            deadline = min(deadline, self._leases[id(trust)].until)\n",
         "            pass\n",
     ),
-    _mutant(
+    planted(
         "deposed while stopping, and trusted with the session",
         DRIVER,
         "            if self._watchdog is not None and self._stop_by != math.inf:\n",
         "            if self._watchdog is not None and self._stop_by < 0:\n",
     ),
     # -- Leases
-    _mutant(
+    planted(
         "Leases: a take replaces whatever is there",
         LEASES,
         "            if obj is None or snapshot.version != over.version:\n",
@@ -359,14 +366,14 @@ MUTANTS = (
         "        if snapshot.holding is Holding.FOREIGN:\n",
         store="kubernetes",
     ),
-    _mutant(
+    planted(
         "Leases: a renewal adopts another's term",
         LEASES,
         "                if obj is None or snapshot.term != term:\n",
         "                if obj is None:\n",
         store="kubernetes",
     ),
-    _mutant(
+    planted(
         "Leases: the token is the number of transitions",
         LEASES,
         "        token = wire.version(obj)\n",
@@ -374,35 +381,35 @@ MUTANTS = (
         store="kubernetes",
     ),
     # -- the embedded store
-    _mutant(
+    planted(
         "SQLite: a take replaces whatever is there",
         TABLES,
         "                if now.watched != over.watched or now.holding is not over.holding:\n",
         "                if now.holding is not over.holding:\n",
         store="sqlite",
     ),
-    _mutant(
+    planted(
         "SQLite: a take compares the row only, and not its session",
         TABLES,
         "                if now.watched != over.watched or now.holding is not over.holding:\n",
         "                if now.version != over.version:\n",
         store="sqlite",
     ),
-    _mutant(
+    planted(
         "SQLite: the session of the deposed is not voided",
         TABLES,
         "                if over.lease_key and over.lease_key != session:\n",
         "                if over.lease_key == session:\n",
         store="sqlite",
     ),
-    _mutant(
+    planted(
         "SQLite: a renewal revives a session that is over",
         TABLES,
         "SET beat = beat + 1, serial = ? WHERE key = ? AND beat <> ? ",
         "SET beat = abs(beat) + 1, serial = ? WHERE key = ? AND 0 <> ? ",
         store="sqlite",
     ),
-    _mutant(
+    planted(
         "SQLite: a term begins under a session that is over",
         TABLES,
         "                if not self._alive(session):\n",
@@ -410,28 +417,28 @@ MUTANTS = (
         test="tests/stores/test_sqlite.py::test_it_is_a_store[a_session_ends_everything_held_under_it]",
         store="sqlite",
     ),
-    _mutant(
+    planted(
         "SQLite: release whatever term there is",
         TABLES,
         "\"request_to = '', serial = ? WHERE name = ? AND term = ? AND session <> ''\"",
         "\"request_to = '', serial = ? WHERE name = ? AND '' <> ? AND session <> ''\"",
         store="sqlite",
     ),
-    _mutant(
+    planted(
         "SQLite: the token of a new database starts at one",
         TABLES,
         "                start = int(self._wall() * 1000)",
         "                start = 0",
         store="sqlite",
     ),
-    _mutant(
+    planted(
         "SQLite: renewals of others are no change",
         TABLES,
         'OR e.session IN (SELECT key FROM session WHERE serial > ? AND opener <> ?)"',
         'OR e.session IN (SELECT key FROM session WHERE serial > ? AND opener = ?)"',
         store="sqlite",
     ),
-    _mutant(
+    planted(
         "SQLite: evidence of one session is told of all elections",
         LOCAL,
         "        names = self._names_of.get(key)\n",
@@ -441,14 +448,14 @@ MUTANTS = (
         "                    sink(Evidence(self._lease_of.get(name, key), why))\n",
         store="sqlite",
     ),
-    _mutant(
+    planted(
         "whoever is stuck is not deposed",
         ELECTOR,
         "            return State.STUCK, [ev.VoidTerm(cause)]\n",
         "            return State.STUCK, []\n",
         test="tests/core/test_transcripts.py",
     ),
-    _mutant(
+    planted(
         "SQLite: that a row was deleted is missed by the holder who never read it",
         LOCAL,
         "        if held.name in self._followers:\n",
@@ -457,35 +464,35 @@ MUTANTS = (
         "::test_a_record_that_is_deleted_before_its_holder_has_read_it_is_missed[sqlite]",
         store="sqlite",
     ),
-    _mutant(
+    planted(
         "SQLite: the lock of a holder is not watched",
         LOCAL,
         "        if self._inotify is None or self._locks.descriptor(key) is not None:\n",
         "        if self._inotify is None or key:\n",
         store="sqlite",
     ),
-    _mutant(
+    planted(
         "SQLite: after other files were opened nobody watches them",
         LOCAL,
         "        self._replaced()\n        self._start_watching()\n",
         "        self._replaced()\n",
         store="sqlite",
     ),
-    _mutant(
+    planted(
         "SQLite: a lock that is held is taken for free",
         LOCKS,
         "        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)\n",
         "        fcntl.flock(fd, fcntl.LOCK_UN)\n",
         store="sqlite",
     ),
-    _mutant(
+    planted(
         "SQLite: children do not inherit the lock",
         LOCKS,
         "        os.set_inheritable(fd, True)\n",
         "",
         store="sqlite",
     ),
-    _mutant(
+    planted(
         "SQLite: the lock is dropped before the session is over",
         LOCAL,
         "        try:\n            await self._run(lambda records: records.close_session(",
@@ -496,21 +503,21 @@ MUTANTS = (
         "        if fd",
         store="sqlite",
     ),
-    _mutant(
+    planted(
         "SQLite: the lock file of a session that goes on is removed",
         LOCAL,
         "        if over.lease_key and over.lease_key != held.lease.key:\n",
         "        if over.lease_key:\n",
         store="sqlite",
     ),
-    _mutant(
+    planted(
         "SQLite: a session that is not over is swept away",
         LOCAL,
         "            if file.stem not in live and self._locks.is_relic(file.stem):\n",
         "            if self._locks.is_relic(file.stem):\n",
         store="sqlite",
     ),
-    _mutant(
+    planted(
         "SQLite: the bell is rung before the commit",
         LOCAL,
         "            result = work(self._connect())\n"
@@ -520,14 +527,14 @@ MUTANTS = (
         "            result = work(records)\n",
         store="sqlite",
     ),
-    _mutant(
+    planted(
         "SQLite: a take rings no bell",
         LOCAL,
         "                worker.submit(self._ring)\n",
         "                pass\n",
         store="sqlite",
     ),
-    _mutant(
+    planted(
         "SQLite: that events were lost is not made up for",
         LOCAL,
         "            else:\n                if mask & inotify.OVERFLOWN:\n",
@@ -535,7 +542,7 @@ MUTANTS = (
         test="tests/stores/test_local.py::test_a_lost_event_is_made_up_for[sqlite]",
         store="sqlite",
     ),
-    _mutant(
+    planted(
         "SQLite: a file that was replaced is not noticed",
         LOCAL,
         "        return self._identity is not None and self._identify() == self._identity\n",
@@ -543,14 +550,14 @@ MUTANTS = (
         store="sqlite",
     ),
     # -- elections in a key-value store
-    _mutant(
+    planted(
         "keys: the record is not compared",
         KV,
         "        conditions: dict[str, object] = {record: over.version}\n",
         "        conditions: dict[str, object] = {}\n",
         store="kv",
     ),
-    _mutant(
+    planted(
         "keys: the session that is taken from is not compared",
         KV,
         "            conditions[theirs] = ABSENT if over.lease_version == GONE else "
@@ -558,56 +565,56 @@ MUTANTS = (
         "",
         store="kv",
     ),
-    _mutant(
+    planted(
         "keys: the session that is taken from is not voided",
         KV,
         "                writes[theirs] = wire.encode(ended)\n",
         "                wire.encode(ended)\n",
         store="kv",
     ),
-    _mutant(
+    planted(
         "keys: a session that is gone is over",
         KV,
         '    held = bool(key) and not told["void"]\n',
         '    held = bool(key) and session is not None and not told["void"]\n',
         store="kv",
     ),
-    _mutant(
+    planted(
         "keys: taken under a session that may be void",
         KV,
         "            conditions[_session(own)] = lease.version\n",
         "",
         test="tests/stores/test_keyvalue.py::test_key_value",
     ),
-    _mutant(
+    planted(
         "keys: a void session is renewed",
         KV,
         "        if entry is None or _is_over(entry):\n",
         "        if entry is None:\n",
         test="tests/stores/test_keyvalue.py::test_key_value",
     ),
-    _mutant(
+    planted(
         "keys: an absence is taken that did not stand",
         KV,
         "            if not self._memory.still_absent(name, over.lease_version):\n",
         "            if over.lease_version is False:\n",
         test="tests/stores/test_keyvalue.py::test_an_absence_is_taken_only_if_it_stood",
     ),
-    _mutant(
+    planted(
         "keys: an absence stands over a gap",
         KV_MEMORY,
         "        if not continuous or known.present or not known.mark:\n",
         "        if known.present or not known.mark:\n",
         test="tests/stores/test_keyvalue.py::test_an_absence_does_not_stand_over_a_gap",
     ),
-    _mutant(
+    planted(
         "keys: somebody else's term is released",
         KV,
         " or snapshot.holding is not Holding.HELD or snapshot.term != term:\n",
         " or snapshot.holding is not Holding.HELD:\n",
         store="kv",
     ),
-    _mutant(
+    planted(
         "keys: a take is read back by its name",
         KV,
         "        if snapshot.holding is Holding.HELD and snapshot.term == claim.term:\n",
@@ -615,7 +622,7 @@ MUTANTS = (
         store="kv",
     ),
     # -- elections in a SQL database
-    _mutant(
+    planted(
         "sql: the record is not compared",
         SQL,
         '                f"WHERE name = {name} AND serial = {int(str(over.version))} "\n'
@@ -624,49 +631,49 @@ MUTANTS = (
         '                f"WHERE name = {name} "\n',
         store="sql",
     ),
-    _mutant(
+    planted(
         "sql: the session that is taken from is not compared",
         SQL,
         '                wanted.append(f"EXISTS ({there} AND beat = {over.lease_version})")\n',
         '                wanted.append(f"EXISTS ({there})")\n',
         store="sql",
     ),
-    _mutant(
+    planted(
         "sql: the session that is taken from is not voided",
         SQL,
         "        if victim:\n            statements.append(\n",
         "        if not own:\n            statements.append(\n",
         store="sql",
     ),
-    _mutant(
+    planted(
         "sql: a session that is gone is over",
         SQL_ROWS,
         "Holding.HELD if session and beat != VOID else",
         "Holding.HELD if session and beat not in (None, VOID) else",
         store="sql",
     ),
-    _mutant(
+    planted(
         "sql: taken under a session that may be void",
         SQL,
         'WHERE id = {own} AND beat <> {VOID})"]',
         'WHERE id = {own})"]',
         test="tests/stores/test_sql_rules.py::test_sql",
     ),
-    _mutant(
+    planted(
         "sql: a void session is renewed",
         SQL,
         'SET beat = beat + 1 WHERE id = {quoted} AND beat <> {VOID}",',
         'SET beat = ABS(beat) + 1 WHERE id = {quoted}",',
         test="tests/stores/test_sql_rules.py::test_sql",
     ),
-    _mutant(
+    planted(
         "sql: an election whose row was deleted is vacant",
         SQL_ROWS,
         "        ttl_s = float(found[2])\n",
         "        ttl_s = 0.0\n",
         store="sql",
     ),
-    _mutant(
+    planted(
         "sql: somebody else's term is released",
         SQL,
         "        return self._change(held.name, held.term, change)\n",
@@ -674,7 +681,7 @@ MUTANTS = (
         "self._change(held.name, held.term, change)]\n",
         store="sql",
     ),
-    _mutant(
+    planted(
         "sql: a take is read back by its name",
         SQL_STORE,
         "        if found.holding is Holding.HELD and found.term == claim.term:\n",
@@ -682,7 +689,7 @@ MUTANTS = (
         store="sql",
     ),
     # -- the store of plain files
-    _mutant(
+    planted(
         "files: a take compares the record only, and not its session",
         FILES,
         "            if now.watched != over.watched or now.holding is not over.holding:\n",
@@ -690,14 +697,14 @@ MUTANTS = (
         test="tests/stores/test_file.py"
         "::test_it_is_a_store[a_renewal_in_between_refuses_the_takeover]",
     ),
-    _mutant(
+    planted(
         "files: the session of the deposed is not voided",
         FILES,
         "            if over.holding is Holding.HELD and over.lease_key != own:\n",
         "            if over.holding is Holding.HELD and over.lease_key == own:\n",
         test="tests/stores/test_file.py::test_it_is_a_store[a_takeover_voids_the_dead_session]",
     ),
-    _mutant(
+    planted(
         "files: a renewal revives a session that is over",
         FILES,
         '            if isinstance(session, str) or session["void"]:\n',
@@ -705,49 +712,49 @@ MUTANTS = (
         test="tests/stores/test_file.py"
         "::test_it_is_a_store[a_term_that_was_taken_over_is_not_renewed]",
     ),
-    _mutant(
+    planted(
         "files: release whatever term there is",
         FILES,
         "            if record is None or not _carries(record, held.term):\n",
         "            if record is None:\n",
         test="tests/stores/test_file.py::test_it_is_a_store[a_late_release_changes_nothing]",
     ),
-    _mutant(
+    planted(
         "files: the record is renamed before the session of the deposed",
         FILES,
         "            for new, write in zip(staged, writes, strict=True):\n",
         "            for new, write in list(zip(staged, writes, strict=True))[::-1]:\n",
         test="tests/stores/test_file.py::test_a_swap_that_is_cut_short_is_unknown",
     ),
-    _mutant(
+    planted(
         "files: what was staged is left behind",
         FILES,
         "            for new in staged:\n",
         "            for new in staged * (not done):\n",
         test="tests/stores/test_file.py::test_a_swap_that_is_cut_short_is_unknown",
     ),
-    _mutant(
+    planted(
         "files: two write at once",
         FILES,
         "fcntl.LOCK_EX | fcntl.LOCK_NB",
         "fcntl.LOCK_SH | fcntl.LOCK_NB",
         test="tests/stores/test_file.py::test_two_never_write_at_once",
     ),
-    _mutant(
+    planted(
         "files: the record is not read again after its session",
         FILES,
         "            if self._load_record(file) == value:\n",
         "            if file:\n",
         test="tests/stores/test_file.py::test_nothing_is_ever_seen_in_between",
     ),
-    _mutant(
+    planted(
         "files: a session that is gone has ended",
         FILES,
         "    if session is None:\n        return GONE\n",
         "    if session is None:\n        return VOID\n",
         test="tests/stores/test_file.py::test_a_session_of_which_nothing_is_known_proves_no_death",
     ),
-    _mutant(
+    planted(
         "files: what was removed is as good as what never was",
         FILES,
         "absent(name, serial, self._longest_ttl_s())",
@@ -755,28 +762,28 @@ MUTANTS = (
         test="tests/stores/test_file.py"
         "::test_a_record_that_was_removed_is_told_from_one_that_never_was",
     ),
-    _mutant(
+    planted(
         "files: an absence is as old as what was there",
         FILES,
         "                serial = self._counter() + 1\n            elif",
         "                serial = self._counter()\n            elif",
         test="tests/stores/test_file.py::test_garbage_is_foreign_and_harms_no_other",
     ),
-    _mutant(
+    planted(
         "files: a lost counter starts at the time of day, whatever was given out",
         FILES,
         "        return max([start, *serials])\n",
         "        return start\n",
         test="tests/stores/test_file.py::test_the_same_number_is_never_given_out_twice",
     ),
-    _mutant(
+    planted(
         "files: a take is confirmed before it is on the disk",
         FILES,
         "        self._settle()\n",
         "",
         test="tests/stores/test_file.py::test_what_is_confirmed_is_on_the_disk",
     ),
-    _mutant(
+    planted(
         "files: a renewal during the first read is forgotten",
         FILE_STORE,
         "            if stem in self._names_of or self._refreshing is not None:\n",
@@ -823,6 +830,18 @@ class _Finder(importlib.abc.MetaPathFinder):
         return importlib.util.spec_from_file_location(fullname, spec.origin, loader=loader)
 
 
+class _Failures:
+    """A plugin of pytest that keeps why tests failed; a server that could not be had is no find."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed and report.when == "call":
+            lines = [line for line in report.longreprtext.splitlines() if line.startswith("E ")]
+            self.texts.append(lines[0] if lines else "failed")
+
+
 def _try(mutant: Mutant) -> dict[str, object]:
     """Import the mutant and have it looked for."""
     sys.meta_path.insert(0, _Finder(mutant.edits))
@@ -834,8 +853,10 @@ def _try(mutant: Mutant) -> dict[str, object]:
         # A folder of its own: pytest's usual one is swept by all that run at the same time.
         with contextlib.redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as folder:
             words = ["-x", "-q", "-p", "no:cacheprovider", f"--basetemp={folder}/t"]
-            code = pytest.main([*words, str(ROOT / mutant.test)])
-        return {"caught": code == pytest.ExitCode.TESTS_FAILED, "by": mutant.test, "histories": 0}
+            failures = _Failures()
+            pytest.main([*words, str(ROOT / mutant.test)], [failures])
+        text = failures.texts[0] if failures.texts else ""
+        return {"caught": bool(text), "by": mutant.test, "histories": 0, "text": text}
     from incumbent.testing.simulator import simulate
 
     for seed in range(MOST_HISTORIES):
@@ -845,8 +866,21 @@ def _try(mutant: Mutant) -> dict[str, object]:
     return {"caught": False, "by": "", "histories": MOST_HISTORIES}
 
 
+def everything() -> tuple[Mutant, ...]:
+    """Return all mutants, those of single stores included."""
+    from tests.stores.planted import PLANTED
+
+    return (*MUTANTS, *PLANTED)
+
+
 def main() -> None:
-    mutant = next(mutant for mutant in MUTANTS if mutant.name == sys.argv[1])
+    if len(sys.argv) == 1:
+        for mutant in everything():
+            modules = " ".join(sorted({edit.module for edit in mutant.edits}))
+            found_by = mutant.test or f"simulator --store {mutant.store}"
+            sys.stdout.write(f"{mutant.name}\n    in {modules}\n    found by {found_by}\n")
+        return
+    mutant = next(mutant for mutant in everything() if mutant.name == sys.argv[1])
     sys.stdout.write(json.dumps(_try(mutant)) + "\n")
 
 

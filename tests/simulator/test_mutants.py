@@ -11,15 +11,16 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from tests.simulator.mutants import MOST_HISTORIES, MUTANTS, ROOT, Mutant
+from tests.simulator.mutants import MOST_HISTORIES, ROOT, Mutant, everything
 
 NAME = "test_the_mistake_is_found"
+MUTANTS = everything()
 Hunts = dict[Mutant, Future[subprocess.CompletedProcess[str]]]
 
 
 def test_there_are_enough_and_no_two_are_the_same() -> None:
     assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS) >= 20
-    assert len({mutant.edits for mutant in MUTANTS}) == len(MUTANTS)
+    assert len({(mutant.edits, mutant.test) for mutant in MUTANTS}) == len(MUTANTS)
 
 
 @pytest.fixture(scope="module")

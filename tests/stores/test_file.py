@@ -698,6 +698,22 @@ def test_only_what_was_named_is_read(place: FileHarness, monkeypatch: pytest.Mon
     run(main)
 
 
+def test_whoever_follows_hears_that_a_record_was_removed(place: FileHarness) -> None:
+    """Nobody renews here, so the removal alone can tell it."""
+
+    async def main() -> None:
+        holder, watcher = await Candidate.new(place, "a"), await place.store()
+        held = await holder.take("e")
+        sink = Sights()
+        watcher.follow("e", sink)
+        await meanwhile(lambda: last_is(sink.seen, held.term))
+        place.record("e").unlink()
+        await meanwhile(lambda: sink.seen[-1].holding is Holding.ABSENT)
+        await place.close()
+
+    run(main)
+
+
 def _beats(sink: Sights, beat: int) -> bool:
     return bool(sink.seen) and sink.seen[-1].lease_version == beat
 

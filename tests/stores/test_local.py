@@ -228,6 +228,24 @@ def test_nobody_sees_a_new_lock_file_unlocked(tmp_path: Path) -> None:
         folder.drop(key)
 
 
+def test_only_the_file_that_was_locked_tells_of_a_death(tmp_path: Path) -> None:
+    """One that was made anew is free, and says nothing; the first one is still locked."""
+    folder, other = LockFolder(tmp_path / "locks"), LockFolder(tmp_path / "locks")
+    key = folder.hold("key")
+    path = folder.path(key)
+    assert not other.is_dead(key)
+    path.rename(tmp_path / "aside")
+    path.write_bytes(b"")
+    assert not other.is_dead(key)
+    assert other.is_relic(key), "what stands there is free"
+    (tmp_path / "aside").rename(path)
+    assert not other.is_dead(key)
+    fd = folder.descriptor(key)
+    assert fd is not None
+    os.close(fd)
+    assert other.is_dead(key), "its own file, and nobody has locked it"
+
+
 def test_a_lock_file_that_was_made_anew_is_no_evidence(
     start: Start, url: str, place: LocalHarness
 ) -> None:

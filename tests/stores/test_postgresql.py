@@ -295,6 +295,22 @@ def test_doctor_tells_how_standbys_wake(postgres: Postgres, pgbouncer: PgBouncer
     asyncio.run(main())
 
 
+def test_a_holder_has_no_lock_that_a_pooler_could_give_away(
+    postgres: Postgres, pgbouncer: PgBouncer
+) -> None:
+    """A lock of a database session would be somebody else's as soon as the transaction is over."""
+
+    async def main() -> None:
+        async with opened(pgbouncer.url) as store:
+            held = await taken(store, a_name())
+            await store.renew(held.lease)
+            locks = "SELECT locktype, mode FROM pg_locks WHERE locktype = 'advisory'"
+            assert await asyncio.to_thread(postgres.execute, locks) == []
+            assert (await store.read(held.name)).term == held.term
+
+    asyncio.run(main())
+
+
 def test_an_idle_standby_asks_nothing(postgres: Postgres) -> None:
     """What is said of a renewal is the whole news."""
     name = a_name()

@@ -15,6 +15,7 @@ from incumbent.errors import OutcomeUnknown, Refused, SessionGone, StoreUnavaila
 from incumbent.stores import open_store
 from incumbent.stores.api import Store
 from incumbent.stores.sql.pool import PLACES
+from incumbent.stores.sql.store import SqlStore
 from incumbent.testing.conformance.kit import Watch
 from tests.servers.mariadb import MariaDb
 from tests.servers.postgresql import Postgres
@@ -232,6 +233,50 @@ def test_an_absence_that_came_back_is_another_one(database: Database) -> None:
                 await taken(two, name, over=nothing)
             assert refusal.value.snapshot.watched == deleted.watched
             await taken(two, name, over=deleted)
+
+    asyncio.run(main())
+
+
+def test_a_holder_hears_of_a_deleted_row_by_its_own_renewal(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody says that it was deleted, and nobody looks: only the print of the session tells."""
+    name, other = a_name(), a_name()
+    monkeypatch.setattr(SqlStore, "_pause_s", lambda self: 3600.0)
+
+    async def main() -> None:
+        async with opened(database.url()) as store:
+            claim = await claimed(store)
+            held = await store.take(name, claim, await store.read(name))
+            await store.take(other, replace(claim, term="a_1/x.2"), await store.read(other))
+            lease = await store.renew(held.lease)
+            with Watch(store, name) as watch:
+                await watch.until(lambda s: s.term == held.term, "the holder")
+                await store.examine()  # A connection that listens has told it all by now.
+                lease = await store.renew(lease)
+                database.execute("DELETE FROM incumbent_election WHERE name = %s", (name,))
+                await store.renew(lease)
+                await watch.until(lambda s: s.holding is Holding.ABSENT, "the deletion")
+
+    asyncio.run(main())
+
+
+def test_a_take_names_the_write_that_was_watched(database: Database) -> None:
+    """A row that changed back looks the same, but for its serial."""
+    name = a_name()
+
+    async def main() -> None:
+        async with opened(database.url()) as one, opened(database.url()) as two:
+            held = await taken(one, name)
+            watched = await two.read(name)
+            request = StepDownRequest(held.term, "b_2")
+            asked = await two.ask(name, request)
+            undone = "UPDATE incumbent_election SET request_term = %s, request_to = %s "
+            database.execute(undone + "WHERE name = %s", ("", "", name))
+            with pytest.raises(Refused) as refusal:
+                await taken(two, name, over=watched)
+            assert refusal.value.snapshot.serial == asked.serial
+            await one.renew(held.lease)
 
     asyncio.run(main())
 

@@ -68,6 +68,11 @@ class _Run(click.Command):
     default="auto",
     help="What holds the process tree together [auto: the strongest permitted].",
 )
+@click.option(
+    "--require",
+    type=click.Choice(["token", "exclusive"]),
+    help="Refuse a store or set-up without it [nothing].",
+)
 @common()
 @click.pass_context
 def command(
@@ -84,6 +89,7 @@ def command(
     once: bool,
     again: bool,
     contain: str,
+    require: str | None,
 ) -> int:
     """Run COMMAND in one replica at a time: the one that is elected for NAME.
 
@@ -104,7 +110,14 @@ def command(
         )
     with in_options(ttl_s=ttl_s, grace_s=grace_s, rho=rho):
         settings = Settings.resolve(
-            name, store=options.store, ttl_s=ttl_s, grace_s=grace_s, rho=rho, as_=as_, armed=True
+            name,
+            store=options.store,
+            ttl_s=ttl_s,
+            grace_s=grace_s,
+            rho=rho,
+            as_=as_,
+            armed=True,
+            require=require or "",
         )
     if settings.store.capabilities.one_process:
         raise ConfigError(

@@ -1,14 +1,16 @@
 """`incumbent stores`: what is installed, and what each store can do and assumes.
 
-The table is made of the stores' own declarations (`stores.api.Capabilities`); no store is connected
-to.
+All of it is made of the stores' own declarations (`stores.api.Capabilities`); no store is connected
+to. The tables have the cells that are short, for all stores; the rest is text and told of one.
 """
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from enum import Enum
+from functools import partial
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
@@ -17,8 +19,9 @@ import click
 from incumbent.cli import codes
 from incumbent.cli.options import Options, common
 from incumbent.cli.output import console, draw, require_rich, table, write_json
-from incumbent.errors import ConfigError, IncumbentError, MissingExtra
-from incumbent.stores.api import Capabilities, StoreURL
+from incumbent.errors import ConfigError, IncumbentError, MissingExtra, UnknownScheme
+from incumbent.stores import OURS, open_store
+from incumbent.stores.api import Capabilities, Fault, Grade, StoreURL
 
 __all__ = ["Installed", "command", "installed"]
 
@@ -27,7 +30,7 @@ GROUP = "incumbent.stores"
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """A store that is registered, what it declares, and why it cannot be used, if so."""
+    """A store, what it declares, and why it cannot be used, if so."""
 
     scheme: str
     capabilities: Capabilities | None
@@ -41,9 +44,10 @@ def installed() -> list[Installed]:
 
 
 def _inspect(point: EntryPoint) -> Installed:
-    """Read the declaration in the store's module, or of a class in it, and try to make a store.
+    """Try to make a store, which is not connected to anything, and return what it declares.
 
-    A store that is made is not connected to anything; that it wants more than a scheme is no fault.
+    Where none can be made of a scheme alone, the declaration is read in its module, or of a class
+    in it: the first, for what follows are those of particular set-ups.
     """
     declared: Capabilities | None = None
     try:
@@ -51,9 +55,8 @@ def _inspect(point: EntryPoint) -> Installed:
         for value in list(vars(sys.modules[opener.__module__]).values()):
             found = value if isinstance(value, Capabilities) else _of(value)
             if found is not None and found.scheme == point.name:
-                declared = found
-        made = opener(StoreURL(point.name)).capabilities
-        return Installed(point.name, declared or made)
+                declared = declared or found
+        return Installed(point.name, opener(StoreURL(point.name)).capabilities)
     except MissingExtra as error:
         return Installed(point.name, declared, f"needs extra {point.name}: {error}")
     except ConfigError as error:
@@ -70,68 +73,156 @@ def _of(value: object) -> Capabilities | None:
     return found if isinstance(found, Capabilities) else None
 
 
+def _named(name: str) -> Installed:
+    """Return the store with this scheme, which may be another word for one that is registered.
+
+    Raises:
+        UnknownScheme: there is none.
+    """
+    scheme = name.lower().removesuffix("://")
+    points = entry_points(group=GROUP)
+    for point in points:
+        if point.name == scheme or point.module == OURS.get(scheme):
+            return _inspect(point)
+    known = ", ".join(sorted(point.name for point in points))
+    raise UnknownScheme(f"no store is called {name!r}; installed: {known}")
+
+
 @click.command("stores")
-@common(store=False)
-def command(options: Options) -> int:
-    """List the stores that are installed, what each can do, and what it assumes."""
+@click.argument("name", required=False)
+@common()
+def command(options: Options, name: str | None) -> int:
+    """List the stores that are installed, and what each can do.
+
+    With a NAME, or the URL of a set-up, say everything about that one, and what it assumes.
+    """
     if not options.json:
         require_rich()
-    found = installed()
+    url = options.store if name is None else name if "://" in name else None
+    if url is not None:
+        made = open_store(url).capabilities
+        found = [Installed(made.scheme, made)]
+    elif name is not None:
+        found = [_named(name)]
+    else:
+        found = installed()
     if options.json:
         write_json({"stores": [_json(store) for store in found]})
+    elif url is None and name is None:
+        _draw_all(found)
     else:
-        _draw(found)
+        _draw_one(found[0])
     return codes.OK
 
 
 def _json(store: Installed) -> dict[str, Any]:
-    have = store.capabilities
-    head = {
+    """Return every cell, by its own name."""
+    told: dict[str, Any] = {
         "scheme": store.scheme,
         "available": not store.problem,
         "problem": store.problem or None,
     }
-    if have is None:
-        return head
-    return {
-        **head,
-        "grade": have.grade.value,
-        "assumes": have.assumes,
-        "token": have.token,
-        "sessions": have.sessions,
-        "one_host": have.one_host,
-        "whole_seconds": have.whole_seconds,
-        "absent_is_vacant": have.absent_is_vacant,
-        "judged_by": have.judged_by,
-        "confirmed_by": have.confirmed_by,
-        "wakes_by": have.wakes_by,
-        "evidence": have.evidence or None,
-    }
+    if store.capabilities is not None:
+        for cell in fields(store.capabilities):
+            told.setdefault(cell.name, _plain(getattr(store.capabilities, cell.name)))
+    return told
 
 
-def _draw(found: list[Installed]) -> None:
-    """Draw a column per store: there are few stores and many properties."""
-    from rich.text import Text
+def _plain(value: object) -> object:
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, frozenset):
+        return [fault.value for fault in Fault if fault in value]
+    return value if value != "" else None
 
-    out = console()
+
+def _yes(value: bool) -> str:
+    return "yes" if value else "no"
+
+
+def _candidates(have: Capabilities) -> str:
+    return "of one process" if have.one_process else "of one host" if have.one_host else "any"
+
+
+def _list(faults: frozenset[Fault]) -> str:
+    return ", ".join(fault.value for fault in Fault if fault in faults) or "nothing"
+
+
+Cells = tuple[tuple[str, Callable[[Capabilities], str]], ...]
+
+_GRADES = {
+    Grade.EXCLUSIVE_IN_STORE: "in store",
+    Grade.EXCLUSIVE_WITH_FENCING: "fencing",
+    Grade.EFFICIENCY_ONLY: "efficiency",
+}
+_SHORT: Cells = (
+    ("grade", lambda have: _GRADES[have.grade]),
+    ("token", lambda have: _yes(have.token)),
+    ("renews", lambda have: "process" if have.sessions else "election"),
+    ("judged by", lambda have: have.judged_by),
+    ("absent", lambda have: "vacant" if have.absent_is_vacant else "waits"),
+    ("TTL", lambda have: "whole s" if have.whole_seconds else "any"),
+    ("hosts", lambda have: "one" if have.one_host else "many"),
+    ("proof", lambda have: _yes(bool(have.evidence))),
+)
+_FAULTS = {
+    Fault.HOLDER_KILLED: "kill",
+    Fault.HOLDER_PAUSED: "pause",
+    Fault.NETWORK_CUT: "cut",
+    Fault.CONNECTION_KILLED: "conn",
+    Fault.SERVER_PAUSED: "stall",
+    Fault.SERVER_RESTARTED: "restart",
+    Fault.SERVER_ISOLATED: "isolate",
+    Fault.SERVER_EMPTIED: "empty",
+    Fault.REPLICA_PROMOTED: "promote",
+}
+_WHAT = {True: ": all elections of a process", False: ": each election by itself"}
+_NEW = {True: "is vacant at once", False: "is waited for: one TTL at the very first start"}
+_LONG: Cells = (
+    ("a term is", lambda have: have.grade.value),
+    ("if", lambda have: have.assumes),
+    ("fencing token", lambda have: _yes(have.token)),
+    ("candidates", _candidates),
+    ("expiry judged by", lambda have: have.judged_by),
+    ("renewal confirmed by", lambda have: have.confirmed_by),
+    ("renewed together", lambda have: _yes(have.sessions) + _WHAT[have.sessions]),
+    ("standbys wake by", lambda have: have.wakes_by),
+    ("proof of death", lambda have: have.evidence or "none: the TTL is waited out"),
+    ("a new election", lambda have: _NEW[have.absent_is_vacant]),
+    ("TTL", lambda have: "whole seconds" if have.whole_seconds else "any"),
+    ("survives", lambda have: _list(have.survives)),
+    ("not promised", lambda have: _list(frozenset(Fault) - have.survives)),
+)
+
+
+def _survives(fault: Fault, have: Capabilities) -> str:
+    return "yes" if fault in have.survives else "-"
+
+
+def _draw_all(found: list[Installed]) -> None:
+    """Draw a row per store, in two tables that are no wider than 80 columns."""
     usable = [(store.scheme, store.capabilities) for store in found if store.capabilities]
-    columns = [f"{scheme}://" for scheme, _ in usable]
-    rows = table("", *columns, wrap=columns)
-    properties: tuple[tuple[str, Callable[[Capabilities], str]], ...] = (
-        ("a term is", lambda have: have.grade.value),
-        ("if", lambda have: have.assumes),
-        ("fencing token", lambda have: "yes" if have.token else "no"),
-        ("candidates", lambda have: "of one host" if have.one_host else "of many hosts"),
-        ("expiry judged by", lambda have: have.judged_by),
-        ("renewal confirmed by", lambda have: have.confirmed_by),
-        ("standbys wake by", lambda have: have.wakes_by),
-        ("evidence of death", lambda have: have.evidence or "none: the TTL is waited out"),
-        ("renewed together", lambda have: "yes" if have.sessions else "each election by itself"),
-        ("TTL", lambda have: "whole seconds" if have.whole_seconds else "any"),
-    )
-    for label, of in properties:
-        rows.add_row(Text(label, style="bold"), *(of(have) for _, have in usable))
-    draw(rows)
+    survives: Cells = tuple((word, partial(_survives, fault)) for fault, word in _FAULTS.items())
+    for title, cells in (("store", _SHORT), ("survives", survives)):
+        rows = table(title, *(label for label, _ in cells))
+        for scheme, have in usable:
+            rows.add_row(scheme, *(of(have) for _, of in cells))
+        draw(rows)
+        print()
     for store in found:
         if store.problem:
-            out.print(f"\n{store.scheme}://  {store.problem}", soft_wrap=True)
+            console().print(f"{store.scheme}://  {store.problem}", soft_wrap=True)
+    print("`incumbent stores NAME` says everything about one, and what it assumes.")
+
+
+def _draw_one(store: Installed) -> None:
+    from rich.text import Text
+
+    if store.capabilities is not None:
+        title = f"{store.scheme}://"
+        rows = table("", title, wrap=[title])
+        for label, of in _LONG:
+            rows.add_row(Text(label, style="bold"), of(store.capabilities))
+        draw(rows)
+    if store.problem:
+        console().print(f"{store.scheme}://  {store.problem}", soft_wrap=True)

@@ -49,7 +49,11 @@ from incumbent.core.records import Claim, Held, Lease, Snapshot, StepDownRequest
 from incumbent.errors import ConfigError, StoreUnusable
 
 __all__ = [
+    "ON_ONE_HOST",
+    "ON_ONE_SERVER",
+    "ON_QUORUM",
     "Capabilities",
+    "Fault",
     "Finding",
     "Grade",
     "Sink",
@@ -70,9 +74,39 @@ class Grade(Enum):
     EFFICIENCY_ONLY = "efficiency only"
 
 
+class Fault(Enum):
+    """What may happen to a holder, to its network, or to the servers that keep the record."""
+
+    HOLDER_KILLED = "holder killed"
+    HOLDER_PAUSED = "holder paused"
+    NETWORK_CUT = "network cut"
+    CONNECTION_KILLED = "connection killed"
+    SERVER_PAUSED = "server paused"
+    SERVER_RESTARTED = "server restarted with its data"
+    SERVER_ISOLATED = "own server cut off from its peers"
+    SERVER_EMPTIED = "server restarted without its data"
+    REPLICA_PROMOTED = "lagging replica promoted"
+
+
+ON_ONE_HOST = frozenset({Fault.HOLDER_KILLED, Fault.HOLDER_PAUSED})
+"""What a store without a server can meet."""
+ON_ONE_SERVER = ON_ONE_HOST | {
+    Fault.NETWORK_CUT,
+    Fault.CONNECTION_KILLED,
+    Fault.SERVER_PAUSED,
+    Fault.SERVER_RESTARTED,
+}
+"""What leaves the promise intact where a write that was confirmed is kept."""
+ON_QUORUM = ON_ONE_SERVER | {Fault.SERVER_ISOLATED}
+"""The same, where a majority of several servers confirms it."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Capabilities:
     """What a store can do, as data: printed, documented, and each cell tested.
+
+    A demand that a cell does not meet is refused before anything is started, and free text stands
+    only where no program has to decide by it.
 
     Attributes:
         scheme: the URL scheme.
@@ -89,6 +123,8 @@ class Capabilities:
         one_process: all candidates must live in one process: for tests.
         grade: what a term is worth.
         assumes: the assumption under which it is.
+        survives: the faults that leave the promise intact: no two holders whose work overlaps, and
+            tokens that grow. What is not among them cannot happen here, or is not promised.
     """
 
     scheme: str
@@ -103,6 +139,7 @@ class Capabilities:
     one_host: bool
     grade: Grade
     assumes: str
+    survives: frozenset[Fault] = frozenset()
     one_process: bool = False
 
 

@@ -19,7 +19,7 @@ the LockIndex starts again when the key is deleted; and a renewal is answered wi
 
 from __future__ import annotations
 
-from incumbent.stores.api import Capabilities, Grade, StoreURL
+from incumbent.stores.api import ON_QUORUM, Capabilities, Grade, StoreURL
 from incumbent.stores.consul import config
 from incumbent.stores.consul.driver import Consul
 from incumbent.stores.kv import KeyValueStore
@@ -39,7 +39,8 @@ CAPABILITIES = Capabilities(
     one_host=False,
     grade=Grade.EXCLUSIVE_WITH_FENCING,
     assumes="Consul's raft is linearizable, no snapshot is restored under live candidates, and "
-    "clock rates differ by no more than ρ",
+    "clock rates differ by no more than rho",
+    survives=ON_QUORUM,
 )
 
 

@@ -15,7 +15,7 @@ themselves are `stores.kv`.
 from __future__ import annotations
 
 from incumbent.errors import MissingExtra
-from incumbent.stores.api import Capabilities, Grade, StoreURL
+from incumbent.stores.api import ON_QUORUM, Capabilities, Grade, StoreURL
 from incumbent.stores.kv import KeyValueStore
 
 __all__ = ["CAPABILITIES", "open"]
@@ -33,6 +33,7 @@ CAPABILITIES = Capabilities(
     one_host=False,
     grade=Grade.EXCLUSIVE_WITH_FENCING,
     assumes="etcd is linearizable, and clock rates differ by no more than rho",
+    survives=ON_QUORUM,
 )
 
 

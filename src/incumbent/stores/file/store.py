@@ -22,7 +22,7 @@ from functools import partial
 from pathlib import Path
 
 from incumbent.errors import StoreError
-from incumbent.stores.api import Capabilities, Finding, Grade, Sink
+from incumbent.stores.api import ON_ONE_HOST, Capabilities, Finding, Grade, Sink
 from incumbent.stores.file.records import ELECTIONS, END, SESSIONS, FileRecords
 from incumbent.stores.local import filesystem, inotify
 from incumbent.stores.local.machine import Machine
@@ -43,6 +43,7 @@ CAPABILITIES = Capabilities(
     one_host=True,
     grade=Grade.EXCLUSIVE_WITH_FENCING,
     assumes="one host, a local file system, and nobody deletes the folder under a holder",
+    survives=ON_ONE_HOST,
 )
 
 _IN_MEMORY = ("ramfs", "tmpfs")

@@ -35,7 +35,7 @@ from collections.abc import Callable
 
 from incumbent.core.records import Claim, Held, Holding, Lease, Snapshot, StepDownRequest
 from incumbent.errors import Refused, StoreUnavailable, StoreUnusable
-from incumbent.stores.api import Capabilities, Finding, Grade, Sink, StoreDefaults
+from incumbent.stores.api import ON_ONE_SERVER, Capabilities, Finding, Grade, Sink, StoreDefaults
 from incumbent.stores.kubernetes import doctor, wire
 from incumbent.stores.kubernetes.api import Conflict, LeaseApi, NotFound
 from incumbent.stores.kubernetes.ledger import Ledger
@@ -57,6 +57,7 @@ CAPABILITIES = Capabilities(
     one_host=False,
     grade=Grade.EXCLUSIVE_WITH_FENCING,
     assumes="etcd is linearizable, and clock rates differ by no more than rho",
+    survives=ON_ONE_SERVER,
 )
 
 _ATTEMPTS = 5

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import quote
 
 from incumbent.errors import ConfigError, MissingExtra
-from incumbent.stores.api import Capabilities, Grade, StoreURL
+from incumbent.stores.api import ON_ONE_SERVER, Capabilities, Grade, StoreURL
 from incumbent.stores.sql import SqlStore
 
 __all__ = ["MysqlStore", "open"]
@@ -36,6 +36,7 @@ CAPABILITIES = Capabilities(
         "one primary at a time, which loses no confirmed commit at a failover, nobody drops the "
         "tables, and clock rates differ by no more than rho"
     ),
+    survives=ON_ONE_SERVER,
 )
 
 _MODES = ("DISABLED", "PREFERRED", "REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY")

@@ -16,7 +16,7 @@ import re
 from urllib.parse import quote
 
 from incumbent.errors import ConfigError, MissingExtra
-from incumbent.stores.api import Capabilities, Grade, StoreURL
+from incumbent.stores.api import ON_ONE_SERVER, Capabilities, Grade, StoreURL
 from incumbent.stores.sql import SqlStore
 
 __all__ = ["PostgresStore", "open"]
@@ -37,6 +37,7 @@ CAPABILITIES = Capabilities(
         "one primary at a time, which loses no confirmed commit at a failover, nobody drops the "
         "tables, and clock rates differ by no more than rho"
     ),
+    survives=ON_ONE_SERVER,
 )
 
 _LIBPQ = (

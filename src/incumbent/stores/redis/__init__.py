@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from incumbent.errors import ConfigError, MissingExtra
-from incumbent.stores.api import Capabilities, Grade, StoreURL
+from incumbent.stores.api import ON_ONE_SERVER, Capabilities, Fault, Grade, StoreURL
 from incumbent.stores.kv import KeyValueStore
 
 __all__ = ["CAPABILITIES", "open"]
@@ -39,6 +39,7 @@ CAPABILITIES = Capabilities(
         "one server without replicas, none is put in its place while it still answers, and clock "
         "rates differ by no more than rho"
     ),
+    survives=ON_ONE_SERVER | {Fault.SERVER_EMPTIED},
 )
 REPLICATED = replace(
     CAPABILITIES,

@@ -18,7 +18,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from incumbent.stores.api import Capabilities, Grade
+from incumbent.stores.api import ON_ONE_HOST, Capabilities, Grade
 from incumbent.stores.local import inotify
 from incumbent.stores.local.store import Changes, LocalStore
 from incumbent.stores.sqlite.machine import Machine
@@ -39,6 +39,7 @@ CAPABILITIES = Capabilities(
     one_host=True,
     grade=Grade.EXCLUSIVE_WITH_FENCING,
     assumes="one host, a local file system, and nobody deletes the file under a holder",
+    survives=ON_ONE_HOST,
 )
 
 

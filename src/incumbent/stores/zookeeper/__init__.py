@@ -21,7 +21,7 @@ from __future__ import annotations
 import re
 
 from incumbent.errors import ConfigError, MissingExtra
-from incumbent.stores.api import Capabilities, Grade, StoreURL
+from incumbent.stores.api import ON_QUORUM, Capabilities, Grade, StoreURL
 from incumbent.stores.kv import KeyValueStore
 
 __all__ = ["CAPABILITIES", "open"]
@@ -41,7 +41,8 @@ CAPABILITIES = Capabilities(
     whole_seconds=False,
     one_host=False,
     grade=Grade.EXCLUSIVE_WITH_FENCING,
-    assumes="a majority keeps what it has logged, and clock rates differ by no more than ρ",
+    assumes="a majority keeps what it has logged, and clock rates differ by no more than rho",
+    survives=ON_QUORUM,
 )
 
 _SEGMENT = re.compile(r"(?!\.{1,2}$)[\w.@:+=-]+", re.ASCII)

@@ -1,0 +1,214 @@
+"""Mistakes in each store's own rules, and the test on the real server that finds each.
+
+They are tried like those of `tests.simulator.mutants`, which has the rules that stores share, those
+of the stores on one host's disk, and the machine. What is planted in the scripts of Redis is in
+`tests.stores.test_redis_worlds`. Nothing of incumbent is imported here: who tries a mistake has to
+be able to plant it first.
+"""
+
+from __future__ import annotations
+
+from tests.simulator.mutants import Mutant, planted
+
+__all__ = ["PLANTED"]
+
+KV = "incumbent.stores.kv.store"
+ETCD = "incumbent.stores.etcd.wire"
+ETCD_WATCH = "incumbent.stores.etcd.watch"
+ZOOKEEPER = "incumbent.stores.zookeeper.driver"
+ZNODES = "incumbent.stores.zookeeper.nodes"
+CONSUL = "incumbent.stores.consul.driver"
+CONSUL_CLIENT = "incumbent.stores.consul.client"
+REDIS = "incumbent.stores.redis.driver"
+LEASES = "incumbent.stores.kubernetes.store"
+SQL = "incumbent.stores.sql.store"
+STATEMENTS = "incumbent.stores.sql.statements"
+POSTGRESQL = "incumbent.stores.postgresql.connection"
+BELL = "incumbent.stores.postgresql.bell"
+MYSQL = "incumbent.stores.mysql.connection"
+FILE_STORE = "incumbent.stores.file.store"
+LOCKS = "incumbent.stores.local.locks"
+
+_CELL = "tests/stores/test_capabilities.py::test_the_cell_is_true"
+_ETCD = "tests/stores/test_etcd.py::"
+_ZOOKEEPER = "tests/stores/test_zookeeper.py::"
+_CONSUL = "tests/stores/test_consul.py::"
+_SQL = "tests/stores/test_sql.py::"
+_POSTGRESQL = "tests/stores/test_postgresql.py::"
+
+_RENEWAL = "                written = await self._driver.swap({key: lease.version}, {key: value})\n"
+_READ = (
+    "                entry, _ = await self._driver.get(key)\n"
+    "                written = {key: entry}\n"
+)
+
+
+PLANTED: tuple[Mutant, ...] = (
+    # -- what confirms a renewal
+    planted("etcd: a read confirms", KV, _RENEWAL, _READ, test=f"{_CELL}[etcd-confirmed_by]"),
+    planted("Consul: a read confirms", KV, _RENEWAL, _READ, test=f"{_CELL}[consul-confirmed_by]"),
+    planted("Redis: a read confirms", KV, _RENEWAL, _READ, test=f"{_CELL}[redis-confirmed_by]"),
+    planted(
+        "ZooKeeper: a connection that is alive confirms",
+        ZOOKEEPER,
+        "        hollow: frozenset[str] = frozenset()\n        for _",
+        '        if all(k[0] == "s" and conditions[k] is not ABSENT for k in writes):\n'
+        "            return {k: (await self._nodes.look(link, k)).entry for k in writes}\n"
+        "        hollow: frozenset[str] = frozenset()\n        for _",
+        test=f"{_CELL}[zookeeper-confirmed_by]",
+    ),
+    planted(
+        "Leases: what was known confirms",
+        LEASES,
+        "        token = known if term == lease.key else None\n",
+        "        if term == lease.key:\n            return lease\n        token = None\n",
+        test=f"{_CELL}[kubernetes-confirmed_by]",
+    ),
+    planted(
+        "PostgreSQL: a row that was not updated is confirmed",
+        SQL,
+        "        if not found or int(found[0][0]) == rows.VOID:\n"
+        '            raise Refused(absent("the session"))\n',
+        "        if not found:\n            return lease\n",
+        test="tests/stores/test_postgresql.py"
+        "::test_directly[a_term_that_was_taken_over_is_not_renewed]",
+    ),
+    # -- etcd
+    planted(
+        "etcd: a member's memory is read",
+        ETCD,
+        '{"request_range": {"key": self._key(key)}} for key in keys',
+        '{"request_range": {"key": self._key(key), "serializable": True}} for key in keys',
+        test=f"{_ETCD}test_a_read_is_not_what_a_member_remembers",
+    ),
+    planted(
+        "etcd: a watch that fell silent is trusted",
+        ETCD_WATCH,
+        "            if now >= stream.heard_at + SILENCE_S:\n",
+        "            if now < 0:\n",
+        test=f"{_ETCD}test_a_watch_that_falls_silent_is_noticed",
+    ),
+    # -- ZooKeeper
+    planted(
+        "ZooKeeper: what one server remembers is read",
+        ZOOKEEPER,
+        "        await self._settled(link)\n        found =",
+        "        found =",
+        test=f"{_ZOOKEEPER}test_a_read_is_confirmed_by_a_majority_and_sync_would_not_be",
+    ),
+    planted(
+        "ZooKeeper: a node of an earlier life is adopted",
+        ZNODES,
+        "                nonce, count = secrets.token_hex(12), 0\n",
+        '                nonce, count = "0", 0\n',
+        test=f"{_ZOOKEEPER}"
+        "test_a_version_is_not_used_again_when_a_record_was_deleted_and_made_anew",
+    ),
+    # -- Consul
+    planted(
+        "Consul: the same value written again is no write",
+        CONSUL,
+        '"Index": index, "Flags": index}',
+        '"Index": index}',
+        test=f"{_CONSUL}test_a_write_of_the_same_value_is_a_new_version",
+    ),
+    planted(
+        "Consul: a leader's memory is read",
+        CONSUL_CLIENT,
+        '        response = await self._get(self._requests, path, {"consistent": ""})\n',
+        '        response = await self._get(self._requests, path, {"stale": ""})\n',
+        test="tests/stores/test_consul_cluster.py"
+        "::test_a_server_without_its_peers_confirms_nothing",
+    ),
+    planted(
+        "Consul: that a record was made is noted nowhere",
+        CONSUL,
+        "            if created is not None and conditions[key] is ABSENT:\n",
+        "            if created == key:\n",
+        test=f"{_CONSUL}test_an_absence_that_was_interrupted_unseen_is_another_one",
+    ),
+    # -- SQL
+    planted(
+        "SQL: the rows that were written are not looked at",
+        SQL,
+        "        if found.term == claim.term and found.holding is Holding.HELD:\n"
+        "            return rows.held(claim, found)\n        if not beat",
+        "        if found.holding is Holding.HELD:\n"
+        "            return rows.held(claim, found)\n        if not beat",
+        test=f"{_POSTGRESQL}test_directly[a_renewal_in_between_refuses_the_takeover]",
+    ),
+    planted(
+        "SQL: the session that is taken from is not compared",
+        STATEMENTS,
+        'wanted.append(f"EXISTS ({there} AND beat = {over.lease_version})")',
+        'wanted.append(f"EXISTS ({there})")',
+        test="tests/stores/test_mysql.py::test_mariadb[a_renewal_in_between_refuses_the_takeover]",
+    ),
+    planted(
+        "SQL: own session is not compared",
+        STATEMENTS,
+        "WHERE id = {own} AND beat <> {VOID})",
+        "WHERE id = {own})",
+        test=f"{_SQL}test_a_take_under_a_session_that_is_over_changes_nothing",
+    ),
+    planted(
+        "SQL: serial is not compared",
+        STATEMENTS,
+        "AND serial = {int(str(over.version))} ",
+        "AND serial <> {-int(str(over.version))} ",
+        test=f"{_SQL}test_a_take_names_the_write_that_was_watched",
+    ),
+    planted(
+        "SQL: fingerprint is not compared",
+        SQL,
+        "        if self._print.get(lease.key) != (count, total):\n",
+        "        if lease.key not in self._print:\n",
+        test=f"{_SQL}test_a_holder_hears_of_a_deleted_row_by_its_own_renewal",
+    ),
+    planted(
+        "SQL: tokens start anew when a row was deleted",
+        STATEMENTS,
+        'first = f"CASE WHEN c.serial = 0 THEN {start} ELSE c.serial + 1 END"',
+        'first = "c.serial - c.serial + 1"',
+        test=f"{_POSTGRESQL}test_directly[the_token_grows]",
+    ),
+    planted(
+        "PostgreSQL: a commit of unknown outcome has failed",
+        POSTGRESQL,
+        "            raise (OutcomeUnknown if writes else StoreUnavailable)(text) from None\n",
+        "            raise StoreUnavailable(text) from None\n",
+        test=f"{_SQL}test_a_write_whose_answer_is_lost_is_unknown_and_found_again[postgres]",
+    ),
+    planted(
+        "MySQL: a commit of unknown outcome has failed",
+        MYSQL,
+        "        return (OutcomeUnknown if writes else StoreUnavailable)(text)\n",
+        "        return StoreUnavailable(text)\n",
+        MYSQL,
+        "            raise (OutcomeUnknown if writes else StoreUnavailable)(text) from None\n",
+        "            raise StoreUnavailable(text) from None\n",
+        test=f"{_SQL}test_a_write_whose_answer_is_lost_is_unknown_and_found_again[mariadb]",
+    ),
+    planted(
+        "PostgreSQL: that a pooler swallows LISTEN is not noticed",
+        BELL,
+        "            if not await self._proven(connection):\n",
+        "            if connection is None:\n",
+        test=f"{_CELL}[postgresql, pooled-wakes_by]",
+    ),
+    # -- plain files, and locks
+    planted(
+        "files: nobody hears of a record that is removed",
+        FILE_STORE,
+        "inotify.ENTERED | inotify.LEFT | inotify.CLOSED",
+        "inotify.ENTERED | inotify.CLOSED",
+        test="tests/stores/test_file.py::test_whoever_follows_hears_that_a_record_was_removed",
+    ),
+    planted(
+        "files: a lock file that was made anew is believed",
+        LOCKS,
+        "        return not number or number == _number(fd)\n",
+        "        return True\n",
+        test="tests/stores/test_local.py::test_only_the_file_that_was_locked_tells_of_a_death",
+    ),
+)

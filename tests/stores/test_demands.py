@@ -1,0 +1,101 @@
+"""What is demanded of a store is met, or refused before anything is started: over all stores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from incumbent import Election, aio
+from incumbent.cli.app import main
+from incumbent.errors import ConfigError
+from incumbent.stores import OURS, open_store
+from incumbent.stores.api import Grade
+
+URLS = {
+    "consul": "consul://127.0.0.1:1",
+    "etcd": "etcd://127.0.0.1:1?tls=0",
+    "file": "file://{folder}/elections.d",
+    "kubernetes": "kubernetes://default?kubeconfig={folder}/kubeconfig",
+    "mariadb": "mariadb://u:p@127.0.0.1:1/d",
+    "memory": "memory://demands",
+    "mysql": "mysql://u:p@127.0.0.1:1/d",
+    "postgres": "postgres://127.0.0.1:1/d",
+    "postgresql": "postgresql://127.0.0.1:1/d",
+    "redis": "redis://127.0.0.1:1",
+    "rediss": "rediss://127.0.0.1:1",
+    "sqlite": "sqlite://{folder}/incumbent.db",
+    "valkey": "valkey://127.0.0.1:1",
+    "valkeys": "valkeys://127.0.0.1:1",
+    "zookeeper": "zookeeper://127.0.0.1:1",
+}
+"""A set-up of each scheme. Nobody is at these addresses: what is refused is refused unasked."""
+REPLICATED = ("redis", "rediss", "valkey", "valkeys")
+NOT_EXCLUSIVE = ["memory", *(f"{scheme} with replicas" for scheme in REPLICATED)]
+SET_UPS = {
+    **URLS,
+    **{f"{scheme} with replicas": f"{URLS[scheme]}?replicas=accept" for scheme in REPLICATED},
+}
+KUBECONFIG = """
+apiVersion: v1
+kind: Config
+current-context: c
+contexts: [{name: c, context: {cluster: c, user: u}}]
+clusters: [{name: c, cluster: {server: "http://127.0.0.1:1"}}]
+users: [{name: u, user: {}}]
+"""
+
+
+@pytest.fixture
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    (tmp_path / "kubeconfig").write_text(KUBECONFIG)
+    return SET_UPS[request.param].format(folder=tmp_path)
+
+
+def test_no_store_is_left_out() -> None:
+    assert URLS.keys() == OURS.keys()
+
+
+@pytest.mark.parametrize(
+    ("url", "grade"),
+    [
+        (name, Grade.EFFICIENCY_ONLY if "replicas" in name else Grade.EXCLUSIVE_WITH_FENCING)
+        for name in SET_UPS
+    ],
+    indirect=["url"],
+)
+def test_the_grade_is_that_of_the_set_up(url: str, grade: Grade) -> None:
+    store = open_store(url)
+    assert store.capabilities.grade is grade
+    assert store.capabilities.token
+
+
+@pytest.mark.parametrize("url", SET_UPS, indirect=True)
+def test_a_token_may_be_demanded_of_every_store(url: str) -> None:
+    Election("e", store=url, require="token")
+
+
+@pytest.mark.parametrize("url", sorted(SET_UPS.keys() - set(NOT_EXCLUSIVE)), indirect=True)
+def test_exclusion_is_promised_with_the_kernels_timer_only(
+    url: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    election = Election("e", store=url, require="exclusive")
+    with pytest.raises(ConfigError, match="needs the kernel's timer"):
+        election.hold().__enter__()
+    # It is not refused: what comes last is looked at, and that is the command.
+    words = ["run", "e", "--store", url, "--require", "exclusive", "--", "/no/such/command"]
+    assert main(words) == 127
+    assert "command not found" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("url", NOT_EXCLUSIVE, indirect=True)
+def test_exclusion_is_refused_where_it_is_not_promised(
+    url: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(ConfigError, match=r"one process only|for efficiency only"):
+        Election("e", store=url, require="exclusive")
+    with pytest.raises(ConfigError, match=r"one process only|for efficiency only"):
+        aio.Election("e", store=url, require="exclusive")
+    words = ["run", "e", "--store", url, "--require", "exclusive", "--", "/no/such/command"]
+    assert main(words) == 2
+    assert "use another store" in capfd.readouterr().err
