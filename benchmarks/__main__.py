@@ -17,6 +17,8 @@ from benchmarks import check, ending, failover, handover, load, many, memory, ov
 from benchmarks.bench import Bench
 from benchmarks.processes import ROOT, now_ns
 from benchmarks.report import Report, machine, write_docs
+from benchmarks.stores import acquire
+from benchmarks.stores.kinds import NAMES, PROGRAMS
 from tests.servers.build import ETCD_VERSION, KUBERNETES_VERSION, BuildError, ensure
 
 MODULES: tuple[ModuleType, ...] = (
@@ -29,6 +31,7 @@ MODULES: tuple[ModuleType, ...] = (
     load,
     ending,
     many,
+    acquire,
 )
 DOCS = ROOT / "docs" / "benchmarks.md"
 
@@ -48,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         for program in ("etcd", "kube-apiserver", "clientgo-candidate", "clientgo-raw"):
             ensure(program)
-        with Bench(quick=options.quick) as bench:
+        with Bench(quick=options.quick, stores=options.stores) as bench:
             for module in chosen:
                 began_ns = now_ns()
                 report: Report = module.run(bench)
@@ -81,6 +84,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
     names = [module.NAME for module in MODULES]
     parser.add_argument("--only", nargs="+", choices=names, metavar="NAME", help=", ".join(names))
+    parser.add_argument(
+        "--stores", nargs="+", choices=NAMES, metavar="NAME", default=(), help=", ".join(NAMES)
+    )
     parser.add_argument("--quick", action="store_true", help="few rounds: to see that it works")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to a file")
     parser.add_argument("--write-docs", action="store_true", help="write them into docs/ as well")
