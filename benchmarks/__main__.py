@@ -17,8 +17,9 @@ from benchmarks import check, ending, failover, handover, load, many, memory, ov
 from benchmarks.bench import Bench
 from benchmarks.processes import ROOT, now_ns
 from benchmarks.report import Report, machine, write_docs
-from benchmarks.stores import acquire
-from benchmarks.stores.kinds import NAMES, PROGRAMS
+from benchmarks.stores import acquire, crash, steady
+from benchmarks.stores import handover as handover_stores
+from benchmarks.stores.kinds import NAMES
 from tests.servers.build import ETCD_VERSION, KUBERNETES_VERSION, BuildError, ensure
 
 MODULES: tuple[ModuleType, ...] = (
@@ -32,6 +33,9 @@ MODULES: tuple[ModuleType, ...] = (
     ending,
     many,
     acquire,
+    handover_stores,
+    crash,
+    steady,
 )
 DOCS = ROOT / "docs" / "benchmarks.md"
 

@@ -4,10 +4,9 @@ The servers are those of the tests, alone and on loopback, with the durability t
 what is compared stands on the same one. TLS is off for everybody. A neighbour is what people use
 for this on that server: its library in its newest version, as it is, or the server's own command.
 
-What is not here, and why (2026-11): tooz has no driver for Consul any more (it was removed), and the
-Consul libraries for Python have sessions and keys, but no lock. tooz's PostgreSQL driver says itself
-that it will be removed. For SQLite there is nothing of this kind; on one host its neighbours are
-those of plain files.
+What is not here, and why (2026-11): tooz has no driver for Consul any more, and the Consul libraries
+for Python have sessions and keys, but no lock. tooz's PostgreSQL driver is deprecated and says so.
+For SQLite there is nothing of this kind; on one host its neighbours are those of plain files.
 """
 
 from __future__ import annotations

@@ -79,6 +79,7 @@ class Proxy:
         self._mode = Mode.PASS
         self._delay_s = 0.0
         self._accepted = 0
+        self._read_bytes = 0
         self._connections: set[_Connection] = set()
         self._commands: queue.SimpleQueue[tuple[Callable[[], None], Future[None]]] = (
             queue.SimpleQueue()
@@ -106,6 +107,11 @@ class Proxy:
     def accepted(self) -> int:
         """How many connections clients have opened so far."""
         return self._accepted
+
+    @property
+    def read_bytes(self) -> int:
+        """How much was read so far, from clients and from the server."""
+        return self._read_bytes
 
     def cut(self) -> None:
         """No byte moves either way; connections stay open, new ones are accepted and silent.
@@ -273,6 +279,7 @@ class Proxy:
         except BlockingIOError:
             return
         flow.source_ended = not chunk
+        self._read_bytes += len(chunk)
         if flow.is_reply and self._mode is Mode.DROP_REPLIES:
             connection.lost_bytes = True
             return

@@ -40,6 +40,7 @@ CAPABILITIES = Capabilities(
     grade=Grade.EXCLUSIVE_WITH_FENCING,
     assumes="Consul's raft is linearizable, no snapshot is restored under live candidates, and "
     "clock rates differ by no more than ρ",
+    takeover_trips=3,  # a renewal between two blocking queries is told by the second
 )
 
 

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from incumbent.errors import ConfigError, MissingExtra
 from incumbent.stores.api import Capabilities, Grade, StoreURL
-from incumbent.stores.sql import SqlStore
+from incumbent.stores.sql import LOOKS_PER_TTL, SqlStore
 
 __all__ = ["MysqlStore", "open"]
 
@@ -36,6 +36,8 @@ CAPABILITIES = Capabilities(
         "one primary at a time, which loses no confirmed commit at a failover, nobody drops the "
         "tables, and clock rates differ by no more than rho"
     ),
+    unseen_ttls=1 / LOOKS_PER_TTL,
+    takeover_trips=3,  # one is the look, of which the renewal may just have missed the answer
 )
 
 _MODES = ("DISABLED", "PREFERRED", "REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY")
