@@ -13,13 +13,24 @@ from types import ModuleType
 
 from rich.console import Console
 
-from benchmarks import check, ending, failover, handover, load, many, memory, overhead, standby
+from benchmarks import (
+    check,
+    ending,
+    failover,
+    handover,
+    load,
+    many,
+    memory,
+    neighbours,
+    overhead,
+    standby,
+)
 from benchmarks.bench import Bench
 from benchmarks.processes import ROOT, now_ns
 from benchmarks.report import Report, machine, write_docs
 from benchmarks.stores import acquire, crash, steady
 from benchmarks.stores import handover as handover_stores
-from benchmarks.stores.kinds import NAMES
+from benchmarks.stores.kinds import NAMES, PROGRAMS
 from tests.servers.build import ETCD_VERSION, KUBERNETES_VERSION, BuildError, ensure
 
 MODULES: tuple[ModuleType, ...] = (
@@ -37,6 +48,7 @@ MODULES: tuple[ModuleType, ...] = (
     crash,
     steady,
 )
+STORES = {acquire, handover_stores, crash, steady}
 DOCS = ROOT / "docs" / "benchmarks.md"
 
 
@@ -53,8 +65,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     reports: list[Report] = []
     started_ns = now_ns()
     try:
-        for program in ("etcd", "kube-apiserver", "clientgo-candidate", "clientgo-raw"):
+        for program in ("kube-apiserver", "clientgo-candidate", "clientgo-raw", *PROGRAMS):
             ensure(program)
+        if STORES & set(chosen):
+            neighbours.interpreter()
         with Bench(quick=options.quick, stores=options.stores) as bench:
             for module in chosen:
                 began_ns = now_ns()

@@ -23,6 +23,8 @@ from incumbent.runtime.candidacy import Candidacy
 from incumbent.runtime.settings import Settings
 from incumbent.runtime.term import Term
 
+TTL_S = 6.0
+"""No term here lasts long; but a newcomer to an election that is absent waits for a TTL."""
 _LIMIT_S = 30.0
 
 
@@ -57,13 +59,13 @@ class Staying(Candidacy):
 
 
 def stay(store: str) -> Callable[[int], list[float]]:
-    candidate = Staying(Settings.resolve("stay", store=store, ttl_s=15.0))
+    candidate = Staying(Settings.resolve("stay", store=store, ttl_s=TTL_S))
     candidate.start()
     return candidate.go_round
 
 
 def hold(store: str) -> Callable[[int], list[float]]:
-    election = Election("hold", store=store)
+    election = Election("hold", store=store, ttl_s=TTL_S)
 
     def go_round(count: int) -> list[float]:
         took_ms = []

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from benchmarks.bench import Bench
 from benchmarks.processes import EventProcess, python
 from benchmarks.report import Report, Target, distribution, percentile
-from benchmarks.stores.kinds import Kind, neighbour, started
+from benchmarks.stores.kinds import Kind, neighbour, started, versions
 
 NAME = "acquire"
 TITLE = "acquire and release without a rival, beside the raw requests and the neighbours"
@@ -64,6 +64,7 @@ def run(bench: Bench) -> Report:
                     contestant.go_round()
     for kind in kinds:
         _told(report, kind, fields[kind.name])
+    report.notes.append(versions())
     return report
 
 
@@ -82,11 +83,11 @@ def _contestants(bench: Bench, stack: ExitStack, kind: Kind) -> list[Contestant]
 
 def _told(report: Report, kind: Kind, contestants: list[Contestant]) -> None:
     raw_ms, stays_ms = (contestant.took_ms for contestant in contestants[:2])
-    best = min(percentile(one.took_ms, 0.5) for one in contestants[3:])
+    best = min((percentile(one.took_ms, 0.5) for one in contestants[3:]), default=None)
     for one in contestants:
         p50, p95 = (percentile(one.took_ms, q) / percentile(raw_ms, q) for q in (0.5, 0.95))
         against = kind.needs if one.who == RAW else f"{p50:.2f} × raw (p95: {p95:.2f})"
-        if one.who == HOLD:
+        if one.who == HOLD and best is not None:
             against += f", {percentile(one.took_ms, 0.5) / best:.2f} × the best neighbour"
         report.rows.append(distribution(kind.name, one.who, "ms", one.took_ms, against))
     for share in (0.5, 0.95):

@@ -19,11 +19,13 @@ from benchmarks.bench import Bench
 from benchmarks.handover import Pair, ours
 from benchmarks.processes import EventProcess
 from benchmarks.report import Report, Target, distribution, percentile
-from benchmarks.stores.kinds import Kind, Neighbour, neighbour, started
+from benchmarks.stores.kinds import Kind, Neighbour, neighbour, started, versions
 
 NAME = "handover-stores"
 TITLE = "planned handover in each store, beside the neighbours"
 
+TTL_S = 6.0
+"""Nobody's term ends by itself; but a newcomer to an election that is absent waits for a TTL."""
 _PAUSE_S = (0.05, 0.3)
 _LIMIT_S = 60.0
 
@@ -31,15 +33,9 @@ _LIMIT_S = 60.0
 def run(bench: Bench) -> Report:
     """Measure."""
     report = Report(NAME, TITLE)
-    rounds = bench.many(30, 4)
+    rounds = bench.many(30, 3)
     with started(bench, "handover-stores") as kinds, ExitStack() as stack:
-        pairs = {
-            kind.name: {
-                "incumbent": ours(bench, stack, (f"{kind.name}-a", f"{kind.name}-b"), kind.url()),
-                **{one.who: _pair(bench, stack, kind, one) for one in kind.neighbours()},
-            }
-            for kind in kinds
-        }
+        pairs = {kind.name: _pairs(bench, stack, kind) for kind in kinds}
         for number in range(rounds):
             bench.progress(f"handover-stores: {number} of {rounds}")
             for of_kind in pairs.values():
@@ -47,7 +43,17 @@ def run(bench: Bench) -> Report:
                     pair.hand_over()
     for store, of_kind in pairs.items():
         _told(report, store, {who: pair.took_ms for who, pair in of_kind.items()})
+    report.notes.append(versions())
     return report
+
+
+def _pairs(bench: Bench, stack: ExitStack, kind: Kind) -> dict[str, Pair]:
+    bench.progress(f"{NAME}: {kind.name} and its neighbours")
+    names = (f"{kind.name}-a", f"{kind.name}-b")
+    found = {"incumbent": ours(bench, stack, names, kind.url(), f"--ttl={TTL_S}")}
+    for one in kind.neighbours():
+        found[one.who] = _pair(bench, stack, kind, one)
+    return found
 
 
 def _pair(bench: Bench, stack: ExitStack, kind: Kind, one: Neighbour) -> Pair:
@@ -61,11 +67,11 @@ def _pair(bench: Bench, stack: ExitStack, kind: Kind, one: Neighbour) -> Pair:
 
 def _told(report: Report, store: str, took_ms: dict[str, list[float]]) -> None:
     ours_ms, *others = took_ms.values()
-    best = min(others, key=lambda values: percentile(values, 0.5))
     for who, values in took_ms.items():
         ratio = percentile(ours_ms, 0.5) / percentile(values, 0.5)
         against = "" if values is ours_ms else f"incumbent takes {ratio:.2f} × this"
         report.rows.append(distribution(store, who, "ms", values, against))
-    text = f"{store}, p50 within the best neighbour's"
-    limit_ms = percentile(best, 0.5)
-    report.targets.append(Target(text, percentile(ours_ms, 0.5), limit_ms, "ms"))
+    if others:
+        limit_ms = min(percentile(values, 0.5) for values in others)
+        text = f"{store}, p50 within the best neighbour's"
+        report.targets.append(Target(text, percentile(ours_ms, 0.5), limit_ms, "ms"))

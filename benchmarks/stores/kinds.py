@@ -4,9 +4,9 @@ The servers are those of the tests, alone and on loopback, with the durability t
 what is compared stands on the same one. TLS is off for everybody. A neighbour is what people use
 for this on that server: its library in its newest version, as it is, or the server's own command.
 
-What is not here, and why (2026-11): tooz has no driver for Consul any more, and the Consul libraries
-for Python have sessions and keys, but no lock. tooz's PostgreSQL driver is deprecated and says so.
-For SQLite there is nothing of this kind; on one host its neighbours are those of plain files.
+What is not here, and why (2026-11): tooz has no driver for Consul any more, and Consul's libraries
+for Python have sessions and keys, but no lock. tooz's driver for PostgreSQL is deprecated and says
+so. For SQLite there is nothing of this kind: on one host its neighbours are those of plain files.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks import neighbours
 from benchmarks.bench import Bench
-from benchmarks.neighbours import interpreter
 from benchmarks.processes import EventProcess, python
 from tests.servers import build
 from tests.servers.consul import Consul as ConsulServer
@@ -32,7 +32,7 @@ from tests.servers.process import ServerProcess
 from tests.servers.redis import Redis as RedisServer
 from tests.servers.zookeeper import ZooKeeperServer
 
-__all__ = ["KINDS", "NAMES", "PROGRAMS", "Kind", "Neighbour", "neighbour", "started"]
+__all__ = ["KINDS", "NAMES", "PROGRAMS", "Kind", "Neighbour", "neighbour", "started", "versions"]
 
 PROGRAMS = ("etcd", "etcdctl", "consul")
 """What has to be built before."""
@@ -380,8 +380,16 @@ def neighbour(
 ) -> EventProcess:
     """Start a user of a neighbour's lock."""
     module = "benchmarks.programs.neighbour"
-    command = [str(interpreter()), "-m", module, one.lock, one.target, *options]
+    command = [str(neighbours.interpreter()), "-m", module, one.lock, one.target, *options]
     return bench.program(stack, f"{kind.name}-{one.lock}{suffix}", command)
+
+
+def versions() -> str:
+    """Return the versions of what the stores stand beside, and on."""
+    libraries = neighbours.versions()
+    names = ("kazoo", "portalocker", "psycopg", "pymysql", "redis", "tooz")
+    told = ", ".join(f"{name} {libraries[name]}" for name in names)
+    return f"{told}; etcd {build.ETCD_VERSION}, Consul {build.CONSUL_VERSION}, others of Debian"
 
 
 def _metrics(url: str, pattern: str) -> float:

@@ -29,7 +29,7 @@ TITLE = "elections with three candidates each, in steady state"
 
 TTL_S = 15.0
 _LIMIT_S = 300.0
-_SETTLE_S = 8.0
+_SETTLE_S = 5.0
 _ROLES = ("holder", "standby", "standby too")
 
 
