@@ -17,7 +17,8 @@ from urllib.parse import unquote, urlsplit
 __all__ = ["OPENERS", "Lock"]
 
 NAME = "neighbour"
-TTL_S = 15
+TTL_S = 3600
+"""For what nobody renews: it must outlast the benchmark."""
 
 
 class Lock(Protocol):
@@ -103,8 +104,8 @@ def tooz(url: str) -> Lock:
     from tooz import coordination
 
     coordinator: Any = coordination.get_coordinator(url, f"bench-{os.getpid()}".encode())
-    coordinator.start()
-    return Anew(lambda: coordinator.get_lock(NAME.encode()))
+    coordinator.start(start_heart=True)
+    return Anew(lambda: coordinator.get_lock(b"tooz"))
 
 
 def redis(target: str) -> Lock:
