@@ -19,7 +19,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 
 from benchmarks.bench import Bench
-from benchmarks.processes import Event, EventProcess, cpu_s, now_ns, python
+from benchmarks.processes import Event, EventProcess, family_cpu_s, now_ns, python
 from benchmarks.report import Report, Row
 from benchmarks.stores.kinds import Kind, started
 from tests.servers.proxy import Proxy
@@ -71,7 +71,7 @@ class Sample:
             at_ns=now_ns(),
             told=sum(event["write_calls"] for event in events) if told is None else told,
             passed_bytes=scene.proxy.read_bytes if scene.proxy else written,
-            server_s=sum(map(cpu_s, scene.kind.pids())),
+            server_s=family_cpu_s(scene.kind.pids()),
             events=events,
         )
 
@@ -131,7 +131,7 @@ def _told(report: Report, kind: Kind, count: int, before: Sample, after: Sample)
         Row("CPU, holder", kind.name, "% of a core", 1, core(spent[0])),
         Row("CPU, a standby", kind.name, "% of a core", 2, core(sum(spent[1:]) / 2)),
     ]
-    if kind.pids():
+    if kind.address is not None:
         server = core(after.server_s - before.server_s)
         report.rows.append(Row("CPU, server", kind.name, "% of a core", 1, server))
     lost = sum(event["lost"] for event in after.events)
