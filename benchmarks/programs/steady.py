@@ -1,7 +1,8 @@
 """One process of several that are candidates in the same many elections, in steady state.
 
 Events: `all` when each election is held by us, or was seen in somebody's hands; `sample` at each
-USR1: CPU time and write calls so far, how many are held, how many terms were lost on the way.
+USR1: CPU time and write calls so far, how many are held, how many terms were lost on the way and
+why the last one was.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class Tally:
         self.held: set[str] = set()
         self.standby: set[str] = set()
         self.lost = 0
+        self.cause = ""
         self.settled = threading.Event()
         self.settled_ns = 0
 
@@ -59,6 +61,7 @@ class Candidate(Candidacy):
     def on_stop(self, term: Term, why: Why, cause: str, deadline: float) -> None:
         self._tally.held.discard(term.name)
         self._tally.lost += 1
+        self._tally.cause = cause
         self.work_ended(term)
 
 
@@ -98,6 +101,7 @@ def main() -> None:
             held=len(tally.held),
             standby=len(tally.standby),
             lost=tally.lost,
+            cause=tally.cause,
         )
 
 

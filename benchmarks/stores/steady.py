@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from benchmarks.bench import Bench
 from benchmarks.processes import Event, EventProcess, family_cpu_s, now_ns, python
-from benchmarks.report import Report, Row
+from benchmarks.report import Report, Row, Target
 from benchmarks.stores.kinds import Kind, started
 from tests.servers.proxy import Proxy
 
@@ -83,10 +83,10 @@ def run(bench: Bench) -> Report:
     with started(bench, "steady") as kinds, ExitStack() as stack:
         scenes = [_scene(stack, kind) for kind in kinds]
         for role in _ROLES:
-            bench.progress(f"steady: {role} of {count:,} elections in each store")
+            # One store after the other: to take a thousand in each at once would starve them all.
             for scene in scenes:
+                bench.progress(f"steady: {scene.kind.name}, {role} of {count:,} elections")
                 scene.processes.append(_start(bench, stack, scene, role, count))
-            for scene in scenes:
                 scene.processes[-1].wait_for("all", _LIMIT_S + 30.0)
         time.sleep(_SETTLE_S)
         bench.progress(f"steady: a window of {window_s} s")
@@ -134,10 +134,13 @@ def _told(report: Report, kind: Kind, count: int, before: Sample, after: Sample)
     if kind.address is not None:
         server = core(after.server_s - before.server_s)
         report.rows.append(Row("CPU, server", kind.name, "% of a core", 1, server))
-    lost = sum(event["lost"] for event in after.events)
-    if holder["held"] != count or any(one["standby"] != count for one in standbys) or lost:
+    early = sum(event["lost"] for event in before.events)
+    lost = sum(event["lost"] for event in after.events) - early
+    report.targets.append(Target(f"{kind.name}, terms lost in the window", lost, 0, "terms"))
+    by = [one["standby"] for one in standbys]
+    if early or holder["held"] != count or by != [count, count]:
+        causes = "; ".join({event["cause"] for event in after.events if event["cause"]})
         report.notes.append(
-            f"{kind.name}: {holder['held']:,} held and "
-            f"{' and '.join(str(one['standby']) for one in standbys)} stood by for of {count:,}; "
-            f"{lost:,} terms lost on the way"
+            f"{kind.name}: {holder['held']:,} of {count:,} held, {by[0]:,} and {by[1]:,} stood by "
+            f"for; {early:,} terms were lost while all were being taken: {causes or 'none'}"
         )

@@ -71,7 +71,6 @@ def test_what_the_neighbours_need_is_not_where_the_tests_are() -> None:
     assert not {"tooz", "portalocker", "etcd3gw"} & set(named)
 
 
-@pytest.mark.slow
 def test_acquire_runs(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(acquire, "BATCH", 2)
     report = acquire.run(bench)
@@ -81,7 +80,6 @@ def test_acquire_runs(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(report.targets) == 2 * len(ON_DISK)
 
 
-@pytest.mark.slow
 def test_handover_runs(bench: Bench) -> None:
     report = handover.run(bench)
     assert _stores(report) == ON_DISK
@@ -97,7 +95,6 @@ def test_crash_runs(bench: Bench) -> None:
     assert all(row.p50 > crash.TTL_S * 1e3 for row in bounds)
 
 
-@pytest.mark.slow
 def test_steady_runs(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(steady, "_SETTLE_S", 0.0)
     report = steady.run(bench)
