@@ -81,13 +81,17 @@ $(VENV)/.dev: $(VENV)/.demo
 venv: $(VENV)/.dev ## make or refresh .venv with the pinned tools
 
 .PHONY: pins
-pins: python ## choose new versions: requirements/dev.in into requirements/dev.txt
-	@folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
-	$(PYTHON) -m venv "$$folder"; \
-	"$$folder/bin/python" -m pip install --quiet --disable-pip-version-check -r requirements/dev.in; \
-	{ echo '# Written by `make pins` from dev.in. Do not edit.'; \
-	  "$$folder/bin/python" -m pip freeze; } > "$$folder/dev.txt"; \
-	cp "$$folder/dev.txt" requirements/dev.txt
+pins: python ## choose new versions: requirements/*.in into *.txt
+	@for name in dev bench; do \
+	    folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
+	    $(PYTHON) -m venv "$$folder"; \
+	    "$$folder/bin/python" -m pip install --quiet --disable-pip-version-check \
+	        -r requirements/$$name.in; \
+	    { echo "# Written by \`make pins\` from $$name.in. Do not edit."; \
+	      "$$folder/bin/python" -m pip freeze; } > "$$folder/pins.txt"; \
+	    cp "$$folder/pins.txt" requirements/$$name.txt; \
+	    rm -rf "$$folder"; \
+	done
 
 # ---- to look at
 

@@ -13,10 +13,24 @@ from types import ModuleType
 
 from rich.console import Console
 
-from benchmarks import check, ending, failover, handover, load, many, memory, overhead, standby
+from benchmarks import (
+    check,
+    ending,
+    failover,
+    handover,
+    load,
+    many,
+    memory,
+    neighbours,
+    overhead,
+    standby,
+)
 from benchmarks.bench import Bench
 from benchmarks.processes import ROOT, now_ns
 from benchmarks.report import Report, machine, write_docs
+from benchmarks.stores import acquire, crash, steady
+from benchmarks.stores import handover as handover_stores
+from benchmarks.stores.kinds import NAMES, PROGRAMS
 from tests.servers.build import ETCD_VERSION, KUBERNETES_VERSION, BuildError, ensure
 
 MODULES: tuple[ModuleType, ...] = (
@@ -29,7 +43,12 @@ MODULES: tuple[ModuleType, ...] = (
     load,
     ending,
     many,
+    acquire,
+    handover_stores,
+    crash,
+    steady,
 )
+STORES = {acquire, handover_stores, crash, steady}
 DOCS = ROOT / "docs" / "benchmarks.md"
 
 
@@ -46,9 +65,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     reports: list[Report] = []
     started_ns = now_ns()
     try:
-        for program in ("etcd", "kube-apiserver", "clientgo-candidate", "clientgo-raw"):
+        for program in ("kube-apiserver", "clientgo-candidate", "clientgo-raw", *PROGRAMS):
             ensure(program)
-        with Bench(quick=options.quick) as bench:
+        if STORES & set(chosen):
+            neighbours.interpreter()
+        with Bench(quick=options.quick, stores=options.stores) as bench:
             for module in chosen:
                 began_ns = now_ns()
                 report: Report = module.run(bench)
@@ -81,6 +102,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
     names = [module.NAME for module in MODULES]
     parser.add_argument("--only", nargs="+", choices=names, metavar="NAME", help=", ".join(names))
+    parser.add_argument(
+        "--stores", nargs="+", choices=NAMES, metavar="NAME", default=(), help=", ".join(NAMES)
+    )
     parser.add_argument("--quick", action="store_true", help="few rounds: to see that it works")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to a file")
     parser.add_argument("--write-docs", action="store_true", help="write them into docs/ as well")

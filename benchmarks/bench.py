@@ -6,6 +6,7 @@ import secrets
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -36,10 +37,14 @@ build.TARGETS.setdefault(
 
 
 class Bench:
-    """One run. What it starts ends with it, in the opposite order."""
+    """One run. What it starts ends with it, in the opposite order.
 
-    def __init__(self, *, quick: bool) -> None:
+    `stores` are those that `benchmarks.stores` measures; none for all.
+    """
+
+    def __init__(self, *, quick: bool, stores: Sequence[str] = ()) -> None:
         self.quick = quick
+        self.stores = frozenset(stores)
         self.dir = Path()
         self._server: ApiServer | None = None
         self._stack = ExitStack()

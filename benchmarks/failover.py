@@ -132,7 +132,7 @@ def kubernetes(bench: Bench, report: Report) -> None:
                 process.kill()
                 process.drain()
             at_work = _await_work(standbys)
-            ours.add(_last_sent(holders[0]), killed_ns[0], at_work[0])
+            ours.add(last_sent(holders[0]), killed_ns[0], at_work[0])
             go.add(_last_told(holders[1]), killed_ns[1], at_work[1])
             client.add(_last_answered(holders[2]), killed_ns[2], at_work[2])
             holders = standbys
@@ -177,7 +177,8 @@ def _certain(process: EventProcess) -> Event | None:
     return renewed if renewed["sent_ns"] >= renewing["boottime_ns"] else None
 
 
-def _last_sent(process: EventProcess) -> int | None:
+def last_sent(process: EventProcess) -> int | None:
+    """Return when the last renewal of ours was sent, if it is certain which one that was."""
     event = _certain(process)
     return None if event is None else int(event["sent_ns"])
 

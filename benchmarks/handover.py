@@ -42,21 +42,25 @@ _LIMIT_S = 30.0
 
 
 @dataclass(slots=True)
-class Ours:
-    """Two candidates of ours that hand over to one another."""
+class Pair:
+    """Two candidates that hand over to one another.
+
+    `names_holder` is whether the one that stands by says of whom; neighbours' locks do not know.
+    """
 
     holder: EventProcess
     standby: EventProcess
+    pause_s: tuple[float, float] = (0.005, 0.025)
+    names_holder: bool = True
     took_ms: list[float] = field(default_factory=list)
     _mark: int = 0
 
     def hand_over(self, by: signal.Signals = signal.SIGUSR1) -> None:
         """Hand over once, and add what it took."""
         holder, standby = self.holder, self.standby
-        standby.wait_for(
-            "standby", _LIMIT_S, mark=self._mark, where=lambda e: f"{holder.name}_" in e["text"]
-        )
-        time.sleep(random.uniform(0.005, 0.025))
+        of_whom = f"{holder.name}_" if self.names_holder else ""
+        standby.wait_for("standby", _LIMIT_S, mark=self._mark, where=lambda e: of_whom in e["text"])
+        time.sleep(random.uniform(*self.pause_s))
         holder_mark, standby_mark = holder.mark(), standby.mark()
         holder.signal(by)
         checked = standby.wait_for("checked", _LIMIT_S, mark=standby_mark)
@@ -67,7 +71,7 @@ class Ours:
         self.holder, self.standby, self._mark = standby, holder, holder_mark
 
 
-def ours(bench: Bench, stack: ExitStack, names: tuple[str, str], url: str, *options: str) -> Ours:
+def ours(bench: Bench, stack: ExitStack, names: tuple[str, str], url: str, *options: str) -> Pair:
     """Start two candidates; the first of the names holds at first."""
     kubeconfig = bench.server.kubeconfig() if url.startswith("kubernetes") else None
     name = names[0].rpartition("-")[0]
@@ -76,7 +80,7 @@ def ours(bench: Bench, stack: ExitStack, names: tuple[str, str], url: str, *opti
         process = bench.ours(stack, identity, url, *options, name=name, kubeconfig=kubeconfig)
         process.wait_for("standby" if both else "checked", _LIMIT_S)
         both.append(process)
-    return Ours(both[0], both[1])
+    return Pair(both[0], both[1])
 
 
 def names(leader: str) -> Callable[[Event], bool]:

@@ -83,6 +83,7 @@ class Proxy:
         self._delay_s = 0.0
         self._accepted = 0
         self._recorded: tuple[bytearray, bytearray] | None = None
+        self._read_bytes = 0
         self._connections: set[_Connection] = set()
         self._commands: queue.SimpleQueue[tuple[Callable[[], None], Future[None]]] = (
             queue.SimpleQueue()
@@ -125,6 +126,11 @@ class Proxy:
             self._abort_all()
 
         self._command(move)
+
+    @property
+    def read_bytes(self) -> int:
+        """How much was read so far, from clients and from the server."""
+        return self._read_bytes
 
     def cut(self) -> None:
         """No byte moves either way; connections stay open, new ones are accepted and silent.
@@ -317,6 +323,7 @@ class Proxy:
         flow.source_ended = not chunk
         if self._recorded is not None:
             self._recorded[flow.is_reply].extend(chunk)
+        self._read_bytes += len(chunk)
         if flow.is_reply and self._mode is Mode.DROP_REPLIES:
             connection.lost_bytes = True
             return

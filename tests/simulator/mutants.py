@@ -615,6 +615,20 @@ MUTANTS = (
         store="kv",
     ),
     planted(
+        "keys: what was heard is released, whosever it is",
+        KV,
+        ' and record["term"] == term and bool(record["session"])\n',
+        ' and bool(record["session"])\n',
+        test="tests/stores/test_keyvalue.py::test_a_release_leaves_what_was_heard_of_another_alone",
+    ),
+    planted(
+        "keys: a release believes what it knows of its record, and compares nothing",
+        KV,
+        "self._driver.swap({key: entry.version}, {key: value}))[key]\n",
+        "self._driver.swap({}, {key: value}))[key]\n",
+        test="tests/stores/test_keyvalue.py::test_a_release_of_what_has_changed_reads_it_first",
+    ),
+    planted(
         "keys: a take is read back by its name",
         KV,
         "        if snapshot.holding is Holding.HELD and snapshot.term == claim.term:\n",

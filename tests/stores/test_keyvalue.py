@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 
 from incumbent.core.records import Holding, Snapshot
 from incumbent.stores.api import Store
 from incumbent.stores.kv import KeyValueStore
+from incumbent.stores.kv.api import Conditions, Entry, Writes
 from incumbent.stores.memory import CAPABILITIES
 from incumbent.testing import conformance
 from incumbent.testing.conformance.kit import Candidate, Watch, refused
@@ -111,6 +113,113 @@ def test_what_a_stream_brings_late_is_no_news() -> None:
                 sink(late)
             assert len(watch.seen) == count
             assert watch.seen[-1].watched == vacant.watched
+
+    asyncio.run(main())
+
+
+class Counted(MemoryKeyValue):
+    """A driver that remembers what it was asked."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        super().__init__(shelf)
+        self.asked: list[str] = []
+
+    async def get(self, key: str) -> tuple[Entry | None, int]:
+        self.asked.append("get")
+        return await super().get(key)
+
+    async def swap(self, conditions: Conditions, writes: Writes) -> Mapping[str, Entry]:
+        self.asked.append("swap")
+        return await super().swap(conditions, writes)
+
+
+class CountedHarness(KeyValueHarness):
+    """The same, with such drivers; `asked` is of the last one."""
+
+    asked: list[str]
+
+    async def store(self, *, create: bool = True) -> Store:
+        driver = Counted(self.shelf)
+        self.asked = driver.asked
+        return KeyValueStore(driver, "memory://", KEYVALUE)
+
+
+def test_a_release_of_what_is_followed_is_one_request() -> None:
+    async def main() -> None:
+        h = CountedHarness()
+        a = await Candidate.new(h, "alpha_1")
+        name = h.name()
+        with Watch(a.store, name) as watch:
+            await watch.until(_is_absent, "the absence")
+            held = await a.take(name, watch.seen[-1])
+            h.asked.clear()
+            vacant = await a.release(held)
+            assert h.asked == ["swap"]
+            assert (vacant.holding, vacant.token) == (Holding.VACANT, held.token)
+            again = await a.take(name, vacant)
+            assert again.token is not None
+            assert held.token is not None
+            assert again.token > held.token
+
+    asyncio.run(main())
+
+
+def test_a_release_of_what_has_changed_reads_it_first() -> None:
+    """What a stream has not told yet is found out by the comparison."""
+
+    async def main() -> None:
+        h = CountedHarness()
+        a = await Candidate.new(h, "alpha_1")
+        name = h.name()
+        with Watch(a.store, name) as watch:
+            await watch.until(_is_absent, "the absence")
+            held = await a.take(name, watch.seen[-1])
+            sinks, h.shelf.sinks = h.shelf.sinks, {}
+            await h.disturb(name)
+            h.shelf.sinks = sinks
+            h.asked.clear()
+            vacant = await a.release(held)
+            assert h.asked[0] == "swap"
+            assert "get" in h.asked
+            assert vacant.holding is Holding.VACANT
+            assert "note" in json.loads(h.shelf.entries[f"elections/{name}"].value)
+
+    asyncio.run(main())
+
+
+def test_a_release_leaves_what_was_heard_of_another_alone() -> None:
+    async def main() -> None:
+        h = KeyValueHarness()
+        a, b = await Candidate.new(h, "alpha_1"), await Candidate.new(h, "beta_2")
+        name = h.name()
+        with Watch(a.store, name) as watch:
+            await watch.until(_is_absent, "the absence")
+            held = await a.take(name, watch.seen[-1])
+            theirs = await b.take(name, await b.read(name))
+            assert watch.seen[-1].term == theirs.term
+            found = await a.release(held)
+            assert (found.holding, found.term) == (Holding.HELD, theirs.term)
+            assert (await b.read(name)).watched == theirs.snapshot.watched
+
+    asyncio.run(main())
+
+
+def test_a_release_that_was_overtaken_unheard_leaves_the_successor_alone() -> None:
+    """The stream is late by a whole takeover: what is known is ours, and is over."""
+
+    async def main() -> None:
+        h = KeyValueHarness()
+        a, b = await Candidate.new(h, "alpha_1"), await Candidate.new(h, "beta_2")
+        name = h.name()
+        with Watch(a.store, name) as watch:
+            await watch.until(_is_absent, "the absence")
+            held = await a.take(name, watch.seen[-1])
+            sinks, h.shelf.sinks = h.shelf.sinks, {}
+            theirs = await b.take(name, await b.read(name))
+            found = await a.release(held)
+            h.shelf.sinks = sinks
+            assert (found.holding, found.term) == (Holding.HELD, theirs.term)
+            assert (await b.read(name)).watched == theirs.snapshot.watched
 
     asyncio.run(main())
 

@@ -121,6 +121,9 @@ class Capabilities:
         whole_seconds: the format keeps the TTL in whole seconds.
         one_host: all candidates must run on one machine.
         one_process: all candidates must live in one process: for tests.
+        unseen_ttls: for how long a renewal may stay unseen where nobody is notified, as a share of
+            the TTL; 0 where standbys are.
+        takeover_trips: round trips to the store that a failover needs; see `failover_bound_s`.
         grade: what a term is worth.
         assumes: the assumption under which it is.
         survives: the faults that leave the promise intact: no two holders whose work overlaps, and
@@ -141,6 +144,18 @@ class Capabilities:
     assumes: str
     survives: frozenset[Fault] = frozenset()
     one_process: bool = False
+    unseen_ttls: float = 0.0
+    takeover_trips: int = 2
+
+    def failover_bound_s(self, ttl_s: float, trip_s: float, rho: float) -> float:
+        """Return how long after a holder's last renewal was sent its successor has begun.
+
+        At most, in true time, when somebody stands by, no notification was lost and the store
+        answers each request within `trip_s`. A standby sees that renewal one round trip after it
+        was sent, or when it looks next; waits for a TTL on a clock that may be slow by `rho`; and
+        takes, which is another round trip. It has connected before, and opened its session.
+        """
+        return ttl_s * (self.unseen_ttls + 1 / (1 - rho)) + self.takeover_trips * trip_s
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,7 @@ CAPABILITIES = Capabilities(
     assumes="Consul's raft is linearizable, no snapshot is restored under live candidates, and "
     "clock rates differ by no more than rho",
     survives=ON_QUORUM,
+    takeover_trips=3,  # a renewal between two blocking queries is told by the second
 )
 
 

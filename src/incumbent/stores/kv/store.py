@@ -21,6 +21,9 @@ Rules
    deleted it, or the server lost it. Whatever names it counts as held and silent, for a TTL.
 4. A record that is gone proves nothing either, and is waited out by everybody (`memory`).
 5. A conflict is looked into before it is believed: it may be our own write, repeated on its way.
+6. A release swaps what is known of its own record without reading it first: if that is not what is
+   there, nothing is written, and it reads. What was heard may be of any age, so it is used only if
+   it carries the very term that is given up.
 
 The fencing token is the revision of the write that took the election.
 
@@ -63,10 +66,11 @@ GONE = "gone"
 
 @dataclass(slots=True)
 class _Election:
-    """An election that somebody follows."""
+    """An election that somebody follows; `taken` is what our last take of it wrote."""
 
     sinks: list[Sink] = field(default_factory=list)
     report: Report | None = None
+    taken: Entry | None = None
     hear: Callable[[Report], None] | None = None
     session: str = ""
 
@@ -190,6 +194,8 @@ class KeyValueStore(StoreDefaults):
                     return held
                 continue
             entry = written[record]
+            if name in self._elections:
+                self._elections[name].taken = entry
             session = Entry(_session(own), _LIVE, lease.version, 0)
             return _held(claim, self._snapshot(name, entry, entry.revision, session))
         raise StoreUnavailable(f"session {own!r} was changed by others {_ATTEMPTS} times in a row")
@@ -245,11 +251,26 @@ class KeyValueStore(StoreDefaults):
 
     async def release(self, held: Held, lease: Lease, successor: str) -> Snapshot:
         """Give up exactly this term."""
-        return (
-            await self._write_while(
-                held.name, held.term, lambda obj, token: wire.released(obj, token, successor)
-            )
-        )[0]
+        snapshot, _ = await self._write_while(
+            held.name,
+            held.term,
+            lambda obj, token: wire.released(obj, token, successor),
+            self._known_of(held),
+        )
+        return snapshot
+
+    def _known_of(self, held: Held) -> Entry | None:
+        """Return the record of this very term as it was last heard of, or as we wrote it.
+
+        Whether its session was voided since is not asked: then the record is vacant already, and as
+        long as it has this version nobody has taken it, so to write that it is vacant harms nobody.
+        """
+        election = self._elections.get(held.name)
+        if election is None:
+            return None
+        heard = None if election.report is None else election.report.entry
+        known = [entry for entry in (heard, election.taken) if entry and _carries(entry, held.term)]
+        return max(known, key=lambda entry: entry.revision, default=None)
 
     async def ask(self, name: str, request: StepDownRequest) -> Snapshot:
         """Leave a request to step down."""
@@ -261,18 +282,32 @@ class KeyValueStore(StoreDefaults):
         return snapshot
 
     async def _write_while(
-        self, name: str, term: str, change: Callable[[wire.Object, int], wire.Object]
+        self,
+        name: str,
+        term: str,
+        change: Callable[[wire.Object, int], wire.Object],
+        known: Entry | None = None,
     ) -> tuple[Snapshot, bool]:
         """Write what `change` makes of the record while it is held under `term`.
+
+        Args:
+            name: of the election.
+            term: which must hold it.
+            change: makes of the record and its token what is to be written.
+            known: the record under `term`, if it need not be read before the first attempt.
 
         Returns:
             The record as it is then, and whether it was written.
         """
         key = _election(name)
         for _ in range(_ATTEMPTS):
-            snapshot, entry = await self._read(name)
-            if entry is None or snapshot.holding is not Holding.HELD or snapshot.term != term:
-                return snapshot, False
+            entry, known = known, None
+            lease_version: object = None
+            if entry is None:
+                snapshot, entry = await self._read(name)
+                if entry is None or snapshot.holding is not Holding.HELD or snapshot.term != term:
+                    return snapshot, False
+                lease_version = snapshot.lease_version
             record = wire.parse_election(entry.value)
             assert isinstance(record, dict)
             value = wire.encode(change(record, wire.token_of(record, entry)))
@@ -281,7 +316,7 @@ class KeyValueStore(StoreDefaults):
             except Conflict:
                 continue
             named = _session_named(entry)
-            session = Entry(_session(named), _LIVE, snapshot.lease_version, 0) if named else None
+            session = Entry(_session(named), _LIVE, lease_version, 0) if named else None
             return self._snapshot(name, entry, entry.revision, session), True
         raise StoreUnavailable(f"{name!r} was changed by others {_ATTEMPTS} times in a row")
 
@@ -450,6 +485,12 @@ def _session(key: str) -> str:
 def _session_named(entry: Entry) -> str:
     record = wire.parse_election(entry.value)
     return "" if isinstance(record, str) else str(record["session"])
+
+
+def _carries(entry: Entry, term: str) -> bool:
+    """Tell whether the record is held under this term, as far as it says itself."""
+    record = wire.parse_election(entry.value)
+    return isinstance(record, dict) and record["term"] == term and bool(record["session"])
 
 
 def _is_over(entry: Entry) -> bool:

@@ -16,7 +16,7 @@ from urllib.parse import quote
 
 from incumbent.errors import ConfigError, MissingExtra
 from incumbent.stores.api import ON_ONE_SERVER, Capabilities, Grade, StoreURL
-from incumbent.stores.sql import SqlStore
+from incumbent.stores.sql import LOOKS_PER_TTL, SqlStore
 
 __all__ = ["MysqlStore", "open"]
 
@@ -37,6 +37,8 @@ CAPABILITIES = Capabilities(
         "tables, and clock rates differ by no more than rho"
     ),
     survives=ON_ONE_SERVER,
+    unseen_ttls=1 / LOOKS_PER_TTL,
+    takeover_trips=3,  # one is the look, of which the renewal may just have missed the answer
 )
 
 _MODES = ("DISABLED", "PREFERRED", "REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY")

@@ -5,6 +5,6 @@ connections, and `api` what a driver of one database must do.
 """
 
 from incumbent.stores.sql.api import Rows, Server
-from incumbent.stores.sql.store import SqlStore
+from incumbent.stores.sql.store import LOOKS_PER_TTL, SqlStore
 
-__all__ = ["Rows", "Server", "SqlStore"]
+__all__ = ["LOOKS_PER_TTL", "Rows", "Server", "SqlStore"]

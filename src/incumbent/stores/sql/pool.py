@@ -1,4 +1,4 @@
-"""A few connections, of which one is kept.
+"""A few connections, of which one is kept, and the others for a moment.
 
 Rules
 -----
@@ -6,7 +6,10 @@ Rules
    leaves the connection in doubt, closes it: no transaction of ours is left open in the server.
 2. A renewal never waits behind other requests: there is one place that only urgent ones may use.
 3. A connection that has something to say while it idles is dying, and is not used again.
-4. After a fork the child has none of them. They are the parent's, and are not even closed.
+4. What is more than one is closed when nobody has needed it for `SPARE_S`. Where all are told what
+   somebody wrote, the writer looks as well while it goes on to write: closed at once, each term
+   would begin with a new connection, which takes longer than the term's requests.
+5. After a fork the child has none of them. They are the parent's, and are not even closed.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ __all__ = ["Pool", "Pooled"]
 
 PLACES = 4
 """How many requests are carried out at a time. Servers have few connections, and many clients."""
+SPARE_S = 2.0
 
 _ABANDONED: list[object] = []
 
@@ -58,6 +62,7 @@ class Pool(Generic[C]):
     def _forget(self) -> None:
         self._pid = os.getpid()
         self._idle: list[C] = []
+        self._trimming: asyncio.TimerHandle | None = None
         self._used: set[C] = set()
         self._places = PLACES
         self._urgent_places = 1
@@ -73,6 +78,9 @@ class Pool(Generic[C]):
     def close(self) -> None:
         """Close every connection."""
         self._closed = True
+        if self._trimming is not None:
+            self._trimming.cancel()
+            self._trimming = None
         for connection in (*self._idle, *self._used):
             connection.close()
         self._idle.clear()
@@ -104,15 +112,29 @@ class Pool(Generic[C]):
                 raise
             finally:
                 self._used.discard(connection)
-                if self._closed or self._idle or not connection.is_sound():
+                if self._closed or not connection.is_sound():
                     connection.close()
                 else:
-                    self._idle.append(connection)
+                    self._keep(connection)
         finally:
             if special:
                 self._urgent_places += 1
             else:
                 self._give_place()
+
+    def _keep(self, connection: C) -> None:
+        """Take back a connection, and have all but one closed if they idle for too long."""
+        self._idle.append(connection)
+        if self._trimming is not None:
+            self._trimming.cancel()
+            self._trimming = None
+        if len(self._idle) > 1:
+            self._trimming = asyncio.get_running_loop().call_later(SPARE_S, self._trim)
+
+    def _trim(self) -> None:
+        self._trimming = None
+        while len(self._idle) > 1:
+            self._idle.pop(0).close()
 
     async def _idle_or_new(self) -> C:
         while self._idle:
