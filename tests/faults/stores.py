@@ -1,4 +1,7 @@
-"""The stores that the fault suite knows, by scheme. What one has to be is in `adapter`."""
+"""The stores that the fault suite knows, by name: the scheme, and an option of it.
+
+What one has to be is in `adapter`.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,7 @@ from tests.servers.kubernetes import ApiServer
 from tests.servers.process import ServerProcess
 from tests.servers.proxy import Proxy
 
-__all__ = ["ADAPTERS", "File", "Kubernetes", "OnDisk", "Sqlite"]
+__all__ = ["ADAPTERS", "File", "Kubernetes", "KubernetesSession", "OnDisk", "Sqlite"]
 
 
 class OnDisk:
@@ -141,12 +144,20 @@ class Kubernetes:
         self._server.start()
 
 
+class KubernetesSession(Kubernetes):
+    """The same server, with one Lease a process that is renewed."""
+
+    def _url(self, server: str) -> str:
+        return f"{super()._url(server)}&session=1"
+
+
 from tests.faults.sql import Mysql, Postgresql  # noqa: E402  it needs the names of the faults
 
 ADAPTERS: dict[str, type[Adapter]] = {
     "sqlite": Sqlite,
     "file": File,
     "kubernetes": Kubernetes,
+    "kubernetes-session": KubernetesSession,
     "zookeeper": ZooKeeper,
     "consul": ConsulAdapter,
     "etcd": EtcdCluster,

@@ -12,12 +12,13 @@ from incumbent.testing.simulator import __main__ as command
 from incumbent.testing.simulator.__main__ import Tally, main
 from tests.simulator.mutants import MOST_HISTORIES
 
-SLICE = {"kubernetes": 300, "kv": 300, "memory": 1500, "sqlite": 300}
+SLICE = {"kubernetes": 300, "kubernetes-session": 300, "kv": 300, "memory": 1500, "sqlite": 300}
 """Of the memory store, as many as the mutants are tried with, at least."""
 
 MESSAGES = {
     # A watch is a stream with these two: it never goes back.
     "kubernetes": {"answer lost", "request doubled", "request lost", "straggler"},
+    "kubernetes-session": {"answer lost", "request doubled", "request lost", "straggler"},
     "kv": {"answer lost", "request doubled", "request lost", "straggler"},
     "memory": {
         "answer lost",

@@ -1,4 +1,4 @@
-"""Elections over any `KeyValue`: the rules of `stores.api`, kept by swaps of several keys at once.
+"""Elections over any `KeyValue`: the rules of `stores.api`, kept by compare-and-swap of keys.
 
 How it holds. `elections/NAME` names a holder, its term, and the *session* under which it is held;
 `sessions/KEY` is the session of one process, which a renewal writes anew. So a process renews once,
@@ -12,10 +12,31 @@ Who judges expiry: observers, as everywhere where we have the choice. A server t
 silent clients vanish would be quicker by nothing, since its TTL is as long as ours; but its word
 could not be told from that of a person who deletes a key, and a deletion proves no death.
 
+Theory: void, then take
+-----------------------
+A renewal touches the session and not the record, so a comparison of the record alone would not
+notice one; and one may be on its way, late, while observers wait. So a takeover first *voids* the
+session, at the version that stood still for the TTL, and then takes the record, at the version that
+stood still. Most servers do both in one step. Nothing here depends on that:
+
+- The void is refused if a renewal came before it, and every renewal that comes after it is refused.
+  The last one that had its effect was sent before the observer saw its version, so the holder's
+  trust (send + W, see `core.timing`) is over when the void is done. A void of unknown outcome, or
+  one that is carried out late, compares the same version, and finds the same holder even longer
+  gone.
+- A void is final: nothing makes a session valid again, and its name is random. So whoever sees a
+  record under a void session may take it at once, at the version seen: also if the one who voided
+  it has stopped in between, or lost the race for the record.
+- A take may have its effect late, when its own session is void or gone. Nobody holds by it. A term
+  is trusted as long as its session is: until the send of the last confirmed renewal + W, counted
+  before the take was sent. Whoever voided the session waited for longer than that, and who ends a
+  session of ours (`close_session`) has ended our trust before. The comparison of our own session in
+  rule 2 spares everybody such takes; nobody's safety rests on it.
+
 Rules
 -----
-1. A takeover compares record and session at the versions that were watched, and voids the session
-   in the same swap: nothing else can be done under it any more. What else it held is vacant then.
+1. A takeover voids the session of the deposed before it takes the record, each at the version that
+   was watched. What else the session held is vacant then.
 2. A take under a session of ours compares that session as well: it was not voided meanwhile.
 3. A session is over when it says so, in a value. One that is *gone* proves nothing: somebody
    deleted it, or the server lost it. Whatever names it counts as held and silent, for a TTL.
@@ -165,7 +186,7 @@ class KeyValueStore(StoreDefaults):
         record = _election(name)
         own = claim.session.key
         conditions: dict[str, object] = {record: over.version}
-        writes = {record: b""}
+        writes = {}
         if over.holding is Holding.ABSENT:
             if not self._memory.still_absent(name, over.lease_version):
                 raise Refused(await self.read(name))
@@ -176,6 +197,7 @@ class KeyValueStore(StoreDefaults):
             if over.holding is Holding.HELD and over.lease_version != GONE:
                 ended = wire.voided(wire.session(over.holder, over.ttl_s))
                 writes[theirs] = wire.encode(ended)
+        # After the void: a swap may end between the two.
         writes[record] = wire.encode(wire.taken(claim, own))
         for _ in range(_ATTEMPTS):
             lease = self._own.get(own, claim.session)

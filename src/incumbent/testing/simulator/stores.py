@@ -6,6 +6,7 @@ from incumbent.testing.simulator.bench import Bench, MemoryBench
 from incumbent.testing.simulator.history import History, Kind, Outcome, run
 from incumbent.testing.simulator.keyvalue import KeyValueBench
 from incumbent.testing.simulator.kubernetes import KubernetesBench
+from incumbent.testing.simulator.kubernetes_session import KubernetesSessionBench
 from incumbent.testing.simulator.sqlite import SqliteBench
 from incumbent.testing.simulator.sqlite_faults import SQLITE_FAULTS, SQLITE_TAMPERING
 
@@ -20,6 +21,10 @@ def _kubernetes(history: History, absent_is_vacant: bool) -> Bench:
     return KubernetesBench(history.judge, history.network)
 
 
+def _kubernetes_session(history: History, absent_is_vacant: bool) -> Bench:
+    return KubernetesSessionBench(history.judge, history.network)
+
+
 def _key_value(history: History, absent_is_vacant: bool) -> Bench:
     return KeyValueBench(history.judge, history.network)
 
@@ -27,6 +32,7 @@ def _key_value(history: History, absent_is_vacant: bool) -> Bench:
 STORES = {
     "kv": Kind(_key_value, whole_seconds=False),
     "kubernetes": Kind(_kubernetes, whole_seconds=True),
+    "kubernetes-session": Kind(_kubernetes_session, whole_seconds=True, hears_of_tampering=True),
     "sqlite": Kind(
         lambda history, _: SqliteBench(history),
         whole_seconds=False,
