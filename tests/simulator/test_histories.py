@@ -36,6 +36,11 @@ def test_a_record_of_which_nobody_was_told_ends_an_absence() -> None:
     assert simulate(70002849, store="kv").rule == ""
 
 
+def test_what_another_elector_made_is_followed_though_it_has_no_label() -> None:
+    """It stood where there had been nothing, and no watch with a selector told that it went."""
+    assert simulate(2038, store="kubernetes-session").rule == ""
+
+
 @pytest.mark.parametrize("store", sorted(STORES))
 def test_a_slice_of_the_histories_keeps_the_rules(store: str) -> None:
     tally = Tally()

@@ -122,6 +122,7 @@ class LeaseKeyValue:
             return None, asked.absent_from
         if self._ledger.present(name, obj, asked)[1]:
             self._follower.start_over()
+        self._follower.read(key, obj)
         return self._entry(key, obj), version(obj)
 
     async def entries(self, folder: str) -> list[Entry]:

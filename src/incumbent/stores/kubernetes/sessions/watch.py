@@ -11,6 +11,7 @@ Rules
    name before anybody hears of it.
 3. **What has no label is read every few seconds**, since nothing would tell. These are Leases that
    were made beforehand, or that another kind of elector holds; a take of ours puts the label on.
+   One that is made where there was none is noticed when a take meets it.
 4. **An answer that is older than what was reported already is no news**, unless the store went back
    in time: then everything is forgotten and listed anew.
 5. **A renewal of ours comes back on the watch** (`reached`), in the order of everything else. As
@@ -55,15 +56,15 @@ class Follower:
     Args:
         api: the API server.
         ledger: what is known of each Lease; what is heard is noted there.
-        read: makes an entry of a key's Lease; None for one that must not be taken for it.
+        entry: makes an entry of a key's Lease; None for one that must not be taken for it.
     """
 
     def __init__(
-        self, api: LeaseApi, ledger: Ledger, read: Callable[[str, Object], Entry | None]
+        self, api: LeaseApi, ledger: Ledger, entry: Callable[[str, Object], Entry | None]
     ) -> None:
         self._api = api
         self._ledger = ledger
-        self._read = read
+        self._entry = entry
         self._sinks: dict[str, list[Sink]] = {}
         self._reported: dict[str, int] = {}
         self._unlabelled: set[str] = set()
@@ -100,6 +101,11 @@ class Follower:
         if not self._sinks:
             self._stop()
         self._ledger.followed = len(self._sinks)
+
+    def read(self, key: str, obj: Object) -> None:
+        """Take note of what somebody else has read; the watch may have nothing to say of it."""
+        if key in self._sinks and not _labelled(obj):
+            self._present(key, obj, gap=True)
 
     async def reached(self, revision: int) -> None:
         """Return when all that happened up to `revision` was reported to whoever follows it."""
@@ -301,7 +307,7 @@ class Follower:
         self._sure(key)
         if key not in self._sinks:
             return
-        if wire.KIND_KEY in (obj["metadata"].get("labels") or {}):
+        if _labelled(obj):
             self._unlabelled.discard(key)
         else:
             self._unlabelled.add(key)
@@ -311,7 +317,7 @@ class Follower:
         if before is not None and serial <= before:
             return
         self._ledger.present(wire.lease_name(key), obj)
-        self._report(key, Report(self._read(key, obj), serial, gap))
+        self._report(key, Report(self._entry(key, obj), serial, gap))
 
     def _absent(self, key: str, serial: int, *, gap: bool) -> None:
         self._sure(key)
@@ -327,3 +333,7 @@ class Follower:
         self._reported[key] = report.revision
         for sink in list(self._sinks[key]):
             sink(report)
+
+
+def _labelled(obj: Object) -> bool:
+    return wire.KIND_KEY in (obj["metadata"].get("labels") or {})
