@@ -4,6 +4,9 @@
 `simulator.kubernetes`. Each request is one of its own, with a fate of its own: the void of a
 session may be lost, late or done, and the take after it another.
 
+A holder may miss for long that its record was deleted: its watch is silent, and its renewals, which
+touch the session alone, go through (`unheard_deletion`).
+
 A hand that reaches in deletes a record, deletes the session that the record names, puts a copy of a
 deleted session back, or takes the label off a record or a session.
 """
@@ -12,6 +15,7 @@ from __future__ import annotations
 
 import itertools
 import random
+from typing import TYPE_CHECKING
 
 from incumbent.core.records import StepDownRequest
 from incumbent.stores.api import Store
@@ -24,7 +28,10 @@ from incumbent.testing.simulator.kubernetes import ApiServer, KubernetesBench, T
 from incumbent.testing.simulator.network import Network
 from incumbent.testing.simulator.process import Process
 
-__all__ = ["KubernetesSessionBench"]
+if TYPE_CHECKING:
+    from incumbent.testing.simulator.history import History
+
+__all__ = ["KubernetesSessionBench", "unheard_deletion"]
 
 
 class _Api(TwinApi):
@@ -90,7 +97,7 @@ class KubernetesSessionBench(KubernetesBench):
         super().__init__(judge, network)
         self._random = random.Random(network.world.rng.getrandbits(32))
         self._copies: list[Object] = []
-        hands = (self._delete_record, self._delete_session, self._copy_session, self._unlabel)
+        hands = (self.delete_record, self._delete_session, self._copy_session, self._unlabel)
         self._hands = itertools.cycle(self._random.sample(hands, len(hands)))
 
     async def store(self, process: Process) -> Store:
@@ -111,9 +118,10 @@ class KubernetesSessionBench(KubernetesBench):
     def delete(self, name: str) -> None:
         """Do what people do: each time another thing."""
         if not next(self._hands)(name):
-            self._delete_record(name)
+            self.delete_record(name)
 
-    def _delete_record(self, name: str) -> bool:
+    def delete_record(self, name: str) -> bool:
+        """Delete the record, and nothing else."""
         super().delete(name)
         return True
 
@@ -148,3 +156,21 @@ class KubernetesSessionBench(KubernetesBench):
         obj = self.server.leases.get(name)
         named = _parsed(f"elections/{name}", obj).get("session") if obj is not None else ""
         return self.server.leases.get(wire.lease_name(f"sessions/{named}")) if named else None
+
+
+def unheard_deletion(h: History) -> bool:
+    """Delete the record of a leader whose watch brings nothing for as long as others wait."""
+    name, leader = h.some_leader()
+    if leader is None or not isinstance(h.bench, KubernetesSessionBench):
+        return False
+    link, for_s = leader.link, h.ttl_s * (1.5 + h.rng.random())
+    link.stalled = True
+    h.world.write(leader.label, f"is not notified for {for_s:.2f} s")
+    h.bench.delete_record(name)
+
+    def mend() -> None:
+        link.stalled = False
+        link.catch_up()
+
+    h.world.after(for_s, mend)
+    return True
