@@ -98,6 +98,12 @@ def driver_of(store: SessionStore) -> LeaseKeyValue:
     return driver
 
 
+async def swept(store: SessionStore) -> None:
+    """Wait until what is over was cleared away, which goes on beside."""
+    assert store._sweeping is not None
+    await store._sweeping
+
+
 def lease_of(held: Held) -> str:
     return wire.lease_name(f"sessions/{held.lease.key}")
 
@@ -522,11 +528,13 @@ def test_sessions_that_are_over_are_cleared_away_unless_a_record_names_them(
             assert vacant.holding is Holding.VACANT
             await one.close_session(await one.renew(other.lease))
             session = await two.open_session("c_3", 5.0)
+            await swept(two)
             found = leases()
             assert lease_of(named) in found
             assert lease_of(other) not in found
             await two.take(NAME, claim(session, "c_3"), await two.read(NAME))
             await two.open_session("d_4", 5.0)
+            await swept(two)
             assert lease_of(named) not in leases()
 
     asyncio.run(main())
@@ -622,6 +630,39 @@ def test_what_client_go_holds_is_left_alone_until_it_is_released(
             assert labels == {"incumbent.dev/kind": "election"}
 
     asyncio.run(main())
+
+
+def test_a_handover_is_two_writes(api_server: ApiServer, namespace: str) -> None:
+    """By whoever follows, and has a session already."""
+
+    def asked(user: str) -> list[str]:
+        events = api_server.audit_events(user)
+        of = [e for e in events if e.get("objectRef", {}).get("namespace") == namespace]
+        return [e["verb"] for e in of if e["objectRef"]["resource"] == "leases"]
+
+    async def main() -> None:
+        async with (
+            opened(api_server, namespace, user="candidate-4") as one,
+            opened(api_server, namespace, user="candidate-5") as two,
+        ):
+            held = await held_by(one)
+            session = await two.open_session("b_2", 5.0)
+            await swept(two)
+            with Watch(one, NAME) as ours, Watch(two, NAME) as theirs:
+                for watch in (ours, theirs):
+                    await watch.until(is_(Holding.HELD), "the holder")
+                before = len(asked("candidate-4")), len(asked("candidate-5"))
+                await one.release(held, held.lease, "b_2")
+                vacant = await theirs.until(is_(Holding.VACANT), "the release")
+                await two.take(NAME, claim(session, "b_2"), vacant)
+                assert asked("candidate-4")[before[0] :] == ["update"]
+                assert asked("candidate-5")[before[1] :] == ["update"]
+
+    with (
+        granted(api_server, "candidate-4", FULL, namespace),
+        granted(api_server, "candidate-5", FULL, namespace),
+    ):
+        asyncio.run(main())
 
 
 # -- requests and rights --------------------------------------------------------------------------

@@ -51,6 +51,7 @@ one small key each. What voids a session and what sweeps (`open_session`) remove
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
@@ -67,7 +68,7 @@ from incumbent.core.records import (
     StepDownRequest,
     absent,
 )
-from incumbent.errors import PermissionDenied, Refused, SessionGone, StoreUnavailable
+from incumbent.errors import Refused, SessionGone, StoreError, StoreUnavailable
 from incumbent.stores.api import Capabilities, Finding, Sink, StoreDefaults
 from incumbent.stores.kv import wire
 from incumbent.stores.kv.api import ABSENT, Conflict, Entry, KeyValue, Report
@@ -77,6 +78,8 @@ __all__ = ["KeyValueStore"]
 
 _ATTEMPTS = 5
 """How often a write that meets changes by third parties is tried at the new version."""
+
+_SWEEP_LIMIT_S = 60.0
 
 GONE = "gone"
 """The version of a session that a record names and that is not there."""
@@ -126,6 +129,7 @@ class KeyValueStore(StoreDefaults):
         self._elections: dict[str, _Election] = {}
         self._sessions: dict[str, _Session] = {}
         self._own: dict[str, Lease] = {}
+        self._sweeping: asyncio.Task[None] | None = None
 
     async def open(self, *, create: bool = True) -> None:
         """Connect."""
@@ -133,6 +137,9 @@ class KeyValueStore(StoreDefaults):
 
     async def close(self) -> None:
         """Give back every resource."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            await asyncio.wait([self._sweeping])
         await self._driver.close()
 
     async def connect(self) -> None:
@@ -291,8 +298,11 @@ class KeyValueStore(StoreDefaults):
             The record as it is then, and whether it was written.
         """
         key = _election(name)
+        heard: tuple[Snapshot, Entry] | None = self._heard(name, term)
         for _ in range(_ATTEMPTS):
-            snapshot, entry = await self._read(name)
+            # What was heard is compared by its version as well as what is read, and costs nothing.
+            snapshot, entry = heard or await self._read(name)
+            heard = None
             if entry is None or snapshot.holding is not Holding.HELD or snapshot.term != term:
                 return snapshot, False
             record = wire.parse_election(entry.value)
@@ -307,28 +317,44 @@ class KeyValueStore(StoreDefaults):
             return self._snapshot(name, entry, entry.revision, session), True
         raise StoreUnavailable(f"{name!r} was changed by others {_ATTEMPTS} times in a row")
 
+    def _heard(self, name: str, term: str) -> tuple[Snapshot, Entry] | None:
+        """Return what was heard last of an election, if it is held under `term` by that."""
+        election = self._elections.get(name)
+        entry = None if election is None or election.report is None else election.report.entry
+        if election is None or entry is None or not election.session:
+            return None
+        told = self._sessions[election.session].report
+        if told is None:
+            return None
+        snapshot = _snapshot(name, entry, entry.revision, told.entry)
+        held = snapshot.holding is Holding.HELD and snapshot.term == term
+        return (snapshot, entry) if held else None
+
     # -- sessions ---------------------------------------------------------------------------------
 
     async def open_session(self, owner: str, ttl_s: float) -> Lease:
-        """Write a new session, and clear away those that are over."""
-        with suppress(StoreUnavailable, PermissionDenied, Conflict):
-            await self._sweep()
+        """Write a new session. Those that are over are cleared away beside; a take may be due."""
         key = self._chance(12)
         path = _session(key)
         value = wire.encode(wire.session(owner, ttl_s))
         written = await self._driver.swap({path: ABSENT}, {path: value})
         lease = self._own[key] = Lease(key, written[path].version, ttl_s, owner)
+        if self._sweeping is None or self._sweeping.done():
+            self._sweeping = asyncio.get_running_loop().create_task(self._sweep())
         return lease
 
     async def _sweep(self) -> None:
         """Remove sessions that are over and that nothing names: none can be named any more."""
-        over = [e for e in await self._driver.entries("sessions") if _is_over(e)]
-        if over:
-            named = {_session_named(e) for e in await self._driver.entries("elections")}
-            for entry in over:
-                if entry.key.partition("/")[2] not in named:
-                    with suppress(Conflict):
-                        await self._driver.remove(entry.key, entry.version)
+        with suppress(StoreError, TimeoutError):
+            async with asyncio.timeout(_SWEEP_LIMIT_S):
+                over = [e for e in await self._driver.entries("sessions") if _is_over(e)]
+                if not over:
+                    return
+                named = {_session_named(e) for e in await self._driver.entries("elections")}
+                for entry in over:
+                    if entry.key.partition("/")[2] not in named:
+                        with suppress(Conflict):
+                            await self._driver.remove(entry.key, entry.version)
 
     async def close_session(self, lease: Lease) -> None:
         """End a session; what is held under it is vacant."""
