@@ -127,6 +127,7 @@ faults: $(VENV)/.dev ## long: faults against real servers, then HISTORIES simula
 	$(call stage,faults,$(BIN)/python -m tests.faults $(FAULTS_ARGS))
 	$(call stage,simulator: memory,$(SIMULATOR) --store memory)
 	$(call stage,simulator: kubernetes,$(SIMULATOR) --store kubernetes)
+	$(call stage,simulator: kubernetes-session,$(SIMULATOR) --store kubernetes-session)
 	$(call stage,simulator: kv,$(SIMULATOR) --store kv)
 	$(call stage,simulator: sql,$(SIMULATOR) --store sql)
 	$(call stage,simulator: sqlite,$(SIMULATOR) --store sqlite)

@@ -13,7 +13,7 @@ from tests.faults.adapter import Servers
 from tests.servers.kubernetes import ApiServer
 from tests.servers.process import ServerProcess
 
-__all__ = ["Kubernetes"]
+__all__ = ["Kubernetes", "KubernetesSession"]
 
 
 class Kubernetes(Servers):
@@ -40,3 +40,10 @@ class Kubernetes(Servers):
     def _victims(self, chance: random.Random) -> Sequence[ServerProcess]:
         both = self._processes
         return chance.choice([both, both[:1], both[1:]])
+
+
+class KubernetesSession(Kubernetes):
+    """The same, with one Lease a process that is renewed."""
+
+    def _url(self, lane: int, addresses: Sequence[str]) -> str:
+        return f"{super()._url(lane, addresses)}&session=1"

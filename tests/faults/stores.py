@@ -1,4 +1,7 @@
-"""The stores that the fault suite knows, by scheme. What one has to be is in `adapter`."""
+"""The stores that the fault suite knows, by name: the scheme, and an option of it.
+
+What one has to be is in `adapter`.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from pathlib import Path
 from tests.faults.adapter import ON_PROCESSES, Adapter
 from tests.faults.consul import ConsulAdapter
 from tests.faults.etcd import EtcdCluster
-from tests.faults.kubernetes import Kubernetes
+from tests.faults.kubernetes import Kubernetes, KubernetesSession
 from tests.faults.redis import RedisAdapter
 from tests.faults.sql import Mysql, Postgresql
 from tests.faults.zookeeper import ZooKeeper
@@ -88,6 +91,7 @@ ADAPTERS: dict[str, type[Adapter]] = {
     "sqlite": Sqlite,
     "file": File,
     "kubernetes": Kubernetes,
+    "kubernetes-session": KubernetesSession,
     "zookeeper": ZooKeeper,
     "consul": ConsulAdapter,
     "etcd": EtcdCluster,

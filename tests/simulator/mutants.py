@@ -47,6 +47,9 @@ LEASE = "incumbent.runtime.lease"
 WATCHDOG = "incumbent.runtime.watchdog"
 MEMORY = "incumbent.stores.memory"
 LEASES = "incumbent.stores.kubernetes.store"
+SESSION_KEYS = "incumbent.stores.kubernetes.sessions.driver"
+SESSION_WATCH = "incumbent.stores.kubernetes.sessions.watch"
+SESSION_WIRE = "incumbent.stores.kubernetes.sessions.wire"
 LOCAL = "incumbent.stores.local.store"
 TABLES = "incumbent.stores.sqlite.tables"
 KV = "incumbent.stores.kv.store"
@@ -379,6 +382,118 @@ MUTANTS = (
         "        token = wire.version(obj)\n",
         '        token = obj["spec"]["leaseTransitions"] + 1\n',
         store="kubernetes",
+    ),
+    # -- Leases under a session: void, then take
+    planted(
+        "Leases under a session: the record is taken before the session is voided",
+        KV,
+        "        writes[record] = wire.encode(wire.taken(claim, own))\n",
+        "        writes = {record: wire.encode(wire.taken(claim, own)), **writes}\n",
+        store="kubernetes-session",
+    ),
+    planted(
+        "Leases under a session: the session of the deposed is not voided",
+        SESSION_KEYS,
+        "writes[key]) for key in writes}\n",
+        "writes[key]) for key in list(writes)[-1:]}\n",
+        store="kubernetes-session",
+    ),
+    planted(
+        "Leases under a session: a session is voided at whatever version it has",
+        SESSION_KEYS,
+        "else await self._base(key, name, wanted)\n",
+        "else await (\n"
+        '            self._api.get(name) if key.startswith("sessions/")\n'
+        "            else self._base(key, name, wanted)\n"
+        "        )\n",
+        store="kubernetes-session",
+    ),
+    planted(
+        "Leases under a session: a record is taken at whatever version it has",
+        SESSION_KEYS,
+        "else await self._base(key, name, wanted)\n",
+        "else await (\n"
+        '            self._api.get(name) if key.startswith("elections/")\n'
+        "            else self._base(key, name, wanted)\n"
+        "        )\n",
+        store="kubernetes-session",
+    ),
+    planted(
+        "Leases under a session: a void session is a session",
+        SESSION_WIRE,
+        "    return session if holder else kv.voided(session)\n",
+        "    return session\n",
+        store="kubernetes-session",
+    ),
+    planted(
+        "Leases under a session: trust counted from the take, whatever became of the session",
+        DRIVER,
+        "        if self._keeper is None or not self._store.capabilities.sessions:\n",
+        "        if self._keeper is not None or not self._store.capabilities.sessions:\n",
+        store="kubernetes-session",
+    ),
+    planted(
+        "Leases under a session: a take under a session that others voided",
+        SESSION_KEYS,
+        "        if self._ledger.object_at(wire.lease_name(key), wanted) is not None:\n",
+        "        if wanted is not ABSENT:\n",
+        test="tests/stores/test_kubernetes_sessions.py"
+        "::test_a_take_under_a_session_that_others_voided_is_spared",
+    ),
+    planted(
+        "Leases under a session: gone when it was watched, and so gone when it is taken from",
+        SESSION_KEYS,
+        "        if self._ledger.object_at(wire.lease_name(key), wanted) is not None:\n",
+        "        if wanted is ABSENT:\n",
+        test="tests/stores/test_kubernetes_sessions.py"
+        "::test_a_session_that_is_there_again_is_not_taken_for_gone",
+    ),
+    planted(
+        "Leases under a session: a renewal counts before the watch has brought it",
+        SESSION_KEYS,
+        "            if self._is_renewal(entry, conditions[entry.key]):\n",
+        "            if entry is None:\n",
+        store="kubernetes-session",
+    ),
+    planted(
+        "Leases under a session: one's own session is known by its name",
+        SESSION_KEYS,
+        '        if self._made.get(key) not in (None, metadata.get("uid")):\n',
+        "        if not metadata:\n",
+        test="tests/stores/test_kubernetes_sessions.py"
+        "::test_the_owner_of_a_session_does_not_take_a_copy_for_it",
+    ),
+    planted(
+        "Leases under a session: what the watch shows as deleted is gone",
+        SESSION_WATCH,
+        "                self._seek(key, gap=key not in self._reported)\n",
+        "                self._absent(key, leases.version(change.object), gap=False)\n",
+        test="tests/stores/test_kubernetes_sessions.py"
+        "::test_a_session_without_its_label_is_not_gone",
+    ),
+    planted(
+        "Leases under a session: what another kind of elector holds is vacant",
+        SESSION_WIRE,
+        "    if told.holding is Holding.HELD:\n",
+        "    if told.holding is None:\n",
+        test="tests/stores/test_kubernetes_sessions.py"
+        "::test_the_two_modes_leave_each_other_alone_and_hand_over_by_a_release",
+    ),
+    planted(
+        "Leases under a session: the other mode understands the record",
+        SESSION_WIRE,
+        'FORMAT_TEXT = f"session-{FORMAT}"\n',
+        'FORMAT_TEXT = f"{FORMAT}"\n',
+        test="tests/stores/test_kubernetes_sessions.py"
+        "::test_the_two_modes_leave_each_other_alone_and_hand_over_by_a_release",
+    ),
+    planted(
+        "Leases under a session: to client-go the record is one that is renewed",
+        SESSION_WIRE,
+        '    return _marked(written, ELECTION, notes, {"leaseDurationSeconds": FOR_EVER_S})\n',
+        "    return _marked(written, ELECTION, notes, {})\n",
+        test="tests/stores/test_kubernetes_sessions.py"
+        "::test_client_go_stays_out_while_a_session_holds_and_follows_a_release",
     ),
     # -- the embedded store
     planted(

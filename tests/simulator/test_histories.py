@@ -12,12 +12,20 @@ from incumbent.testing.simulator import __main__ as command
 from incumbent.testing.simulator.__main__ import Tally, main
 from tests.simulator.mutants import MOST_HISTORIES
 
-SLICE = {"kubernetes": 300, "kv": 300, "memory": 1500, "sql": 300, "sqlite": 300}
+SLICE = {
+    "kubernetes": 300,
+    "kubernetes-session": 300,
+    "kv": 300,
+    "memory": 1500,
+    "sql": 300,
+    "sqlite": 300,
+}
 """Of the memory store, as many as the mutants are tried with, at least."""
 
 MESSAGES = {
     # A watch is a stream with these two: it never goes back.
     "kubernetes": {"answer lost", "request doubled", "request lost", "straggler"},
+    "kubernetes-session": {"answer lost", "request doubled", "request lost", "straggler"},
     "kv": {"answer lost", "request doubled", "request lost", "straggler"},
     "memory": {
         "answer lost",
@@ -34,6 +42,11 @@ MESSAGES = {
 def test_a_record_of_which_nobody_was_told_ends_an_absence() -> None:
     """It came and went while its session was still asked for; then the absence was taken."""
     assert simulate(70002849, store="kv").rule == ""
+
+
+def test_what_another_elector_made_is_followed_though_it_has_no_label() -> None:
+    """It stood where there had been nothing, and no watch with a selector told that it went."""
+    assert simulate(2038, store="kubernetes-session").rule == ""
 
 
 @pytest.mark.parametrize("store", sorted(STORES))

@@ -10,7 +10,6 @@ import pytest
 
 from incumbent.core.events import Seen
 from incumbent.stores.api import Store, StoreURL
-from incumbent.stores.kubernetes import KubernetesStore
 from incumbent.stores.kubernetes import open as open_kubernetes
 from incumbent.stores.memory import MemoryStore, Shelf
 from incumbent.testing import conformance
@@ -58,18 +57,19 @@ class MemoryHarness:
 
 class KubernetesHarness:
     ttl_s = 5.0
+    options = ""
 
     def __init__(self, server: ApiServer, namespace: str) -> None:
         self._server = server
         self._namespace = namespace
         self._kubeconfig = server.kubeconfig()
-        self._stores: list[KubernetesStore] = []
+        self._stores: list[Store] = []
 
     def name(self) -> str:
         return f"election-{secrets.token_hex(4)}"
 
     async def store(self, *, create: bool = True) -> Store:
-        url = f"kubernetes://{self._namespace}?kubeconfig={self._kubeconfig}"
+        url = f"kubernetes://{self._namespace}?kubeconfig={self._kubeconfig}{self.options}"
         store = open_kubernetes(StoreURL.parse(url))
         self._stores.append(store)
         await store.open(create=create)

@@ -49,6 +49,7 @@ async def opened(
     url = None if proxy is None else f"https://{proxy.address}"
     kubeconfig = server.kubeconfig(user, url=url, namespace=namespace)
     store = open_kubernetes(StoreURL.parse(f"kubernetes://?kubeconfig={kubeconfig}"))
+    assert isinstance(store, KubernetesStore)
     assert store.url == f"kubernetes://{namespace}"
     await store.open()
     try:

@@ -3,9 +3,10 @@
     kubernetes://                   the Pod's own namespace, or the current context of a kubeconfig
     kubernetes://NAMESPACE
     kubernetes://NAMESPACE?context=NAME&kubeconfig=PATH
+    kubernetes://NAMESPACE?session=1    one Lease per process is renewed; see `sessions`
 
 The name of the election is the name of the Lease. Candidates of client-go, and of everything that
-uses it, may compete for the same Lease.
+uses it, may compete for the same Lease, but for those of the last form.
 
 `store` has the rules, `wire` the record, `watch` and `ledger` the following; `api` is the seam
 below which `client` and `config` speak to a real server.
@@ -16,7 +17,7 @@ from __future__ import annotations
 import re
 
 from incumbent.errors import ConfigError, MissingExtra
-from incumbent.stores.api import StoreURL
+from incumbent.stores.api import Store, StoreURL
 from incumbent.stores.kubernetes.store import KubernetesStore
 
 __all__ = ["KubernetesStore", "open"]
@@ -24,14 +25,17 @@ __all__ = ["KubernetesStore", "open"]
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
-def open(url: StoreURL) -> KubernetesStore:
+def open(url: StoreURL) -> Store:
     """Return the store of `kubernetes://NAMESPACE`; nothing is sent yet.
 
     Raises:
         ConfigError: the URL, or the configuration that it leads to, cannot be used.
         MissingExtra: the HTTP client is not installed.
     """
-    options = url.take_options("context", "kubeconfig")
+    options = url.take_options("context", "kubeconfig", "session")
+    sessions = options.get("session", "0")
+    if sessions not in ("0", "1"):
+        raise ConfigError(f"kubernetes://: session={sessions!r} is neither 0 nor 1")
     if url.path not in ("", "/") or url.port is not None or url.username is not None:
         raise ConfigError("kubernetes:// takes a namespace and no more: kubernetes://NAMESPACE")
     if url.host and not _NAMESPACE.fullmatch(url.host):
@@ -48,4 +52,9 @@ def open(url: StoreURL) -> KubernetesStore:
     )
     namespace = url.host or connection.namespace
     client = Client(connection, namespace)
-    return KubernetesStore(client, f"kubernetes://{namespace}", config.candidate_name())
+    shown, candidate = f"kubernetes://{namespace}", config.candidate_name()
+    if sessions == "1":
+        from incumbent.stores.kubernetes.sessions import SessionStore
+
+        return SessionStore(client, f"{shown}?session=1", candidate)
+    return KubernetesStore(client, shown, candidate)

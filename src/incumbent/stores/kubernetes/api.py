@@ -1,4 +1,4 @@
-"""The seam between this store and an API server: six requests on plain JSON, and their outcomes.
+"""The seam between this store and an API server: seven requests on plain JSON, and their outcomes.
 
 Everything above it (`store`, `watch`, `ledger`, `wire`) is logic and runs as well on a twin of an
 API server in the simulator; everything below it (`client`, `config`) is one HTTP client.
@@ -107,14 +107,26 @@ class LeaseApi(Protocol):
         """
         ...
 
-    async def list(self) -> Listing:
-        """Read all Leases of the namespace from a quorum."""
+    async def delete(self, name: str, uid: str, version: str) -> None:
+        """Delete a Lease that still has this uid and this resourceVersion.
+
+        Raises:
+            Conflict: it has not.
+            NotFound: it is gone.
+        """
         ...
 
-    def watch(self, name: str, version: str, limit_s: float) -> AsyncGenerator[Change]:
+    async def list(self, selector: str = "") -> Listing:
+        """Read all Leases of the namespace, or those that a label selector means, from a quorum."""
+        ...
+
+    def watch(
+        self, name: str, version: str, limit_s: float, selector: str = ""
+    ) -> AsyncGenerator[Change]:
         """Report what happens to one Lease ("" for all) after `version`, for at most `limit_s`.
 
-        Without a version it starts with an addition of what exists.
+        Without a version it starts with an addition of what exists. With a label selector, a Lease
+        that loses its label is reported as deleted.
 
         Raises:
             Expired: the version is too old.

@@ -7,7 +7,7 @@ lightkube is the smallest that there is for asyncio. Read in its version 1.0.1 (
 and does not know an answer of 410 as such; an error without a Content-Type becomes a KeyError; a
 transport with a bounded pool loses the configured trust; a list of files in KUBECONFIG and exec
 plugins that speak v1 are refused; a private key stays in a temporary file; and it stands on httpx2,
-for which see `http`. What is left, six requests on one resource, is this module.
+for which see `http`. What is left, seven requests on one resource, is this module.
 
 What is known after an error
 ----------------------------
@@ -76,16 +76,27 @@ class Client:
         name = obj["metadata"]["name"]
         return trimmed(await self._ask("update", name, "PUT", f"{self._leases}/{name}", obj))
 
-    async def list(self) -> Listing:
+    async def delete(self, name: str, uid: str, version: str) -> None:
+        """Delete a Lease."""
+        preconditions = {"uid": uid, "resourceVersion": version}
+        body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions}
+        await self._ask("delete", name, "DELETE", f"{self._leases}/{name}", body)
+
+    async def list(self, selector: str = "") -> Listing:
         """Read all Leases."""
-        answer = await self._ask("list", "", "GET", self._leases)
+        query = f"?{urlencode({'labelSelector': selector})}" if selector else ""
+        answer = await self._ask("list", "", "GET", self._leases + query)
         return Listing([trimmed(o) for o in answer["items"]], answer["metadata"]["resourceVersion"])
 
-    async def watch(self, name: str, version: str, limit_s: float) -> AsyncGenerator[Change]:
+    async def watch(
+        self, name: str, version: str, limit_s: float, selector: str = ""
+    ) -> AsyncGenerator[Change]:
         """Report what happens."""
         query = {"watch": "1", "allowWatchBookmarks": "1", "timeoutSeconds": str(int(limit_s))}
         if name:
             query["fieldSelector"] = f"metadata.name={name}"
+        if selector:
+            query["labelSelector"] = selector
         if version:
             query["resourceVersion"] = version
         path = f"{self._leases}?{urlencode(query)}"

@@ -18,7 +18,7 @@ __all__ = ["examine"]
 _SLOW_S = 1.0
 
 
-async def examine(api: LeaseApi, name: str = "") -> list[Finding]:
+async def examine(api: LeaseApi, name: str = "", rights: rbac.Rights = rbac.EACH) -> list[Finding]:
     """Return the findings; with a `name`, rights limited to that Lease count too."""
     loop = asyncio.get_running_loop()
     began = loop.time()
@@ -39,7 +39,7 @@ async def examine(api: LeaseApi, name: str = "") -> list[Finding]:
             "" if took_s < _SLOW_S else "use a longer TTL: a renewal needs several round trips",
         ),
         await _namespace(api),
-        *await _rights(api, name),
+        *await _rights(api, name, rights),
     ]
 
 
@@ -57,9 +57,9 @@ async def _namespace(api: LeaseApi) -> Finding:
     return Finding("namespace", False, f"{api.namespace!r} does not exist", fix)
 
 
-async def _rights(api: LeaseApi, name: str) -> list[Finding]:
+async def _rights(api: LeaseApi, name: str, rights: rbac.Rights) -> list[Finding]:
     findings = []
-    for verb in (*rbac.NEEDED, *rbac.OPTIONAL):
+    for verb in (*rights.needed, *rights.optional):
         of = f"leases {name!r}" if name and verb != "create" else "leases"
         check = f"right to {verb}"
         try:
@@ -71,11 +71,11 @@ async def _rights(api: LeaseApi, name: str) -> list[Finding]:
             text = f"may {verb} {of} in {api.namespace!r}"
             findings.append(Finding(check, True, text))
         else:
-            optional = verb in rbac.OPTIONAL
+            optional = verb in rights.optional
             text = f"may not {verb} {of} in {api.namespace!r}"
             if optional:
-                text += "; needed only to list elections, and to follow many by one watch"
-            elif not name:
+                text += f"; {rights.why}"
+            elif not name and rights.by_name:
                 text += "; a right limited to a name does not show here: give the name"
             fix = rbac.role((verb,), name)
             findings.append(Finding(check, None if optional else False, text, fix))

@@ -92,6 +92,11 @@ class Ledger:
         if name in self._entries:
             self._entries[name].mark = 0
 
+    def forget(self) -> None:
+        """Forget everything: the store went back in time, and what was known means nothing."""
+        self.high = 0
+        self._entries.clear()
+
     def still_absent(self, snapshot: Snapshot) -> bool:
         """Tell whether the absence that `snapshot` speaks of has stood until now."""
         entry = self._entries.get(snapshot.name)

@@ -7,14 +7,47 @@ holder) at installation, and leave the second rule out.
 
 `list` is optional: it lets a process with many elections follow them all by one watch, and it is
 what listing the elections of a namespace needs.
+
+With `?session=1` nothing can be limited by name: the Lease of a session has a random one, and one
+watch brings all. `delete` is optional there.
 """
 
 from __future__ import annotations
 
-__all__ = ["NEEDED", "OPTIONAL", "role", "rule"]
+from dataclasses import dataclass
 
-NEEDED = ("get", "update", "watch", "create")
-OPTIONAL = ("list",)
+__all__ = ["EACH", "SESSIONS", "Rights", "role", "rule"]
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """The verbs on Leases that one mode needs.
+
+    Attributes:
+        needed: without these it does not work.
+        optional: without these it works.
+        why: what the optional ones are for.
+        by_name: whether a right to some names is enough.
+    """
+
+    needed: tuple[str, ...]
+    optional: tuple[str, ...]
+    why: str
+    by_name: bool
+
+
+EACH = Rights(
+    ("get", "update", "watch", "create"),
+    ("list",),
+    "needed only to list elections, and to follow many by one watch",
+    by_name=True,
+)
+SESSIONS = Rights(
+    ("get", "list", "watch", "update", "create"),
+    ("delete",),
+    "needed only to clear away the sessions of processes that are gone",
+    by_name=False,
+)
 _NAMED = frozenset({"get", "update", "watch"})
 
 

@@ -41,6 +41,7 @@ __all__ = [
     "micro_time",
     "released",
     "renewed",
+    "request",
     "snapshot",
     "taken",
     "trimmed",
@@ -123,7 +124,7 @@ def snapshot(name: str, obj: Object) -> Snapshot:
         ttl_s=ttl_s,
         lease_key=term or f"{holder}@{spec.get('acquireTime', '')}",
         lease_version=text,
-        request=_request(notes, term) if term else None,
+        request=request(notes, term) if term else None,
     )
 
 
@@ -161,7 +162,8 @@ def _successor(spec: Object, notes: dict[str, str]) -> str:
     return to if isinstance(to, str) else ""
 
 
-def _request(notes: dict[str, str], term: str) -> StepDownRequest | None:
+def request(notes: dict[str, str], term: str) -> StepDownRequest | None:
+    """Return the request to step down that the annotations have for this term."""
     told = _parsed(notes.get(STEP_DOWN_KEY, ""))
     to = told.get("to", "")
     if told.get("term") != term or not isinstance(to, str):
@@ -232,11 +234,11 @@ def released(obj: Object, successor: str, wall_s: float) -> Object:
     return _changed(obj, spec, ours)
 
 
-def asked(obj: Object, request: StepDownRequest) -> Object:
+def asked(obj: Object, wanted: StepDownRequest) -> Object:
     """Return the record with a request to step down in it."""
     notes = _annotations(obj)
     ours = {key: value for key, value in notes.items() if key.startswith(PREFIX)}
-    ours[STEP_DOWN_KEY] = json.dumps({"term": request.term, "to": request.to})
+    ours[STEP_DOWN_KEY] = json.dumps({"term": wanted.term, "to": wanted.to})
     return _changed(obj, {}, ours)
 
 

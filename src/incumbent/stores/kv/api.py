@@ -2,9 +2,12 @@
 
 Rules
 -----
-1. **`swap` is one atomic step**, decided by a quorum where there are several servers: every
-   condition is compared with what is there at that very moment, and then everything is written or
-   nothing. It must never be answered by a server that may have been cut off from its peers.
+1. **`swap` writes the keys in the order in which `writes` has them**, each by a compare-and-swap
+   that a quorum decides, and none after one that could not be written. It must never be answered by
+   a server that may have been cut off from its peers. A server that can do everything in one step,
+   all conditions compared in it, has to: that spares requests. Where there is no such step, a
+   swap may end after any of its writes, and a condition on a key that it does not write is compared
+   before the first of them. `store` says why each such prefix is safe.
 2. **A version belongs to one write.** It is never used again for the key, not even after the key
    was deleted and made anew: who compares a version compares that write. Where the server counts
    from zero for a new key, make the version of more than the count.
@@ -14,8 +17,9 @@ Rules
 4. **`get` is linearizable**: not what some server remembers.
 5. **`follow` ends in the last state** and may skip states in between. Who may have missed a state
    says so (`Report.gap`): it decides whether an absence has stood.
-6. **Say what you know.** `Conflict` and `StoreUnavailable` promise that nothing was written;
-   whatever was sent and not answered is `OutcomeUnknown`. A driver repeats no write by itself.
+6. **Say what you know.** `Conflict` and `StoreUnavailable` promise that the last key of `writes`
+   was not written (those before it may have been, without the one step of rule 1); whatever was
+   sent and not answered is `OutcomeUnknown`. A driver repeats no write by itself.
 7. **Nothing expires by itself** that this module wrote, or if it does (garbage of processes that
    are gone), only after many TTLs: an expiry proves nothing to anybody here, and is waited out.
 
@@ -60,7 +64,7 @@ Writes = Mapping[str, bytes]
 
 
 class Conflict(StoreError):
-    """A condition of a swap was not met; nothing was written."""
+    """A condition of a swap was not met; the last of its keys was not written."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,9 +136,12 @@ class KeyValue(Protocol):
         ...
 
     async def swap(self, conditions: Conditions, writes: Writes) -> Mapping[str, Entry]:
-        """Write all of `writes` if all of `conditions` are met; return what was written.
+        """Write all of `writes`, in their order, if all of `conditions` are met; see rule 1.
 
         Every key that is written has a condition.
+
+        Returns:
+            What was written.
 
         Raises:
             Conflict: one is not met.

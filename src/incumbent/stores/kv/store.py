@@ -1,4 +1,4 @@
-"""Elections over any `KeyValue`: the rules of `stores.api`, kept by swaps of several keys at once.
+"""Elections over any `KeyValue`: the rules of `stores.api`, kept by compare-and-swap of keys.
 
 How it holds. `elections/NAME` names a holder, its term, and the *session* under which it is held;
 `sessions/KEY` is the session of one process, which a renewal writes anew. So a process renews once,
@@ -12,10 +12,31 @@ Who judges expiry: observers, as everywhere where we have the choice. A server t
 silent clients vanish would be quicker by nothing, since its TTL is as long as ours; but its word
 could not be told from that of a person who deletes a key, and a deletion proves no death.
 
+Theory: void, then take
+-----------------------
+A renewal touches the session and not the record, so a comparison of the record alone would not
+notice one; and one may be on its way, late, while observers wait. So a takeover first *voids* the
+session, at the version that stood still for the TTL, and then takes the record, at the version that
+stood still. Most servers do both in one step. Nothing here depends on that:
+
+- The void is refused if a renewal came before it, and every renewal that comes after it is refused.
+  The last one that had its effect was sent before the observer saw its version, so the holder's
+  trust (send + W, see `core.timing`) is over when the void is done. A void of unknown outcome, or
+  one that is carried out late, compares the same version, and finds the same holder even longer
+  gone.
+- A void is final: nothing makes a session valid again, and its name is random. So whoever sees a
+  record under a void session may take it at once, at the version seen: also if the one who voided
+  it has stopped in between, or lost the race for the record.
+- A take may have its effect late, when its own session is void or gone. Nobody holds by it. A term
+  is trusted as long as its session is: until the send of the last confirmed renewal + W, counted
+  before the take was sent. Whoever voided the session waited for longer than that, and who ends a
+  session of ours (`close_session`) has ended our trust before. The comparison of our own session in
+  rule 2 spares everybody such takes; nobody's safety rests on it.
+
 Rules
 -----
-1. A takeover compares record and session at the versions that were watched, and voids the session
-   in the same swap: nothing else can be done under it any more. What else it held is vacant then.
+1. A takeover voids the session of the deposed before it takes the record, each at the version that
+   was watched. What else the session held is vacant then.
 2. A take under a session of ours compares that session as well: it was not voided meanwhile.
 3. A session is over when it says so, in a value. One that is *gone* proves nothing: somebody
    deleted it, or the server lost it. Whatever names it counts as held and silent, for a TTL.
@@ -33,6 +54,7 @@ one small key each. What voids a session and what sweeps (`open_session`) remove
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
@@ -49,7 +71,7 @@ from incumbent.core.records import (
     StepDownRequest,
     absent,
 )
-from incumbent.errors import PermissionDenied, Refused, SessionGone, StoreUnavailable
+from incumbent.errors import Refused, SessionGone, StoreError, StoreUnavailable
 from incumbent.stores.api import Capabilities, Finding, Sink, StoreDefaults
 from incumbent.stores.kv import wire
 from incumbent.stores.kv.api import ABSENT, Conflict, Entry, KeyValue, Report
@@ -59,6 +81,8 @@ __all__ = ["KeyValueStore"]
 
 _ATTEMPTS = 5
 """How often a write that meets changes by third parties is tried at the new version."""
+
+_SWEEP_LIMIT_S = 60.0
 
 GONE = "gone"
 """The version of a session that a record names and that is not there."""
@@ -109,6 +133,7 @@ class KeyValueStore(StoreDefaults):
         self._elections: dict[str, _Election] = {}
         self._sessions: dict[str, _Session] = {}
         self._own: dict[str, Lease] = {}
+        self._sweeping: asyncio.Task[None] | None = None
 
     async def open(self, *, create: bool = True) -> None:
         """Connect."""
@@ -116,6 +141,9 @@ class KeyValueStore(StoreDefaults):
 
     async def close(self) -> None:
         """Give back every resource."""
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            await asyncio.wait([self._sweeping])
         await self._driver.close()
 
     async def connect(self) -> None:
@@ -169,7 +197,7 @@ class KeyValueStore(StoreDefaults):
         record = _election(name)
         own = claim.session.key
         conditions: dict[str, object] = {record: over.version}
-        writes = {record: b""}
+        writes = {}
         if over.holding is Holding.ABSENT:
             if not self._memory.still_absent(name, over.lease_version):
                 raise Refused(await self.read(name))
@@ -180,6 +208,7 @@ class KeyValueStore(StoreDefaults):
             if over.holding is Holding.HELD and over.lease_version != GONE:
                 ended = wire.voided(wire.session(over.holder, over.ttl_s))
                 writes[theirs] = wire.encode(ended)
+        # After the void: a swap may end between the two.
         writes[record] = wire.encode(wire.taken(claim, own))
         for _ in range(_ATTEMPTS):
             lease = self._own.get(own, claim.session)
@@ -323,25 +352,28 @@ class KeyValueStore(StoreDefaults):
     # -- sessions ---------------------------------------------------------------------------------
 
     async def open_session(self, owner: str, ttl_s: float) -> Lease:
-        """Write a new session, and clear away those that are over."""
-        with suppress(StoreUnavailable, PermissionDenied, Conflict):
-            await self._sweep()
+        """Write a new session. Those that are over are cleared away beside; a take may be due."""
         key = self._chance(12)
         path = _session(key)
         value = wire.encode(wire.session(owner, ttl_s))
         written = await self._driver.swap({path: ABSENT}, {path: value})
         lease = self._own[key] = Lease(key, written[path].version, ttl_s, owner)
+        if self._sweeping is None or self._sweeping.done():
+            self._sweeping = asyncio.get_running_loop().create_task(self._sweep())
         return lease
 
     async def _sweep(self) -> None:
         """Remove sessions that are over and that nothing names: none can be named any more."""
-        over = [e for e in await self._driver.entries("sessions") if _is_over(e)]
-        if over:
-            named = {_session_named(e) for e in await self._driver.entries("elections")}
-            for entry in over:
-                if entry.key.partition("/")[2] not in named:
-                    with suppress(Conflict):
-                        await self._driver.remove(entry.key, entry.version)
+        with suppress(StoreError, TimeoutError):
+            async with asyncio.timeout(_SWEEP_LIMIT_S):
+                over = [e for e in await self._driver.entries("sessions") if _is_over(e)]
+                if not over:
+                    return
+                named = {_session_named(e) for e in await self._driver.entries("elections")}
+                for entry in over:
+                    if entry.key.partition("/")[2] not in named:
+                        with suppress(Conflict):
+                            await self._driver.remove(entry.key, entry.version)
 
     async def close_session(self, lease: Lease) -> None:
         """End a session; what is held under it is vacant."""

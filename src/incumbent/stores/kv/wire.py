@@ -15,6 +15,8 @@ A session, `sessions/KEY`:
 
 A renewal writes the same again: what counts is its version. Members of an election that we do not
 know are kept for as long as its term lasts.
+
+A driver that translates (`stores.kubernetes.sessions`) says `{"foreign": WHY}` of what it cannot.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ __all__ = [
     "Object",
     "asked",
     "encode",
+    "foreign",
     "parse_election",
     "parse_session",
     "released",
@@ -44,6 +47,11 @@ Object = dict[str, Any]
 def encode(obj: Object) -> bytes:
     """Return the value to write."""
     return json.dumps(obj, separators=(",", ":"), sort_keys=True).encode()
+
+
+def foreign(why: str) -> Object:
+    """Return what stands for something that is none of ours."""
+    return {"foreign": why}
 
 
 def parse_election(value: bytes) -> Object | str:
@@ -121,6 +129,8 @@ def _parsed(value: bytes) -> Object | str:
         return "it is not JSON"
     if not isinstance(obj, dict):
         return "it is not a JSON object"
+    if "foreign" in obj:
+        return str(obj["foreign"])
     if obj.get("format") != FORMAT:
         return f"format {obj.get('format')!r}, and this version of incumbent knows {FORMAT}"
     return obj

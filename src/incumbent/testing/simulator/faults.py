@@ -115,10 +115,10 @@ def bad_weather(h: History) -> bool:
 def stall_notices(h: History) -> bool:
     """Have a watch bring nothing for a while.
 
-    Not in a history in which people write over records: a session is renewed without a look at its
-    records, so that only the watch can tell a holder that its record is gone.
+    Not in a history in which people write over records, of a store in which a session is renewed
+    without a look at its records, so that only the watch can tell a holder that its record is gone.
     """
-    if h.tampering:
+    if h.relies_on_notices:
         return False
     for_s = h.ttl_s * (0.3 + 2.5 * h.rng.random())
 
@@ -271,7 +271,7 @@ def late_renewal(h: History) -> bool:
     asleep = h.rng.random() < 0.6
     share = h.rng.uniform(0.75, 1.05)
     further_s = h.ttl_s * h.rng.choice((0.0, 0.0, 0.0, 0.3))
-    deaf = not h.tampering and h.rng.random() < 0.8
+    deaf = not h.relies_on_notices and h.rng.random() < 0.8
 
     def spring(link: Link, fate: Fate) -> None:
         process = h.process_of(link)

@@ -45,12 +45,15 @@ class Kind:
         whole_seconds: whether it keeps the TTL in whole seconds.
         proves_death: whether the death of a process is proven to the others at once.
         faults: what can go wrong with it, and how often.
+        hears_of_tampering: whether a holder whose watch is silent loses its trust before others may
+            take what somebody deleted.
         tampering: what people can do to it.
     """
 
     bench: Callable[[History, bool], Bench]
     whole_seconds: bool
     proves_death: bool = False
+    hears_of_tampering: bool = False
     faults: tuple[tuple[Fault, float], ...] = FAULTS
     tampering: tuple[tuple[Fault, float], ...] = TAMPERING
 
@@ -116,7 +119,8 @@ class History:
         """Whether a few messages one after the other take a good part of a TTL."""
         delay_s = self._timing.attempt_s * share
         self.network = Network(self.world, Weather(delay_s=delay_s))
-        self.network.prompt_notices = self.tampering
+        self.relies_on_notices = self.tampering and not kind.hears_of_tampering
+        self.network.prompt_notices = self.relies_on_notices
         absent_is_vacant = not self.tampering and rng.random() < 0.7
         self.bench = kind.bench(self, absent_is_vacant)
         self._armed = rng.choice((1.0, 1.0, 0.5, 0.0))

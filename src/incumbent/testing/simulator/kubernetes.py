@@ -66,7 +66,7 @@ class ApiServer:
         self.leases: dict[str, Object] = {}
         self.deleted: dict[str, int] = {}
         self.streams: list[_Stream] = []
-        self._events: list[Change] = []
+        self._events: list[tuple[Change, Object | None]] = []
         self._oldest = self.revision
 
     def get(self, name: str) -> Object:
@@ -86,12 +86,15 @@ class ApiServer:
     def replace(self, obj: Object) -> Object:
         """Replace an object at its version."""
         known = self.get(obj["metadata"]["name"])
-        if known["metadata"]["resourceVersion"] != obj["metadata"]["resourceVersion"]:
-            raise Conflict(obj["metadata"]["name"])
+        for precondition in ("resourceVersion", "uid"):
+            if known["metadata"][precondition] != obj["metadata"][precondition]:
+                raise Conflict(obj["metadata"]["name"])
         return self._write(Kind.MODIFIED, obj)
 
-    def delete(self, name: str) -> None:
-        """Delete an object, if it is there."""
+    def delete(self, name: str, version: str = "") -> None:
+        """Delete an object, if it is there; with a version, only at that."""
+        if version and self.get(name)["metadata"]["resourceVersion"] != version:
+            raise Conflict(name)
         if name in self.leases:
             self._write(Kind.DELETED, self.leases[name])
             del self.leases[name]
@@ -102,9 +105,10 @@ class ApiServer:
         known = self.leases.get(name, {"metadata": {"name": name}})
         self._write(Kind.MODIFIED, {**known, "spec": spec})
 
-    def list(self) -> Listing:
-        """Return everything."""
-        return Listing(list(self.leases.values()), str(self.revision))
+    def list(self, selector: str = "") -> Listing:
+        """Return everything, or what a label selector means."""
+        found = [obj for obj in self.leases.values() if _selected(selector, obj)]
+        return Listing(found, str(self.revision))
 
     def follow(self, stream: _Stream, version: str) -> None:
         """Send what happened since, and what happens from now on."""
@@ -112,12 +116,12 @@ class ApiServer:
             raise Expired(version)
         self.streams.append(stream)
         if version:
-            for change in self._events:
+            for change, before in self._events:
                 if wire.version(change.object) > int(version):
-                    stream.tell(change)
+                    stream.tell(change, before)
         else:
             for obj in self.leases.values():
-                stream.tell(Change(Kind.ADDED, obj))
+                stream.tell(Change(Kind.ADDED, obj), None)
 
     def restore(self, revision: int, leases: dict[str, Object]) -> None:
         """Go back in time; every watch ends, and none can go on from before."""
@@ -133,32 +137,47 @@ class ApiServer:
 
     def _write(self, kind: Kind, obj: Object) -> Object:
         self.revision += 1
-        metadata = {**obj["metadata"], "resourceVersion": str(self.revision)}
+        uid = obj["metadata"].get("uid", f"uid-{self.revision}")
+        metadata = {**obj["metadata"], "uid": uid, "resourceVersion": str(self.revision)}
         written = {**obj, "metadata": metadata}
+        before = self.leases.get(metadata["name"])
         self.leases[metadata["name"]] = written
         change = Change(kind, written)
-        self._events.append(change)
+        self._events.append((change, before))
         for stream in list(self.streams):
-            stream.tell(change)
+            stream.tell(change, before)
         return written
+
+
+def _selected(selector: str, obj: Object | None) -> bool:
+    """Tell whether a selector, which is that there is a label or has a value, means the object."""
+    key, equals, value = selector.partition("=")
+    labels = (obj or {}).get("metadata", {}).get("labels") or {}
+    return not key or (key in labels and (not equals or labels[key] == value))
 
 
 class _Stream:
     """One watch, between the server and the generator in a process."""
 
-    def __init__(self, api: TwinApi, name: str) -> None:
+    def __init__(self, api: TwinApi, name: str, selector: str) -> None:
         self.broken = False
         self._api = api
         self._name = name
+        self._selector = selector
         self._came: deque[Change] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._subscription: Subscription[Change] = Subscription(None, self._hear)
         api.process.link.subscriptions.append(self._subscription)
 
-    def tell(self, change: Change) -> None:
-        """Send a change on its way."""
-        if self._name in ("", change.object["metadata"]["name"]):
-            self._api.process.link.notify(self._subscription, change)
+    def tell(self, change: Change, before: Object | None) -> None:
+        """Send a change on its way; what is selected no more is deleted, as far as is told."""
+        if self._name not in ("", change.object["metadata"]["name"]):
+            return
+        if not _selected(self._selector, change.object):
+            if not _selected(self._selector, before) or before is None:
+                return
+            change = Change(Kind.DELETED, change.object)
+        self._api.process.link.notify(self._subscription, change)
 
     def of(self, process: Process) -> bool:
         """Tell whether it is a watch of this process."""
@@ -233,13 +252,19 @@ class TwinApi:
         verb = "take" if spec["acquireTime"] == spec["renewTime"] else "renew"
         return await self._write(verb, self.server.replace, obj)
 
-    async def list(self) -> Listing:
-        """Read all Leases."""
-        return await self._read("list", self.server.list, "")
+    async def delete(self, name: str, uid: str, version: str) -> None:
+        """Delete a Lease."""
+        await self.process.link.call("sweep", lambda: self.server.delete(name, version), name)
 
-    async def watch(self, name: str, version: str, limit_s: float) -> AsyncGenerator[Change]:
+    async def list(self, selector: str = "") -> Listing:
+        """Read all Leases."""
+        return await self._read("list", lambda: self.server.list(selector), "")
+
+    async def watch(
+        self, name: str, version: str, limit_s: float, selector: str = ""
+    ) -> AsyncGenerator[Change]:
         """Report what happens."""
-        stream = _Stream(self, name)
+        stream = _Stream(self, name, selector)
         try:
             await self._read("watch", lambda: self.server.follow(stream, version), name)
             yield Change(Kind.OPENED, {"metadata": {}})

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from incumbent.testing.simulator.bench import Bench, MemoryBench
+from incumbent.testing.simulator.faults import TAMPERING
 from incumbent.testing.simulator.history import History, Kind, Outcome, run
 from incumbent.testing.simulator.keyvalue import KeyValueBench
 from incumbent.testing.simulator.kubernetes import KubernetesBench
+from incumbent.testing.simulator.kubernetes_session import (
+    KubernetesSessionBench,
+    unheard_deletion,
+)
 from incumbent.testing.simulator.sql import SqlBench
 from incumbent.testing.simulator.sqlite import SqliteBench
 from incumbent.testing.simulator.sqlite_faults import SQLITE_FAULTS, SQLITE_TAMPERING
@@ -21,6 +26,10 @@ def _kubernetes(history: History, absent_is_vacant: bool) -> Bench:
     return KubernetesBench(history.judge, history.network)
 
 
+def _kubernetes_session(history: History, absent_is_vacant: bool) -> Bench:
+    return KubernetesSessionBench(history.judge, history.network)
+
+
 def _key_value(history: History, absent_is_vacant: bool) -> Bench:
     return KeyValueBench(history.judge, history.network)
 
@@ -32,6 +41,12 @@ def _sql(history: History, absent_is_vacant: bool) -> Bench:
 STORES = {
     "kv": Kind(_key_value, whole_seconds=False),
     "kubernetes": Kind(_kubernetes, whole_seconds=True),
+    "kubernetes-session": Kind(
+        _kubernetes_session,
+        whole_seconds=True,
+        hears_of_tampering=True,
+        tampering=(*TAMPERING, (unheard_deletion, 2.0)),
+    ),
     "sql": Kind(_sql, whole_seconds=False),
     "sqlite": Kind(
         lambda history, _: SqliteBench(history),
