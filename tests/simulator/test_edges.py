@@ -116,7 +116,8 @@ def test_a_standby_has_a_session_when_a_takeover_is_due() -> None:
     leader.die("killed by this test")
     began = len(world.transcript)
     until(lambda: standby.leading)
-    lines = [line.split() for line in world.transcript[began:] if " sends " in line]
+    said = [line.split() for line in world.transcript[began:] if " sends " in line]
+    lines = [words for words in said if words[1] == standby.label]
     [opened] = [float(words[0]) for words in lines if words[3:5] == ["open", "session"]]
     [taken] = [float(words[0]) for words in lines if words[3] == "take"]
     assert 0.5 * CONNECT_S < taken - opened < 1.5 * CONNECT_S
