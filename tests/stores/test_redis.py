@@ -54,7 +54,15 @@ def test_conformance(case: conformance.Case, redis_server: Redis) -> None:
 
 async def claim(store: KeyValueStore, identity: str = "a_1", ttl_s: float = 5.0) -> Claim:
     session = await store.open_session(identity, ttl_s)
+    await swept(store)
     return Claim(identity, f"{identity}/{os.urandom(3).hex()}.1", ttl_s, session)
+
+
+async def swept(store: KeyValueStore) -> None:
+    """Wait until what is over was cleared away, which goes on beside, and asks the server too."""
+    sweeping = vars(store)["_sweeping"]
+    assert sweeping is not None
+    await sweeping
 
 
 async def take(store: KeyValueStore, name: str = NAME, identity: str = "a_1") -> Held:
@@ -491,6 +499,7 @@ def test_the_capabilities_hold(own_redis: Redis) -> None:
             with raw(own_redis) as client:
                 one = Candidate(h, a, "a_1")
                 held = await one.take(NAME)
+                await swept(a)
                 before = client.hget("incumbent", f"sessions/{held.lease.key}")
                 calls = evaluations(own_redis)
                 renewed = await one.renew(NAME)
