@@ -21,7 +21,9 @@ class ConsulAdapter(OneServer):
     scheme = "consul"
 
     def __init__(self, base_dir: Path) -> None:
-        self._consul = Consul(base_dir / "server")
+        # All workers have one address here, and an agent takes 200 connections from one.
+        settings = {"limits": {"http_max_conns_per_client": 10_000}}
+        self._consul = Consul(base_dir / "server", settings=settings)
         super().__init__(self._consul, self._consul.host, self._consul.port)
 
     def _url(self, lane: int, addresses: Sequence[str]) -> str:
