@@ -423,7 +423,8 @@ MUTANTS = (
         SESSION_WIRE,
         "    return session if holder else kv.voided(session)\n",
         "    return session\n",
-        store="kubernetes-session",
+        test="tests/stores/test_kubernetes_sessions.py"
+        "::test_it_is_a_store[a_session_ends_everything_held_under_it]",
     ),
     planted(
         "Leases under a session: trust counted from the take, whatever became of the session",

@@ -27,7 +27,9 @@ from incumbent.stores.api import Store, StoreURL
 from incumbent.stores.kubernetes import KubernetesStore
 from incumbent.stores.kubernetes import open as open_kubernetes
 from incumbent.stores.kubernetes.api import Change
+from incumbent.stores.kubernetes.client import POOL_CONNECTIONS
 from incumbent.stores.kubernetes.sessions import SessionStore, wire
+from incumbent.stores.kubernetes.sessions import driver as driver_module
 from incumbent.stores.kubernetes.sessions.driver import LeaseKeyValue
 from incumbent.stores.kv.store import GONE
 from incumbent.testing import conformance
@@ -663,6 +665,39 @@ def test_a_handover_is_two_writes(api_server: ApiServer, namespace: str) -> None
         granted(api_server, "candidate-5", FULL, namespace),
     ):
         asyncio.run(main())
+
+
+def test_a_renewal_waits_for_no_take(
+    api_server: ApiServer, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many are under way; and of those that wait, nothing was sent."""
+    monkeypatch.setattr(driver_module, "SLOT_WAIT_S", 0.2)
+
+    async def main() -> None:
+        async with opened(api_server, namespace) as store:
+            session = await store.open_session("a_1", 5.0)
+            overs = [await store.read(f"{NAME}-{number}") for number in range(40)]
+            api, free = driver_of(store)._api, asyncio.Event()
+            real, sent = api.create, []
+
+            async def held_up(obj: Object) -> Object:
+                sent.append(obj)
+                await free.wait()
+                return await real(obj)
+
+            monkeypatch.setattr(api, "create", held_up)
+            takes = [
+                asyncio.ensure_future(store.take(over.name, claim(session), over)) for over in overs
+            ]
+            done, _ = await asyncio.wait(takes, return_when=asyncio.FIRST_COMPLETED)
+            assert all(isinstance(take.exception(), StoreUnavailable) for take in done)
+            assert len(sent) == driver_module.SLOTS < POOL_CONNECTIONS
+            await store.renew(session)
+            free.set()
+            await asyncio.wait(takes)
+            assert sum(take.exception() is None for take in takes) >= driver_module.SLOTS
+
+    asyncio.run(main())
 
 
 # -- requests and rights --------------------------------------------------------------------------

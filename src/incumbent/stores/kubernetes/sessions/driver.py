@@ -19,11 +19,13 @@ owner must not find it again: what has another uid than the Lease that we made i
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping
+from contextlib import asynccontextmanager
 
-from incumbent.errors import StoreUnusable
+from incumbent.errors import StoreUnavailable, StoreUnusable
 from incumbent.stores.api import Capabilities, Finding, Grade
 from incumbent.stores.kubernetes import api as k8s
 from incumbent.stores.kubernetes import doctor, rbac
@@ -34,7 +36,11 @@ from incumbent.stores.kubernetes.wire import Object, version
 from incumbent.stores.kv import KeyValueStore
 from incumbent.stores.kv.api import ABSENT, Conditions, Conflict, Entry, Sink, Writes
 
-__all__ = ["CAPABILITIES", "LeaseKeyValue", "SessionStore"]
+__all__ = ["CAPABILITIES", "SLOTS", "LeaseKeyValue", "SessionStore"]
+
+SLOTS = 12
+"""How many requests are under way at once that are not about a session of ours."""
+SLOT_WAIT_S = 1.0
 
 CAPABILITIES = Capabilities(
     scheme="kubernetes",
@@ -88,6 +94,7 @@ class LeaseKeyValue:
         self._ledger = Ledger()
         self._follower = Follower(api, self._ledger, self._entry)
         self._made: dict[str, str] = {}
+        self._slots = asyncio.Semaphore(SLOTS)
 
     async def open(self, *, create: bool) -> None:
         """Make sure that the server answers. Nothing has to exist beforehand but the namespace."""
@@ -101,6 +108,26 @@ class LeaseKeyValue:
     async def connect(self) -> None:
         """Have a connection ready."""
         await self._api.connect()
+
+    @asynccontextmanager
+    async def _slot(self, key: str) -> AsyncIterator[None]:
+        """Wait for one's turn, unless it is about a session of ours.
+
+        Raises:
+            StoreUnavailable: too many wait.
+        """
+        if key in self._made:
+            yield
+            return
+        try:
+            async with asyncio.timeout(SLOT_WAIT_S):
+                await self._slots.acquire()
+        except TimeoutError:
+            raise StoreUnavailable("too many requests of this process are waiting") from None
+        try:
+            yield
+        finally:
+            self._slots.release()
 
     # -- reading ----------------------------------------------------------------------------------
 
@@ -117,7 +144,8 @@ class LeaseKeyValue:
         name = wire.lease_name(key)
         asked = self._ledger.asking(name)
         try:
-            obj = await self._api.get(name)
+            async with self._slot(key):
+                obj = await self._api.get(name)
         except k8s.NotFound:
             return None, asked.absent_from
         if self._ledger.present(name, obj, asked)[1]:
@@ -162,7 +190,8 @@ class LeaseKeyValue:
         base = None if wanted is ABSENT else await self._base(key, name, wanted)
         new = wire.encoded(key, json.loads(value), base, self._api.namespace, self._wall())
         try:
-            written = await (self._api.create if base is None else self._api.replace)(new)
+            async with self._slot(key):
+                written = await (self._api.create if base is None else self._api.replace)(new)
         except k8s.Conflict as error:
             raise Conflict(f"{key!r} is not at {wanted!r}: {error}") from None
         except k8s.NotFound as error:
