@@ -211,6 +211,37 @@ def test_a_folder_of_any_name_is_that_folder(folder: str, tmp_path: Path) -> Non
     assert store.path == home / "incumbent" / "incumbent.db"
 
 
+OTHER_STORES = [
+    "postgresql://app:a@db/jobs",
+    "postgresql://app:b@db/jobs",
+    "postgresql://app:a@/jobs?host=/run/a",
+    "postgresql://app:a@/jobs?host=/run/b",
+    "postgresql://app:a@db/jobs?hostaddr=10.0.0.1",
+    "mysql://app:a@db/jobs",
+    "mysql://app:b@db/jobs",
+    "mysql://app:a@db/jobs?socket=/run/mysql",
+    "etcd://db:2379/jobs",
+    "etcd://db:2379/jobs?tls=0",
+    "zookeeper://db:2181/jobs",
+    "zookeeper://app:a@db:2181/jobs",
+    "redis://:a@db",
+    "redis://:b@db",
+]
+
+
+def test_stores_are_shared_by_the_whole_url_and_not_by_what_is_shown_of_it() -> None:
+    """Else whoever names the second one is elected in the first, and so is somebody in each."""
+    keys = [Settings.resolve("e", store=url).store_key for url in OTHER_STORES]
+    assert len(set(keys)) == len(OTHER_STORES)
+    assert keys == [Settings.resolve("other", store=url).store_key for url in OTHER_STORES]
+
+
+def test_a_url_is_handed_on_as_it_was_given_and_never_shown() -> None:
+    settings = Settings.resolve("e", store="postgresql://app:secret@/jobs?host=/run/a")
+    assert settings.store_url == "postgresql://app:secret@/jobs?host=/run/a"
+    assert "secret" not in repr(settings)
+
+
 def test_an_unknown_scheme_is_told_what_there_is() -> None:
     with pytest.raises(UnknownScheme, match=r"installed: .*kubernetes, .*memory, .*sqlite"):
         Election("e", store="memcached://somewhere")

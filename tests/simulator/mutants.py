@@ -665,6 +665,14 @@ MUTANTS = (
         "        return self._identity is not None\n",
         store="sqlite",
     ),
+    planted(
+        "two stores that look alike are one",
+        "incumbent.runtime.settings",
+        '        key = f"{url} {id(opened) if opened is given else opened.url}"\n',
+        '        key = f"{id(opened) if opened is given else opened.url}"\n',
+        test="tests/faces/test_settings.py"
+        "::test_stores_are_shared_by_the_whole_url_and_not_by_what_is_shown_of_it",
+    ),
     # -- elections in a key-value store
     planted(
         "keys: the record is not compared",

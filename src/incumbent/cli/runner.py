@@ -219,7 +219,7 @@ class Runner(Candidacy):
             "INCUMBENT_ELECTION": term.name,
             "INCUMBENT_IDENTITY": term.identity,
             "INCUMBENT_TERM": term.id,
-            "INCUMBENT_STORE": self.settings.store.url,
+            "INCUMBENT_STORE": self.settings.store_url,
             "INCUMBENT_TOKEN": "" if term.token is None else str(term.token),
         }
         try:

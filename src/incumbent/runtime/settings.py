@@ -17,7 +17,7 @@ import os
 import re
 import socket
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import PurePath
 from typing import cast
 from urllib.parse import quote
@@ -44,8 +44,10 @@ class Settings:
         timing: see `core.timing`.
         candidate: the first part of the identity, or "" for the store's or host's own name.
         armed: whether the kernel ends the work if it outlives its term.
-        store_key: what candidates of one process share a connection by: the URL, or, for a `Store`
-            that the caller made, that very object.
+        store_url: the store's URL as it was given, secrets and all.
+        store_key: what candidates of one process share a connection by: the whole URL, or, for a
+            `Store` that the caller made, that very object. `Store.url` would not do: it is for
+            people, and leaves out secrets and options by which another server may be meant.
         isolated: whether the work has a process of its own, so that this one is never killed.
     """
 
@@ -54,7 +56,8 @@ class Settings:
     timing: Timing
     candidate: str
     armed: bool
-    store_key: str
+    store_url: str = field(repr=False)
+    store_key: str = field(repr=False)
     isolated: bool = False
 
     @classmethod
@@ -83,7 +86,8 @@ class Settings:
         check_name(name)
         if as_ is not None:
             _expect(as_, str, "as_", "a str")
-        opened = _opened(default_url(environ) if store is None else store)
+        given = default_url(environ) if store is None else store
+        opened = _opened(given)
         timing = Timing.plan(
             _number(environ, "INCUMBENT_TTL", ttl_s, "ttl_s", DEFAULT_TTL_S),
             grace_s=_number_or_none(environ, "INCUMBENT_GRACE", grace_s, "grace_s"),
@@ -94,8 +98,9 @@ class Settings:
         if armed and not isolated and (why := deadman.supported()):
             raise UnsupportedPlatform(why)
         candidate = as_ if as_ is not None else environ.get("INCUMBENT_IDENTITY", "")
-        key = opened.url if opened is not store else f"{opened.url}#{id(opened)}"
-        return cls(name, opened, timing, _clean(candidate), armed or isolated, key, isolated)
+        url = given if isinstance(given, str) else opened.url
+        key = f"{url} {id(opened) if opened is given else opened.url}"
+        return cls(name, opened, timing, _clean(candidate), armed or isolated, url, key, isolated)
 
 
 def check_timeout(timeout_s: object) -> None:
