@@ -328,6 +328,14 @@ MUTANTS = (
         "test_work_that_begins_while_a_session_is_opened_keeps_its_own",
     ),
     planted(
+        "SQL: a renewal counts before what it holds was looked at",
+        SQL_STORE,
+        "            if not await self._look(self._sinks):\n",
+        "            self._want(self._sinks)\n            if False:\n",
+        test="tests/stores/test_sql_rules.py::"
+        "test_a_renewal_counts_when_what_it_holds_was_looked_at",
+    ),
+    planted(
         "a session is voided while a take under it is in flight",
         DRIVER,
         "            self._hub.give_up(theirs)\n",
