@@ -511,6 +511,14 @@ MUTANTS = (
         "::test_the_owner_of_a_session_does_not_take_a_copy_for_it",
     ),
     planted(
+        "Leases under a session: a renewal counts though a record without its label was not read",
+        SESSION_WATCH,
+        "        for key in self._unlabelled:\n            # The",
+        "        for key in ():\n            # The",
+        test="tests/stores/test_kubernetes_sessions.py"
+        "::test_a_renewal_counts_when_a_record_without_its_label_was_read",
+    ),
+    planted(
         "Leases under a session: what the watch shows as deleted is gone",
         SESSION_WATCH,
         "                self._seek(key, gap=key not in self._reported)\n",

@@ -81,7 +81,7 @@ class Deaf(MemoryServer):
 
 
 def test_a_renewal_counts_when_what_it_holds_was_looked_at() -> None:
-    """A holder that cannot look may have missed that its row was deleted, and others wait it out."""
+    """A holder that cannot look may have missed that its row was deleted; others wait it out."""
 
     async def main() -> None:
         database = Database()
