@@ -313,8 +313,55 @@ MUTANTS = (
     planted(
         "a leftover is taken at the cost of another election's work",
         DRIVER,
-        "        keeper = self._hub.working(effect.over.lease_key) if sessions else None\n",
-        "        keeper = None\n",
+        "        keeper = self._hub.working(theirs)\n        try:\n",
+        "        keeper = None\n        try:\n",
+        DRIVER,
+        "        working = self._hub.working(theirs)  #",
+        "        working = None  #",
+    ),
+    planted(
+        "work that began while a session was opened is overlooked",
+        DRIVER,
+        "        working = self._hub.working(theirs)  #",
+        "        working = None  #",
+        test="tests/runtime/test_shared_sessions.py::"
+        "test_work_that_begins_while_a_session_is_opened_keeps_its_own",
+    ),
+    planted(
+        "SQL: a renewal counts before what it holds was looked at",
+        SQL_STORE,
+        "            if not await self._look(self._sinks):\n",
+        "            self._want(self._sinks)\n            if False:\n",
+        test="tests/stores/test_sql_rules.py::"
+        "test_a_renewal_counts_when_what_it_holds_was_looked_at",
+    ),
+    planted(
+        "a session is voided while a take under it is in flight",
+        DRIVER,
+        "            self._hub.give_up(theirs)\n",
+        "            pass\n",
+        test="tests/runtime/test_shared_sessions.py::"
+        "test_no_term_begins_under_a_session_that_we_voided",
+    ),
+    planted(
+        "a lease that has ended stays trusted when its session is closed",
+        KEEPALIVE,
+        "        self.trust.void()\n"
+        "        if self.state is Pulse.ENDED:\n"
+        "            return None\n",
+        "        if self.state is Pulse.ENDED:\n"
+        "            return None\n"
+        "        self.trust.void()\n",
+        test="tests/runtime/test_shared_sessions.py::"
+        "test_nor_under_one_that_had_ended_before_it_was_closed",
+    ),
+    planted(
+        "who joins a lease that has ended is not told",
+        LEASE,
+        "        if self._machine.state is Pulse.ENDED:\n",
+        "        if False:\n",
+        test="tests/runtime/test_shared_sessions.py::"
+        "test_a_term_that_begins_under_a_lease_that_has_ended_is_told_to_stop",
     ),
     # -- the kernel's timer
     planted(
@@ -463,6 +510,14 @@ MUTANTS = (
         "        if not metadata:\n",
         test="tests/stores/test_kubernetes_sessions.py"
         "::test_the_owner_of_a_session_does_not_take_a_copy_for_it",
+    ),
+    planted(
+        "Leases under a session: a renewal counts though a record without its label was not read",
+        SESSION_WATCH,
+        "        for key in self._unlabelled:\n            # The",
+        "        for key in ():\n            # The",
+        test="tests/stores/test_kubernetes_sessions.py"
+        "::test_a_renewal_counts_when_a_record_without_its_label_was_read",
     ),
     planted(
         "Leases under a session: what the watch shows as deleted is gone",

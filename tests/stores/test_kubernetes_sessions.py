@@ -492,6 +492,26 @@ def test_a_record_without_its_label_is_not_absent(api_server: ApiServer, namespa
     asyncio.run(main())
 
 
+def test_a_renewal_counts_when_a_record_without_its_label_was_read(
+    api_server: ApiServer, namespace: str
+) -> None:
+    """The watch would not tell its holder that it was deleted."""
+
+    async def main() -> None:
+        async with opened(api_server, namespace) as one:
+            held = await held_by(one)
+            with Watch(one, NAME) as watch:
+                seen = await watch.until(is_(Holding.HELD), "one's own term")
+                unlabelled = {"metadata": {"labels": {"incumbent.dev/kind": None}}}
+                patch(api_server, namespace, unlabelled)
+                await watch.until(lambda s: s.watched != seen.watched, "another version")
+                delete(api_server, namespace, NAME)
+                await one.renew(held.lease)
+                assert watch.seen[-1].holding is Holding.ABSENT
+
+    asyncio.run(main())
+
+
 def test_a_foreign_session_is_left_alone(api_server: ApiServer, namespace: str) -> None:
     async def main() -> None:
         async with opened(api_server, namespace) as one, opened(api_server, namespace) as two:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
+from collections.abc import Sequence
 
+import pytest
+
+from incumbent.core.records import Claim, Holding, Snapshot
+from incumbent.errors import OutcomeUnknown, StoreUnavailable
 from incumbent.stores.api import Store
 from incumbent.stores.memory import CAPABILITIES
-from incumbent.stores.sql.api import Heard
+from incumbent.stores.sql.api import Heard, Rows
 from incumbent.stores.sql.store import SqlStore
 from incumbent.testing import conformance
+from incumbent.testing.conformance.kit import Watch
 from incumbent.testing.database import Database, MemoryServer
 
 
@@ -60,3 +67,45 @@ class SqlHarness:
 @conformance.parametrize(SqlHarness)
 def test_sql(conform: conformance.Bound) -> None:
     conform()
+
+
+class Deaf(MemoryServer):
+    """A server that carries out what is written, and answers no look as long as it is deaf."""
+
+    deaf = False
+
+    async def look(self, statements: Sequence[str]) -> list[Rows]:
+        if self.deaf:
+            raise StoreUnavailable("no answer")
+        return await super().look(statements)
+
+
+def test_a_renewal_counts_when_what_it_holds_was_looked_at() -> None:
+    """A holder that cannot look may have missed that its row was deleted; others wait it out."""
+
+    async def main() -> None:
+        database = Database()
+        server = Deaf(database, [])
+        store = SqlStore(server, "memory://", CAPABILITIES)
+        await store.open()
+        session = await store.open_session("a_1", 5.0)
+        held = await store.take("jobs", Claim("a_1", "a_1/x.1", 5.0, session), absence("jobs"))
+        with Watch(store, "jobs") as watch:
+            await watch.until(lambda s: s.term == held.term, "the holder")
+            lease = await store.renew(held.lease)
+            database.look("DELETE FROM incumbent_election")
+            server.deaf = True
+            for _ in range(2):
+                with pytest.raises(OutcomeUnknown, match="could not be looked at"):
+                    await store.renew(lease)
+            server.deaf = False
+            await store.renew(lease)
+            assert watch.seen[-1].holding is Holding.ABSENT
+        await store.close()
+        database.close()
+
+    asyncio.run(main())
+
+
+def absence(name: str) -> Snapshot:
+    return Snapshot(name, Holding.ABSENT, None, 0, lease_version=0)

@@ -148,11 +148,14 @@ class Keepalive:
         return self.revoke(cause)
 
     def revoke(self, cause: str) -> Revoked | None:
-        """End at once: the lease was seen in other hands."""
+        """End at once: the lease was seen in other hands, or is about to be given up.
+
+        The trust is void also where the renewals have ended before: a term might still begin on it.
+        """
+        self.trust.void()
         if self.state is Pulse.ENDED:
             return None
         self.state = Pulse.ENDED
-        self.trust.void()
         return Revoked(cause)
 
     def end(self) -> None:

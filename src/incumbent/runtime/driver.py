@@ -20,6 +20,7 @@ import traceback
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol
+from weakref import WeakValueDictionary
 
 from incumbent.clock import Clock, boottime
 from incumbent.core import events as ev
@@ -88,6 +89,7 @@ class Hub:
         self.alarms = alarms or LoopAlarms(asyncio.get_running_loop(), clock)
         self._watchdogs = [watchdog] if watchdog is not None else []
         self._sessions: dict[Timing, LeaseKeeper] = {}
+        self._opened: WeakValueDictionary[str, LeaseKeeper] = WeakValueDictionary()
         self._works: Counter[LeaseKeeper] = Counter()
         self._opening = asyncio.Lock()
 
@@ -106,7 +108,7 @@ class Hub:
             sent_at = self.clock()
             lease = await self.store.open_session(self.owner, timing.ttl_s)
             keeper = self.keep(lease, timing, sent_at)
-            self._sessions[timing] = keeper
+            self._sessions[timing] = self._opened[lease.key] = keeper
             return keeper
 
     def keep(self, lease: Any, timing: Timing, sent_at: float) -> LeaseKeeper:
@@ -120,6 +122,16 @@ class Hub:
         keeper = self._sessions.pop(timing, None)
         if keeper is not None:
             keeper.revoke(cause)
+
+    def give_up(self, lease_key: str) -> None:
+        """Trust a session of ours no more, if it is one: a take is about to void it.
+
+        Nothing works under it (`working`); but another take under it may be in flight, and what
+        that has taken is vacant to everybody as soon as the session is void.
+        """
+        keeper = self._opened.get(lease_key)
+        if keeper is not None:
+            keeper.revoke("a leftover of ours under the same session is taken over")
 
     def work_begins(self, keeper: LeaseKeeper) -> None:
         """Take note of work under a lease; `work_ended` when it has ended, however it came to."""
@@ -443,15 +455,21 @@ class Driver:
         sessions = self._store.capabilities.sessions
         # The session of a leftover of ours may have work of other elections under it. To take the
         # leftover under another session would end it.
-        keeper = self._hub.working(effect.over.lease_key) if sessions else None
-        if keeper is not None and not (keeper.timing == timing and keeper.usable()):
-            return ev.TakeFailed(attempt, "its session has other work of this process under it")
+        theirs = effect.over.lease_key if sessions else ""
+        keeper = self._hub.working(theirs)
         try:
             if sessions and keeper is None:
                 async with asyncio.timeout(timing.attempt_s):
                     keeper = await self._hub.session(timing)
         except (StoreError, TimeoutError) as error:
             return ev.TakeFailed(attempt, _say(error, timing))
+        working = self._hub.working(theirs)  # Anew: work may have begun while a session was opened.
+        if working is not None and not (
+            working is keeper and keeper.timing == timing and keeper.usable()
+        ):
+            return ev.TakeFailed(attempt, "its session has other work of this process under it")
+        if keeper is not None and keeper.lease.key != theirs:
+            self._hub.give_up(theirs)
         lease = keeper.lease if keeper is not None else None
         self._claim = Claim(self.identity, effect.term, timing.ttl_s, lease)
         self._keeper = keeper

@@ -16,7 +16,7 @@ from zlib import crc32
 
 from incumbent.clock import Clock
 from incumbent.core.fence import Trust
-from incumbent.core.keepalive import Failing, Keepalive, KeepaliveEffect, Renew
+from incumbent.core.keepalive import Failing, Keepalive, KeepaliveEffect, Pulse, Renew
 from incumbent.core.records import Lease
 from incumbent.core.timing import Timing
 from incumbent.errors import Refused, StoreError
@@ -73,11 +73,14 @@ class LeaseKeeper:
         return self._machine.usable(self._clock())
 
     def join(self, member: Member) -> None:
-        """Renew for `member` too."""
+        """Renew for `member` too; where nothing is renewed any more, tell it so at once."""
         self._members.append(member)
         if len(self._members) == 1:
             self._machine.resume()
         self._schedule()
+        if self._machine.state is Pulse.ENDED:
+            # Its take was on its way when the lease ended: it has missed what the others were told.
+            member.lease_failing("the lease under which it was taken is renewed no more")
 
     def leave(self, member: Member) -> None:
         """Renew for `member` no more."""

@@ -21,7 +21,8 @@ Rules
 4. An election that has a counter and no row was deleted by somebody, under a live holder perhaps:
    its TTL is waited out. Without a counter it never was, and is vacant.
 5. A renewal returns a print of what the session holds. If that has changed, everything is looked
-   at: a holder whose row was deleted knows it in less than a TTL, whether or not anybody tells it.
+   at *before the renewal counts*. A holder whose row was deleted has either seen that then, or is
+   trusted by no renewal that came after: whoever waits out the absence finds nobody in office.
 
 How a standby wakes: another process says what it changed (`Server.listen`), and only that is
 looked at; what is said of a renewal is the whole news, and nothing is asked. Where nothing can be
@@ -44,7 +45,7 @@ from dataclasses import replace
 
 from incumbent.core.events import Seen
 from incumbent.core.records import Claim, Held, Holding, Lease, Snapshot, StepDownRequest, absent
-from incumbent.errors import Refused, SessionGone, StoreError
+from incumbent.errors import OutcomeUnknown, Refused, SessionGone, StoreError
 from incumbent.stores.api import Capabilities, Finding, Sink, StoreDefaults
 from incumbent.stores.sql import rows
 from incumbent.stores.sql.api import Rows, Server
@@ -97,6 +98,7 @@ class SqlStore(StoreDefaults):
         self._beat_at: dict[str, float] = {}
         self._own: set[str] = set()
         self._print: dict[str, tuple[int, int]] = {}
+        self._missed = False
         self._wanted: set[str] = set()
         self._waker = asyncio.Event()
         self._follower: asyncio.Task[None] | None = None
@@ -159,7 +161,11 @@ class SqlStore(StoreDefaults):
             raise Refused(absent("the session"))
         beat, count, total = (int(value) for value in found[0])
         if self._print.get(lease.key) != (count, total):
+            if not await self._look(self._sinks):
+                raise OutcomeUnknown("renewed, but what it holds by now could not be looked at")
             self._print[lease.key] = (count, total)
+        elif self._missed:
+            self._missed = False
             self._want(self._sinks)
         return lease.at(beat)
 
@@ -257,10 +263,9 @@ class SqlStore(StoreDefaults):
             except TimeoutError:
                 self._wanted.update(self._sinks)
             self._waker.clear()
-            names = sorted(self._wanted & self._sinks.keys())
+            names = self._wanted & self._sinks.keys()
             self._wanted.clear()
-            for first in range(0, len(names), AT_ONCE):
-                await self._look(names[first : first + AT_ONCE])
+            await self._look(names)
 
     def _pause_s(self) -> float:
         """Return when to look at everything next."""
@@ -269,23 +274,30 @@ class SqlStore(StoreDefaults):
             return max(ttl_s, LONGEST_PAUSE_S)
         return min(max(ttl_s / LOOKS_PER_TTL, SHORTEST_PAUSE_S), LONGEST_PAUSE_S)
 
-    async def _look(self, names: list[str]) -> None:
+    async def _look(self, wanted: Iterable[str]) -> bool:
+        """Look at these, and report them; tell whether all of it was done."""
+        names = sorted(wanted)
+        parts = [names[first : first + AT_ONCE] for first in range(0, len(names), AT_ONCE)]
+        return all([await self._look_at(part) for part in parts])
+
+    async def _look_at(self, names: list[str]) -> bool:
         began = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(LOOK_LIMIT_S):
                 (found,) = await self._server.look([self._statements.read(names)])
         except (StoreError, TimeoutError) as error:
-            # The next look finds out; who has not heard anything yet looks for itself.
-            self._print.clear()
+            # Looked at anew with the next renewal; who has heard nothing yet looks for itself.
+            self._missed = True
             self._complain(str(error) or "no answer in time")
-            return
+            return False
         except Exception as error:  # A follower that ends would leave candidates waiting for ever.
-            self._print.clear()
+            self._missed = True
             _log.exception("following elections in %s: %r", self.url, error)
-            return
+            return False
         self._complaint = ""
         for row in found:
             self._looked(rows.snapshot(row), began)
+        return True
 
     def _looked(self, found: Snapshot, began: float) -> None:
         if found.name not in self._sinks:

@@ -47,7 +47,7 @@ STORES = {
         hears_of_tampering=True,
         tampering=(*TAMPERING, (unheard_deletion, 2.0)),
     ),
-    "sql": Kind(_sql, whole_seconds=False),
+    "sql": Kind(_sql, whole_seconds=False, hears_of_tampering=True),
     "sqlite": Kind(
         lambda history, _: SqliteBench(history),
         whole_seconds=False,

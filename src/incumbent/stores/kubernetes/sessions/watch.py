@@ -17,7 +17,8 @@ Rules
 5. **A renewal of ours comes back on the watch** (`reached`), in the order of everything else. As
    long as it has not, something may have happened to a record of ours that we have not heard of,
    and the renewal does not count. So a watch that is silent without breaking costs terms, and never
-   hides from a holder that its record was deleted or written over.
+   hides from a holder that its record was deleted or written over. What has no label does not come
+   back, so it is read then.
 6. Errors cost time, never the follower. It tries again for ever, after fixed growing pauses.
 """
 
@@ -109,6 +110,10 @@ class Follower:
 
     async def reached(self, revision: int) -> None:
         """Return when all that happened up to `revision` was reported to whoever follows it."""
+        for key in self._unlabelled:
+            # The watch does not bring these, and a record of ours may be among them.
+            self._doubtful.add(key)
+            self._seek(key, gap=True)
         while self._sinks and (not self._at or int(self._at) < revision or self._doubtful):
             self._hurry.set()
             self._moved.clear()
