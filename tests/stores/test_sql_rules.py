@@ -77,7 +77,7 @@ class Deaf(MemoryServer):
     async def look(self, statements: Sequence[str]) -> list[Rows]:
         if self.deaf:
             raise StoreUnavailable("no answer")
-        return await super().look(statements)
+        return await super().look(statements, urgent=urgent)
 
 
 def test_a_renewal_counts_when_what_it_holds_was_looked_at() -> None:

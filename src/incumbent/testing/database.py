@@ -114,7 +114,7 @@ class MemoryServer:
     async def connect(self) -> None:
         """Do nothing."""
 
-    async def look(self, statements: Sequence[str]) -> list[Rows]:
+    async def look(self, statements: Sequence[str], *, urgent: bool = False) -> list[Rows]:
         """Return what each of some SELECTs finds."""
         return self._database.carry_out(statements)
 

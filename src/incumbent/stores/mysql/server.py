@@ -180,9 +180,9 @@ class MysqlServer:
         """Have an idle connection."""
         await self._pool.warm()
 
-    async def look(self, statements: Sequence[str]) -> list[Rows]:
+    async def look(self, statements: Sequence[str], *, urgent: bool = False) -> list[Rows]:
         """Return what each of some SELECTs finds, on a server that is no replica."""
-        async with self._pool.use() as connection:
+        async with self._pool.use(urgent=urgent) as connection:
             only, *found = await connection.ask(
                 ["SELECT @@global.read_only", *statements], writes=False
             )

@@ -153,10 +153,10 @@ class PostgresServer:
     async def _connection(self) -> Connection:
         return await Connection.to(self._conninfo)
 
-    async def look(self, statements: Sequence[str]) -> list[Rows]:
+    async def look(self, statements: Sequence[str], *, urgent: bool = False) -> list[Rows]:
         """Return what each of some SELECTs finds, on a server that is no standby."""
         first = [f"SET LOCAL statement_timeout = {LOOK_MS}", "SELECT pg_is_in_recovery()"]
-        async with self._pool.use() as connection:
+        async with self._pool.use(urgent=urgent) as connection:
             _, standby, *found = await connection.ask([*first, *statements], writes=False)
         if standby[0][0] != "f":
             raise StoreUnusable(

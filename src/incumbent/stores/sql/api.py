@@ -84,8 +84,8 @@ class Server(Protocol):
         """Have a connection ready for a transaction that is due in a moment."""
         ...
 
-    async def look(self, statements: Sequence[str]) -> list[Rows]:
-        """Return what each of some SELECTs finds."""
+    async def look(self, statements: Sequence[str], *, urgent: bool = False) -> list[Rows]:
+        """Return what each of some SELECTs finds; see `write`."""
         ...
 
     async def write(

@@ -161,7 +161,7 @@ class SqlStore(StoreDefaults):
             raise Refused(absent("the session"))
         beat, count, total = (int(value) for value in found[0])
         if self._print.get(lease.key) != (count, total):
-            if not await self._look(self._sinks):
+            if not await self._look(self._sinks, urgent=True):
                 raise OutcomeUnknown("renewed, but what it holds by now could not be looked at")
             self._print[lease.key] = (count, total)
         elif self._missed:
@@ -274,17 +274,17 @@ class SqlStore(StoreDefaults):
             return max(ttl_s, LONGEST_PAUSE_S)
         return min(max(ttl_s / LOOKS_PER_TTL, SHORTEST_PAUSE_S), LONGEST_PAUSE_S)
 
-    async def _look(self, wanted: Iterable[str]) -> bool:
+    async def _look(self, wanted: Iterable[str], *, urgent: bool = False) -> bool:
         """Look at these, and report them; tell whether all of it was done."""
         names = sorted(wanted)
         parts = [names[first : first + AT_ONCE] for first in range(0, len(names), AT_ONCE)]
-        return all([await self._look_at(part) for part in parts])
+        return all([await self._look_at(part, urgent=urgent) for part in parts])
 
-    async def _look_at(self, names: list[str]) -> bool:
+    async def _look_at(self, names: list[str], *, urgent: bool) -> bool:
         began = asyncio.get_running_loop().time()
         try:
             async with asyncio.timeout(LOOK_LIMIT_S):
-                (found,) = await self._server.look([self._statements.read(names)])
+                (found,) = await self._server.look([self._statements.read(names)], urgent=urgent)
         except (StoreError, TimeoutError) as error:
             # Looked at anew with the next renewal; who has heard nothing yet looks for itself.
             self._missed = True

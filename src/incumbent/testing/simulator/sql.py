@@ -66,7 +66,7 @@ class _TwinServer:
     async def connect(self) -> None:
         """Do nothing: the way is always open."""
 
-    async def look(self, statements: Sequence[str]) -> list[Rows]:
+    async def look(self, statements: Sequence[str], *, urgent: bool = False) -> list[Rows]:
         """Return what each of some SELECTs finds."""
         try:
             return await self._process.link.call(
