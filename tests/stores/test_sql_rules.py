@@ -74,7 +74,7 @@ class Deaf(MemoryServer):
 
     deaf = False
 
-    async def look(self, statements: Sequence[str]) -> list[Rows]:
+    async def look(self, statements: Sequence[str], *, urgent: bool = False) -> list[Rows]:
         if self.deaf:
             raise StoreUnavailable("no answer")
         return await super().look(statements, urgent=urgent)
