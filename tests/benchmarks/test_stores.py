@@ -68,7 +68,7 @@ def test_every_library_that_a_neighbour_needs_has_a_version() -> None:
 def test_what_the_neighbours_need_is_not_where_the_tests_are() -> None:
     path = neighbours.REQUIREMENTS.with_name("dev.in")
     named = path.read_text(encoding="utf-8").lower().split()
-    assert not {"tooz", "portalocker", "etcd3gw"} & set(named)
+    assert not {"tooz", "portalocker"} & set(named)
 
 
 def test_acquire_runs(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,6 +36,8 @@ def test_the_table_for_programs() -> None:
         "evidence": "a kernel file lock that the holder's process tree inherits",
         "survives": ["holder killed", "holder paused"],
         "one_process": False,
+        "unseen_ttls": 0.0,
+        "takeover_trips": 2,
     }
     assert found["memory"]["evidence"] is None
     cells = {cell.name for cell in fields(Capabilities)}

@@ -791,7 +791,7 @@ MUTANTS = (
         KV,
         " or snapshot.holding is not Holding.HELD or snapshot.term != term:\n",
         " or snapshot.holding is not Holding.HELD:\n",
-        store="kv",
+        test="tests/stores/test_keyvalue.py::test_key_value",
     ),
     planted(
         "keys: what was heard is released, whosever it is",

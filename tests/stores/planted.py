@@ -168,7 +168,7 @@ PLANTED: tuple[Mutant, ...] = (
     planted(
         "SQL: tokens start anew when a row was deleted",
         STATEMENTS,
-        'first = f"CASE WHEN c.serial = 0 THEN {start} ELSE c.serial + 1 END"',
+        'first = f"GREATEST(c.serial + 1, {least})"',
         'first = "c.serial - c.serial + 1"',
         test=f"{_POSTGRESQL}test_directly[the_token_grows]",
     ),

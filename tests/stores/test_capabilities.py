@@ -25,6 +25,7 @@ from incumbent.runtime.settings import Settings
 from incumbent.stores import open_store
 from incumbent.stores.api import ON_ONE_HOST, Capabilities, Fault, Grade
 from incumbent.stores.local.store import LocalStore
+from incumbent.stores.sql import LOOKS_PER_TTL
 from incumbent.testing.conformance.kit import Candidate, Watch
 from tests.faces.programs import starting, until
 from tests.faults.stores import ADAPTERS
@@ -253,6 +254,21 @@ async def whole_seconds(subject: Subject, can: Capabilities) -> None:
     name = subject.name()
     await a.take(name, ttl_s=7.5)
     assert (await b.read(name)).ttl_s == 7.5
+
+
+async def unseen_ttls(subject: Subject, can: Capabilities) -> None:
+    """Who is notified sees a renewal at once; `wakes_by` tries which it is."""
+    polls = can.wakes_by.startswith("a query several times a TTL")
+    assert can.unseen_ttls == (1 / LOOKS_PER_TTL if polls else 0)
+
+
+async def takeover_trips(subject: Subject, can: Capabilities) -> None:
+    """Beside the take a renewal's notification is one, and a question that is asked anew another.
+
+    That the sum is enough is measured: `python -m benchmarks --only crash`.
+    """
+    asks = can.unseen_ttls > 0 or can.wakes_by == "a blocking query"
+    assert can.takeover_trips == (3 if asks else 2)
 
 
 # -- where candidates are, and what they hear -----------------------------------------------------
@@ -494,7 +510,9 @@ CHECKS: dict[str, Check] = {
         scheme,
         sessions,
         survives,
+        takeover_trips,
         token,
+        unseen_ttls,
         wakes_by,
         whole_seconds,
     )
@@ -546,6 +564,8 @@ LIES: list[tuple[str, str, object]] = [
     ("memory", "wakes_by", "inotify on a bell file"),
     ("mysql", "wakes_by", "a watch"),
     ("sqlite", "whole_seconds", True),
+    ("mysql", "unseen_ttls", 0.0),
+    ("redis", "takeover_trips", 1),
 ]
 
 
