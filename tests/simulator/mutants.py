@@ -330,7 +330,7 @@ MUTANTS = (
     planted(
         "SQL: a renewal counts before what it holds was looked at",
         SQL_STORE,
-        "            if not await self._look(self._sinks):\n",
+        "            if not await self._look(self._sinks, urgent=True):\n",
         "            self._want(self._sinks)\n            if False:\n",
         test="tests/stores/test_sql_rules.py::"
         "test_a_renewal_counts_when_what_it_holds_was_looked_at",
@@ -723,8 +723,8 @@ MUTANTS = (
     planted(
         "two stores that look alike are one",
         "incumbent.runtime.settings",
-        '        key = f"{url} {id(opened) if opened is given else opened.url}"\n',
-        '        key = f"{id(opened) if opened is given else opened.url}"\n',
+        'same = opened.url if opened.capabilities.one_host else f"{url} {opened.url}"',
+        "same = opened.url",
         test="tests/faces/test_settings.py"
         "::test_stores_are_shared_by_the_whole_url_and_not_by_what_is_shown_of_it",
     ),
@@ -836,7 +836,7 @@ MUTANTS = (
         SQL,
         "        if victim:\n            statements.append(\n",
         "        if not own:\n            statements.append(\n",
-        store="sql",
+        test="tests/stores/test_sql_rules.py::test_sql",
     ),
     planted(
         "sql: a session that is gone is over",
@@ -879,7 +879,7 @@ MUTANTS = (
         SQL_STORE,
         "        if found.holding is Holding.HELD and found.term == claim.term:\n",
         "        if found.holding is Holding.HELD and found.holder == claim.identity:\n",
-        store="sql",
+        test="tests/stores/test_sql_rules.py::test_sql",
     ),
     # -- the store of plain files
     planted(

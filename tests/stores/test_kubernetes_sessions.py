@@ -319,6 +319,7 @@ def test_a_void_of_unknown_outcome_takes_nothing(
             old = await held_by(one)
             watched = await two.read(NAME)
             mine = claim(await two.open_session("b_2", 5.0), "b_2")
+            await swept(two)  # Its connection is the one that has to be there.
             with Watch(one, NAME) as watch:
                 await watch.until(is_(Holding.HELD), "one's own term")
                 api_proxy.drop_replies()

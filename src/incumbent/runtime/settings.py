@@ -99,7 +99,9 @@ class Settings:
             raise UnsupportedPlatform(why)
         candidate = as_ if as_ is not None else environ.get("INCUMBENT_IDENTITY", "")
         url = given if isinstance(given, str) else opened.url
-        key = f"{url} {id(opened) if opened is given else opened.url}"
+        # On one host `Store.url` is where the files are, whatever name led there.
+        same = opened.url if opened.capabilities.one_host else f"{url} {opened.url}"
+        key = f"{opened.url}#{id(opened)}" if opened is given else same
         return cls(name, opened, timing, _clean(candidate), armed or isolated, url, key, isolated)
 
 
