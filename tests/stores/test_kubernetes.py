@@ -546,7 +546,7 @@ def test_many_elections_share_one_watch_and_an_idle_standby_asks_for_nothing(
 def test_without_the_right_to_watch_the_lease_is_read_now_and_then(
     api_server: ApiServer, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("incumbent.stores.kubernetes.watch._POLL_S", 0.1)
+    monkeypatch.setattr("incumbent.stores.kubernetes.watch.POLL_S", 0.1)
 
     async def main() -> None:
         async with (

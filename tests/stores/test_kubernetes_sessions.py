@@ -633,7 +633,7 @@ def test_what_client_go_holds_is_left_alone_until_it_is_released(
     clientgo_candidate: ClientGo,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("incumbent.stores.kubernetes.sessions.watch._POLL_S", 0.2)
+    monkeypatch.setattr("incumbent.stores.kubernetes.sessions.watch.POLL_S", 0.2)
 
     async def main() -> None:
         theirs = clientgo_candidate(NAME, "go-1", release_on_cancel=True, **LEASE)

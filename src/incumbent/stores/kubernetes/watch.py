@@ -32,16 +32,17 @@ from incumbent.stores.api import Sink
 from incumbent.stores.kubernetes import wire
 from incumbent.stores.kubernetes.api import Change, Expired, Kind, LeaseApi, NotFound
 from incumbent.stores.kubernetes.ledger import Ledger
+from incumbent.stores.kubernetes.patience import (
+    POLL_S,
+    REQUEST_LIMIT_S,
+    SLACK_S,
+    WATCH_S,
+    pause_after_s,
+)
 
 __all__ = ["Watcher"]
 
 FEW = 8
-WATCH_S = 290.0
-"""How long a watch lasts at the server; after `_SLACK_S` more it counts as dead."""
-_SLACK_S = 20.0
-_REQUEST_LIMIT_S = 15.0
-_PAUSES_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-_POLL_S = 5.0
 
 _log = logging.getLogger("incumbent.stores.kubernetes")
 
@@ -149,9 +150,9 @@ class Watcher:
             if not stream.name:
                 self._give_up_wide(cause)
                 return None
-            self._complain(stream, f"{cause}; reading every {_POLL_S:g} s instead")
+            self._complain(stream, f"{cause}; reading every {POLL_S:g} s instead")
             await self._patiently(stream, self._look(stream.name))
-            return _POLL_S
+            return POLL_S
         except (StoreError, NotFound, TimeoutError) as error:
             cause = str(error) or "no answer in time"
         except Exception as error:  # A follower that ends would leave a candidate waiting for ever.
@@ -164,12 +165,12 @@ class Watcher:
         stream.failures += 1
         if stream.failures > 1:
             self._complain(stream, cause)
-        return _PAUSES_S[min(stream.failures, len(_PAUSES_S)) - 1]
+        return pause_after_s(stream.failures)
 
     async def _patiently(self, stream: _Stream, work: Coroutine[Any, Any, str]) -> None:
         """Do something that may fail, within a limit."""
         try:
-            async with asyncio.timeout(_REQUEST_LIMIT_S):
+            async with asyncio.timeout(REQUEST_LIMIT_S):
                 await work
         except (StoreError, NotFound, TimeoutError) as error:
             self._complain(stream, str(error) or "no answer in time")
@@ -182,7 +183,7 @@ class Watcher:
     async def _session(self, stream: _Stream) -> None:
         """Open a watch and report what comes, until it ends."""
         loop = asyncio.get_running_loop()
-        async with asyncio.timeout(_REQUEST_LIMIT_S) as limit:
+        async with asyncio.timeout(REQUEST_LIMIT_S) as limit:
             if not stream.name and not stream.at:
                 stream.at = await self._list(None)
                 self._retire_single_streams()
@@ -195,7 +196,7 @@ class Watcher:
                         if from_scratch:
                             self._ledger.gap(stream.name)
                             stream.at = await self._look(stream.name)
-                        limit.reschedule(loop.time() + WATCH_S + _SLACK_S)
+                        limit.reschedule(loop.time() + WATCH_S + SLACK_S)
                         continue
                     self._changed(stream, change)
                     if not stream.open:

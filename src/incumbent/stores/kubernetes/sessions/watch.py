@@ -33,6 +33,13 @@ from incumbent.errors import StoreError
 from incumbent.stores.kubernetes import wire as leases
 from incumbent.stores.kubernetes.api import Change, Expired, Kind, LeaseApi, NotFound
 from incumbent.stores.kubernetes.ledger import Ledger
+from incumbent.stores.kubernetes.patience import (
+    POLL_S,
+    REQUEST_LIMIT_S,
+    SLACK_S,
+    WATCH_S,
+    pause_after_s,
+)
 from incumbent.stores.kubernetes.sessions import wire
 from incumbent.stores.kubernetes.wire import Object
 from incumbent.stores.kv.api import Entry, Report, Sink
@@ -41,12 +48,6 @@ __all__ = ["Follower"]
 
 FEW = 8
 """More Leases than these are looked for by one list of the namespace."""
-WATCH_S = 290.0
-"""How long a watch lasts at the server; after `_SLACK_S` more it counts as dead."""
-_SLACK_S = 20.0
-_REQUEST_LIMIT_S = 15.0
-_PAUSES_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-_POLL_S = 5.0
 
 _log = logging.getLogger("incumbent.stores.kubernetes")
 
@@ -181,11 +182,11 @@ class Follower:
         self._failures += 1
         if self._failures > 1:
             self._complain(cause)
-        return _PAUSES_S[min(self._failures, len(_PAUSES_S)) - 1]
+        return pause_after_s(self._failures)
 
     async def _watch(self) -> None:
         loop = asyncio.get_running_loop()
-        async with asyncio.timeout(_REQUEST_LIMIT_S) as limit:
+        async with asyncio.timeout(REQUEST_LIMIT_S) as limit:
             if not self._at:
                 await self._list()
             began = loop.time()
@@ -193,7 +194,7 @@ class Follower:
             async with aclosing(watch) as changes:
                 async for change in changes:
                     if change.kind is Kind.OPENED:
-                        limit.reschedule(loop.time() + WATCH_S + _SLACK_S)
+                        limit.reschedule(loop.time() + WATCH_S + SLACK_S)
                         continue
                     self._changed(change)
                     self._settled()
@@ -258,7 +259,7 @@ class Follower:
         while self._sought:
             sought, self._sought = self._sought, {}
             try:
-                async with asyncio.timeout(_REQUEST_LIMIT_S):
+                async with asyncio.timeout(REQUEST_LIMIT_S):
                     await self._look(sought)
                 failures = 0
             except (StoreError, TimeoutError) as error:
@@ -267,7 +268,7 @@ class Follower:
                     if key in self._sinks:
                         self._sought[key] = self._sought.get(key, False) or gap
                 failures += 1
-                await asyncio.sleep(_PAUSES_S[min(failures, len(_PAUSES_S)) - 1])
+                await asyncio.sleep(pause_after_s(failures))
         self._tasks.pop("seek", None)
 
     async def _look(self, sought: dict[str, bool]) -> None:
@@ -295,7 +296,7 @@ class Follower:
 
     async def _poll(self) -> None:
         while self._unlabelled:
-            await asyncio.sleep(_POLL_S)
+            await asyncio.sleep(POLL_S)
             for key in sorted(self._unlabelled):
                 self._seek(key, gap=True)
         self._tasks.pop("poll", None)
