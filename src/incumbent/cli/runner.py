@@ -20,6 +20,7 @@ from __future__ import annotations
 import os
 import selectors
 import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -48,23 +49,40 @@ class _Deadline:
     """The watchdog's timer for `run`: the kernel's on this process, and the init's on the tree.
 
     The second is for a wrapper that is frozen alone: it would not even die of its own timer.
+
+    Set on the keeper's thread, while the main thread changes trees: a tree that is covered after
+    the next term was won has to be told that term's deadline, and none may be told once it is
+    closed, when the number of its descriptor may be another file's.
     """
 
     def __init__(self) -> None:
         self._deadman = DeadMan()
-        self.tree: Tree | None = None
+        self._lock = threading.Lock()
+        self._tree: Tree | None = None
+        self._at = float("inf")
+
+    def cover(self, tree: Tree | None) -> None:
+        """Have the deadline end this tree from now on, and no other."""
+        with self._lock:
+            self._tree = tree
+            if tree is not None:
+                tree.extend(self._at)
 
     def arm(self, deadline: float, message: str) -> None:
         """Set the deadline."""
         self._deadman.arm(deadline, message)
-        if self.tree is not None:
-            self.tree.extend(deadline)
+        self._tell(deadline)
 
     def disarm(self) -> None:
         """Have no deadline."""
         self._deadman.disarm()
-        if self.tree is not None:
-            self.tree.extend(float("inf"))
+        self._tell(float("inf"))
+
+    def _tell(self, deadline: float) -> None:
+        with self._lock:
+            self._at = deadline
+            if self._tree is not None:
+                self._tree.extend(deadline)
 
 
 class Runner(Candidacy):
@@ -152,6 +170,7 @@ class Runner(Candidacy):
                 self._turn()
         finally:
             if self._tree is not None:
+                self._deadline.cover(None)
                 self._tree.close()
         return codes.TEMPFAIL if self._code is None else self._code
 
@@ -191,7 +210,8 @@ class Runner(Candidacy):
         tree = Tree.prepare(self._contain)
         if self._tree is None:
             self._say_containment(tree.containment)
-        self._tree = self._deadline.tree = tree
+        self._tree = tree
+        self._deadline.cover(tree)
         if self._registered >= 0:
             self._selector.unregister(self._registered)
         self._registered = tree.fileno()
@@ -283,8 +303,10 @@ class Runner(Candidacy):
                 text = f"the command ended with {status}; contending again"
                 self._voice.say("command-ended", text, term.identity, term.token)
                 self.step_down(cause=f"the command ended with {status}")
-            self._renew_tree()
+            # First, and only then the next tree: making one takes an interpreter's start, and the
+            # successor waits for our word. A term won meanwhile waits in the inbox for its tree.
             self._ended(term)
+            self._renew_tree()
         else:
             self._code = status
             self._leave(term)
@@ -293,6 +315,7 @@ class Runner(Candidacy):
         if self._tree is not None:
             self._selector.unregister(self._registered)
             self._registered = -1
+            self._deadline.cover(None)
             self._tree.close()
         self._prepare()
 
