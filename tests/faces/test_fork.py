@@ -8,6 +8,7 @@ import pytest
 
 from incumbent import Election, NotElected
 from tests.faces.programs import LIMIT_S, Start
+from tests.servers.etcd import Etcd
 
 FORK = """
     def in_child(act):
@@ -242,3 +243,39 @@ def test_a_fork_does_not_end_the_term_of_isolated_work(start: Start, url: str) -
     program.expect("removed")
     program.expect("still trusted")
     assert program.wait(LIMIT_S) == 0
+
+
+def test_a_store_of_a_server_that_the_parent_opened_is_refused_in_the_child(
+    start: Start, etcd: Etcd
+) -> None:
+    """Its connections are the parent's, whose term would be lost, or worse: told what is not so."""
+    source = (
+        FORK
+        + """
+    from incumbent import ConfigError
+    from incumbent.stores import open_store
+
+    election = Election("e", store=open_store(sys.argv[1]), ttl_s=3)
+
+    def child():
+        try:
+            with election.hold(timeout_s=5):
+                pass
+        except ConfigError as error:
+            assert "before this process was forked" in str(error), error
+        else:
+            raise AssertionError("it was opened twice")
+
+    with election.hold() as term:
+        say("child", in_child(child))
+        term.check()
+        say("parent")
+    with election.hold() as term:
+        say("again")
+    """
+    )
+    program = start(source, f"etcd://{etcd.address}/forked?tls=0")
+    program.expect("child 0")
+    program.expect("parent")
+    program.expect("again")
+    assert program.wait() == 0

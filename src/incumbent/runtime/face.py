@@ -48,7 +48,8 @@ class Election:
 
         Args:
             name: the election: what all replicas share.
-            store: URL of the store, or a `Store`; if None, `INCUMBENT_STORE`, or the embedded one.
+            store: URL of the store, or a `Store`, which is good for the process that opens it; if
+                None, `INCUMBENT_STORE`, or the embedded one.
             ttl_s: time to live of the lease, in seconds; 15 unless `INCUMBENT_TTL` says otherwise.
             grace_s: how long the work may take to stop, in seconds; a fifth of the trusted time.
             rho: the greatest clock-rate error of any host, as a share of one; 0.1.

@@ -22,10 +22,11 @@ from collections.abc import Coroutine
 from concurrent.futures import Future
 from contextlib import suppress
 from typing import Any, Protocol, TypeVar
+from weakref import WeakKeyDictionary
 
 from incumbent.clock import boottime
 from incumbent.core.records import check_identity
-from incumbent.errors import StoreError, StoreUnavailable
+from incumbent.errors import ConfigError, StoreError, StoreUnavailable
 from incumbent.runtime.alarms import alarms_for
 from incumbent.runtime.deadman import DeadMan
 from incumbent.runtime.driver import Driver, Hub, Listener, TermFactory
@@ -42,6 +43,11 @@ LINGER_S = 2.0
 OPEN_S = 30.0
 """After which a store that neither opens nor refuses cannot be opened."""
 STOP_S = 1.0
+
+_opened_by: WeakKeyDictionary[Store, int] = WeakKeyDictionary()
+"""Which process opened a store of some server first. In a child of it the object has the parent's
+connections: on one of them, either would read answers that are meant for the other. What is all on
+this host is opened anew."""
 
 
 class Seat(Listener, Protocol):
@@ -261,6 +267,12 @@ class _Shared:
         return await asyncio.shield(self._opening)
 
     async def _open(self) -> Hub:
+        there = not self._store.capabilities.one_host
+        if there and _opened_by.setdefault(self._store, os.getpid()) != os.getpid():
+            raise ConfigError(
+                f"this Store object of {self._store.url} was opened before this process was "
+                "forked: name the store by its URL, or make another Store after the fork"
+            )
         try:
             async with asyncio.timeout(OPEN_S):
                 await self._store.open()
