@@ -224,5 +224,72 @@ def test_a_release_that_was_overtaken_unheard_leaves_the_successor_alone() -> No
     asyncio.run(main())
 
 
+def test_what_was_followed_last_is_followed_on_and_nothing_else() -> None:
+    """One election and one session for nobody; each is let go for the next one."""
+
+    async def main() -> None:
+        h = KeyValueHarness()
+        a, b = await Candidate.new(h, "alpha_1"), await Candidate.new(h, "beta_2")
+        first, second = h.name(), h.name()
+        with Watch(b.store, first):
+            held = await a.take(first)
+            mine = f"sessions/{held.lease.key}"
+            assert _followed(h) == {f"elections/{first}", mine}
+            await a.release(held)
+            assert _followed(h) == {f"elections/{first}", mine}
+        assert _followed(h) == {f"elections/{first}", mine}
+        with Watch(b.store, second) as watch:
+            theirs = f"sessions/{(await b.take(second)).lease.key}"
+            assert _followed(h) == {f"elections/{n}" for n in (first, second)} | {mine, theirs}
+            assert watch.seen[-1].lease_key == theirs.partition("/")[2]
+        assert _followed(h) == {f"elections/{second}", mine, theirs}
+        await b.store.close()
+        assert _followed(h) == set()
+
+    asyncio.run(main())
+
+
+def test_a_session_that_is_over_is_not_followed_on() -> None:
+    async def main() -> None:
+        h = KeyValueHarness()
+        a, b = await Candidate.new(h, "alpha_1"), await Candidate.new(h, "beta_2")
+        name = h.name()
+        with Watch(a.store, name):
+            held = await a.take(name)
+            theirs = await b.take(name, await b.read(name))  # Which voids the session of `a`.
+            assert _followed(h) == {f"elections/{name}", f"sessions/{theirs.lease.key}"}
+            await b.release(theirs)
+            assert held.lease.key != theirs.lease.key
+            await b.store.close_session(theirs.lease)
+            assert _followed(h) == {f"elections/{name}"}
+
+    asyncio.run(main())
+
+
+def test_what_was_followed_on_is_known_as_it_is_now() -> None:
+    """Nobody wanted it while it changed; who wants it next is told what it is by now."""
+
+    async def main() -> None:
+        h = KeyValueHarness()
+        a, b = await Candidate.new(h, "alpha_1"), await Candidate.new(h, "beta_2")
+        name = h.name()
+        with Watch(b.store, name):
+            held = await a.take(name)
+        await a.renew(name)
+        with Watch(b.store, name) as watch:
+            assert watch.seen[-1] == await b.read(name)
+            assert watch.seen[-1].lease_version != held.snapshot.lease_version
+        await a.release(held)
+        await h.delete(name)
+        with Watch(b.store, name) as watch:
+            assert _is_absent(watch.seen[-1])
+
+    asyncio.run(main())
+
+
+def _followed(h: KeyValueHarness) -> set[str]:
+    return {key for key, sinks in h.shelf.sinks.items() if sinks}
+
+
 def _is_absent(snapshot: Snapshot) -> bool:
     return snapshot.holding is Holding.ABSENT
