@@ -572,7 +572,8 @@ def test_many_elections_share_a_stream(etcd: Etcd, etcd_proxy: Proxy, prefix: st
                     await seen.until(at(lease), "the renewal of all")
                 # One for the elections, one for the session, and those of requests.
                 assert etcd_proxy.accepted <= 6
-            few = [f"few-{number}" for number in range(watch.FEW)]
+        few = [f"few-{number}" for number in range(watch.FEW)]
+        async with opened(etcd.address, prefix=prefix) as store:
             with contextlib.ExitStack() as stack:
                 watches = {name: stack.enter_context(Watch(store, name)) for name in few}
                 for seen in watches.values():
