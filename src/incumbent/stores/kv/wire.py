@@ -22,6 +22,7 @@ A driver that translates (`stores.kubernetes.sessions`) says `{"foreign": WHY}` 
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import Any
 
 from incumbent.core.records import FORMAT, Claim, StepDownRequest
@@ -54,8 +55,12 @@ def foreign(why: str) -> Object:
     return {"foreign": why}
 
 
+@lru_cache(maxsize=16)
 def parse_election(value: bytes) -> Object | str:
-    """Return the record, or why it cannot be understood."""
+    """Return the record, or why it cannot be understood; what is returned is not to be changed.
+
+    Kept, since one value is asked about some five times on its way to a candidate.
+    """
     obj = _parsed(value)
     if isinstance(obj, str):
         return obj
