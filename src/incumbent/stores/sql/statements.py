@@ -58,7 +58,7 @@ class Statements:
     # -- terms ------------------------------------------------------------------------------------
 
     def take(self, claim: Claim, over: Snapshot, least: int) -> list[str]:
-        """Swap `over`. The last but one result is the record, the last one our session's beat.
+        """Swap `over`. The last but one result is our session's beat, the last one the record.
 
         The token is `least` or greater.
         """
@@ -116,8 +116,8 @@ class Statements:
             self._count(name),
             *self._say_election(name, claim.term),
             *(self._say_session(self._text(victim)) if victim else ()),
-            self.read([over.name]),
             f"SELECT beat FROM {self.session} WHERE id = {own}",
+            self.read([over.name]),
         ]
 
     def release(self, held: Held, successor: str) -> list[str]:
@@ -146,9 +146,9 @@ class Statements:
         ]
 
     def _say_election(self, name: str, term: str) -> Sequence[str]:
-        """Say `e:NAME` if the election carries this term."""
+        """Say `e:NAME:SERIAL` if the election carries this term."""
         where = f"name = {name} AND term = {self._text(term)}"
-        return self._dialect.say("'e:' || name", f"{self.election} WHERE {where}")
+        return self._dialect.say("'e:' || name || ':' || serial", f"{self.election} WHERE {where}")
 
     def _say_session(self, key: str) -> Sequence[str]:
         """Say `s:KEY:BEAT`."""

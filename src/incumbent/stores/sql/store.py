@@ -25,7 +25,8 @@ Rules
    trusted by no renewal that came after: whoever waits out the absence finds nobody in office.
 
 How a standby wakes: another process says what it changed (`Server.listen`), and only that is
-looked at; what is said of a renewal is the whole news, and nothing is asked. Where nothing can be
+looked at; what is said of a renewal is the whole news, and nothing is asked. A change of our own
+has returned what it left: that is a look, and what is said of it is no news. Where nothing can be
 heard, all that is followed is looked at by one query, several times a TTL. Where it can, too, but
 once a TTL: somebody may have repaired a row by hand.
 
@@ -39,6 +40,7 @@ import asyncio
 import logging
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import replace
@@ -95,11 +97,12 @@ class SqlStore(StoreDefaults):
         self._sinks: dict[str, list[Sink]] = {}
         self._known: dict[str, Snapshot] = {}
         self._names_of: dict[str, set[str]] = {}
-        self._beat_at: dict[str, float] = {}
+        self._told_at: dict[str, float] = {}
         self._own: set[str] = set()
         self._print: dict[str, tuple[int, int]] = {}
         self._missed = False
-        self._wanted: set[str] = set()
+        self._wanted: dict[str, str] = {}
+        self._changing: Counter[str] = Counter()
         self._waker = asyncio.Event()
         self._follower: asyncio.Task[None] | None = None
         self._complaint = ""
@@ -145,8 +148,7 @@ class SqlStore(StoreDefaults):
             raise Refused(await self.read(name))
         least = int(self._wall() * 1e6)
         statements = self._statements.take(claim, over, least)
-        *_, record, beat = await self._server.write(statements, _limit(claim.ttl_s))
-        found = _one(record)
+        beat, found = await self._change(name, statements, _limit(claim.ttl_s))
         if found.term == claim.term and found.holding is Holding.HELD:
             return rows.held(claim, found)
         if not beat or int(beat[0][0]) == rows.VOID:
@@ -172,12 +174,12 @@ class SqlStore(StoreDefaults):
     async def release(self, held: Held, lease: Lease, successor: str) -> Snapshot:
         """Give up exactly this term."""
         statements = self._statements.release(held, successor)
-        return _one((await self._server.write(statements, _limit(lease.ttl_s)))[-1])
+        return (await self._change(held.name, statements, _limit(lease.ttl_s)))[1]
 
     async def ask(self, name: str, request: StepDownRequest) -> Snapshot:
         """Leave a request to step down."""
         statements = self._statements.ask(name, request)
-        found = _one((await self._server.write(statements, LOOK_LIMIT_S))[-1])
+        _, found = await self._change(name, statements, LOOK_LIMIT_S)
         if found.request != request or found.term != request.term:
             raise Refused(found)
         return found
@@ -186,6 +188,21 @@ class SqlStore(StoreDefaults):
         """Return every election."""
         (found,) = await self._server.look([self._statements.read_all()])
         return [rows.snapshot(row) for row in found]
+
+    async def _change(
+        self, name: str, statements: list[str], limit_s: float
+    ) -> tuple[Rows, Snapshot]:
+        """Change an election, and report what was left; return that, and the result before it."""
+        began = _now()
+        self._changing[name] += 1
+        try:
+            *_, before, record = await self._server.write(statements, limit_s)
+        finally:
+            self._changing[name] -= 1
+            self._waker.set()
+        found = _one(record)
+        self._looked(found, began)
+        return before, found
 
     # -- sessions ---------------------------------------------------------------------------------
 
@@ -231,8 +248,12 @@ class SqlStore(StoreDefaults):
         kind, _, rest = text.partition(":")
         if not kind:
             self._want(self._sinks)
-        elif kind == "e" and rest in self._sinks:
-            self._want([rest])
+        elif kind == "e":
+            name, _, serial = rest.partition(":")
+            if name in self._sinks:
+                # Of two changes one may be ours, and known by the time of the look.
+                self._wanted[name] = serial if self._wanted.get(name, serial) == serial else ""
+                self._waker.set()
         elif kind == "s":
             key, _, beat = rest.partition(":")
             if key in self._names_of and key not in self._own:
@@ -244,14 +265,13 @@ class SqlStore(StoreDefaults):
         if beat == rows.VOID:
             self._want(names)
             return
-        self._beat_at[key] = asyncio.get_running_loop().time()
         for name in sorted(names):
             known = self._known[name]
             if isinstance(known.lease_version, int) and known.lease_version < beat:
                 self._report(replace(known, lease_version=beat))
 
     def _want(self, names: Iterable[str]) -> None:
-        self._wanted.update(names)
+        self._wanted.update(dict.fromkeys(names, ""))
         self._waker.set()
 
     async def _follow_all(self) -> None:
@@ -261,11 +281,22 @@ class SqlStore(StoreDefaults):
                 async with asyncio.timeout(self._pause_s()):
                     await self._waker.wait()
             except TimeoutError:
-                self._wanted.update(self._sinks)
+                self._want(self._sinks)
             self._waker.clear()
-            names = self._wanted & self._sinks.keys()
-            self._wanted.clear()
-            await self._look(names)
+            await self._look(self._take_news())
+
+    def _take_news(self) -> list[str]:
+        """Return what is to be looked at; a change of our own may explain it that is under way."""
+        wanted, self._wanted = self._wanted, {}
+        news = []
+        for name, serial in wanted.items():
+            known = self._known.get(name)
+            if self._changing[name]:
+                self._wanted[name] = serial
+            elif name in self._sinks and (known is None or str(known.serial) != serial):
+                news.append(name)
+        self._changing = +self._changing
+        return news
 
     def _pause_s(self) -> float:
         """Return when to look at everything next."""
@@ -281,7 +312,7 @@ class SqlStore(StoreDefaults):
         return all([await self._look_at(part, urgent=urgent) for part in parts])
 
     async def _look_at(self, names: list[str], *, urgent: bool) -> bool:
-        began = asyncio.get_running_loop().time()
+        began = _now()
         try:
             async with asyncio.timeout(LOOK_LIMIT_S):
                 (found,) = await self._server.look([self._statements.read(names)], urgent=urgent)
@@ -305,9 +336,9 @@ class SqlStore(StoreDefaults):
         known = self._known.get(found.name)
         if found == known:
             return
-        overlapped = self._beat_at.get(found.lease_key, began) > began
+        overlapped = self._told_at.get(found.name, began) > began
         if known is not None and overlapped and _is_older(found, known):
-            self._want([found.name])  # What was heard meanwhile is newer; a later look decides.
+            self._want([found.name])  # What was told meanwhile is newer; a later look decides.
             return
         self._report(found)
 
@@ -315,6 +346,7 @@ class SqlStore(StoreDefaults):
         name = found.name
         before = self._known.get(name)
         self._known[name] = found
+        self._told_at[name] = _now()
         if before is None or before.lease_key != found.lease_key:
             self._unname(name, before)
             if found.lease_key:
@@ -323,6 +355,7 @@ class SqlStore(StoreDefaults):
             sink(Seen(found))
 
     def _forget(self, name: str) -> None:
+        self._told_at.pop(name, None)
         self._unname(name, self._known.pop(name, None))
 
     def _unname(self, name: str, before: Snapshot | None) -> None:
@@ -331,7 +364,6 @@ class SqlStore(StoreDefaults):
             names.discard(name)
             if not names:
                 del self._names_of[before.lease_key]
-                self._beat_at.pop(before.lease_key, None)
 
     def _complain(self, text: str) -> None:
         if self._complaint != text:
@@ -359,11 +391,12 @@ def _one(found: Rows) -> Snapshot:
 
 
 def _is_older(found: Snapshot, known: Snapshot) -> bool:
-    """Tell whether `found` is `known` before a renewal that was heard of."""
+    """Tell whether `found` is what `known` was before a change, or a renewal, that was told of."""
+    if found.serial != known.serial or found.lease_key != known.lease_key:
+        return found.serial < known.serial
     beats = (found.lease_version, known.lease_version)
-    return (
-        (found.serial, found.lease_key) == (known.serial, known.lease_key)
-        and isinstance(beats[0], int)
-        and isinstance(beats[1], int)
-        and beats[0] < beats[1]
-    )
+    return isinstance(beats[0], int) and isinstance(beats[1], int) and beats[0] < beats[1]
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()
