@@ -18,6 +18,9 @@ BENCH_ARGS ?=
 HISTORIES ?= 100000
 SEED ?=
 
+# The tests start thousands of interpreters; without byte code each compiles all of it anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 SIMULATOR = $(BIN)/python -m incumbent.testing.simulator --processes $$(nproc) \
