@@ -12,11 +12,15 @@ PYTHON ?= python3
 VENV ?= .venv
 APT_PACKAGES ?= default-jre-headless libzookeeper-java mariadb-server openssl pgbouncer \
     postgresql redis-server
-PYTEST_ARGS ?= --numprocesses 2 --dist loadfile
+# Tests wait more than they compute, so there are more workers than two processors.
+PYTEST_ARGS ?= --numprocesses 4 --dist loadfile
 FAULTS_ARGS ?=
 BENCH_ARGS ?=
 HISTORIES ?= 100000
 SEED ?=
+
+# The tests start thousands of interpreters; without byte code each compiles all of it anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check

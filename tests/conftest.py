@@ -1,4 +1,4 @@
-"""What every test has: the real servers, and the profiles of Hypothesis.
+"""What every test has: the real servers, the profiles of Hypothesis, and its turn among workers.
 
 `HYPOTHESIS_PROFILE=long` runs a hundred times as many examples; every profile prints the blob with
 which a failure is reproduced. No example has a deadline of its own: a busy machine is no failure.
@@ -9,9 +9,12 @@ from __future__ import annotations
 import os
 import signal
 import time
+from typing import Any
 
 import hypothesis
 import pytest
+
+from tests.workers import in_turn, path_of, unit_of
 
 pytest_plugins = ["tests.servers.fixtures"]
 
@@ -29,6 +32,26 @@ hypothesis.settings.register_profile(
     suppress_health_check=[hypothesis.HealthCheck.too_slow],
 )
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Let each worker know the tests in the order in which they are given out."""
+    if hasattr(config, "workerinput"):
+        files = in_turn([path_of(item.nodeid) for item in items])
+        items.sort(key=lambda item: files.index(path_of(item.nodeid)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give out files as `--dist loadfile` does, but in our order and with our exception."""
+    if config.getoption("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling  # type: ignore[import-untyped]
+
+    config.option.loadscopereorder = False
+    scheduling = LoadFileScheduling(config, log)
+    scheduling._split_scope = unit_of
+    return scheduling
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -253,11 +253,11 @@ def test_an_asynchronous_one_is_cancelled_and_says_nothing(
     start: Start, url: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "marks"
-    program = start(LEAD, url, "3", f"works.CancelledLater({str(path)!r})")
+    program = start(LEAD, url, "20", f"works.CancelledLater({str(path)!r})")
     program.expect("elected")
     until(lambda: len(marks(path)) == 1, "it works")
     program.tell()
-    with Election("e", store=url, ttl_s=3).hold(timeout_s=LIMIT_S):
+    with Election("e", store=url, ttl_s=20).hold(timeout_s=LIMIT_S):
         assert len(marks(path)) == 2
         program.expect("stopping")
         program.expect("standby")

@@ -862,7 +862,7 @@ def test_the_dead_man_works_below_pid_1_and_takes_everything(inner: str, marks: 
         tree.start(command)
         say(tree.containment.mode)
         dead_man = DeadMan()
-        dead_man.arm(now() + 0.5, "election 'x'")
+        dead_man.arm(now() + 3, "election 'x'")
         os.kill(os.getpid(), signal.SIGSTOP)
         say("worked after the pause")
     """

@@ -4,6 +4,10 @@ Each member listens for its peers behind a relay of ours, whose port is the one 
 A relay knows who is calling: the processes are ours, so the socket at the other end is found among
 their open files. That is what a plain proxy cannot tell, and what one needs to cut one member off
 while the others go on talking to one another.
+
+Members that are kept apart call again as soon as a call ends, many times a second, and to find out
+who is calling costs milliseconds. So a call that is not let through is left unanswered for a moment
+before it is ended.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from tests.servers.ports import claim_port, release_port
 
 _CHUNK_BYTES = 64 * 1024
 _ESTABLISHED = "01"
+_UNANSWERED_S = 0.2
 
 
 class Links:
@@ -29,6 +34,8 @@ class Links:
         self._members = range(members)
         self._lock = threading.Lock()
         self._cut_off: set[int] = set()
+        self._whole = threading.Event()
+        self._whole.set()
         self._connections: dict[tuple[int, int], set[socket.socket]] = {}
         self._ports = [claim_port() for _ in self._members]
         self._targets = [claim_port() for _ in self._members]
@@ -50,6 +57,7 @@ class Links:
         """Let nothing pass any more between these members and any other one."""
         with self._lock:
             self._cut_off |= set(members)
+            self._whole.clear()
             broken = [
                 s for pair, open_ in self._connections.items() if self._cut(pair) for s in open_
             ]
@@ -60,12 +68,14 @@ class Links:
         """Let everything pass."""
         with self._lock:
             self._cut_off.clear()
+            self._whole.set()
 
     def close(self) -> None:
         """Close every relay."""
         for listener in self._listeners:
             _shut(listener)
         with self._lock:
+            self._whole.set()
             ends = [end for open_ in self._connections.values() for end in open_]
         for end in ends:
             _shut(end)
@@ -88,6 +98,10 @@ class Links:
     def _relay(self, client: socket.socket, port: int, target: int) -> None:
         source = self._caller(port)
         if source is None:
+            _shut(client)
+            return
+        if self._cut((source, target)):
+            self._whole.wait(_UNANSWERED_S)
             _shut(client)
             return
         try:

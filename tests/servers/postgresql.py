@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,7 @@ from tests.servers.unprivileged import PASSWORD, Unprivileged
 BINARIES = Path("/usr/lib/postgresql/15/bin")
 _USER = "tests"
 _READY_S = 2
+_END_S = 10.0
 
 
 class Postgres(Unprivileged):
@@ -113,12 +115,19 @@ class Postgres(Unprivileged):
 
     def end_connections(self, ports: Collection[int] | None = None) -> list[Any]:
         """End the back ends of all clients, or of those that call from these ports."""
-        return self.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+        ended = self.execute(
+            "SELECT pid, pg_terminate_backend(pid) FROM pg_stat_activity "
             "WHERE datname = current_database() AND pid <> pg_backend_pid() "
             "AND (%s::int[] IS NULL OR client_port = ANY(%s))",
             (ports if ports is None else list(ports),) * 2,
         )
+        # They are only told to: one that is slow to end would fail its client's next request.
+        left, deadline_s = ended, time.monotonic() + _END_S
+        while left and time.monotonic() < deadline_s:
+            time.sleep(0.01)  # sleep: the end of a back end can only be polled
+            pids = [pid for pid, _ in ended]
+            left = self.execute("SELECT 1 FROM pg_stat_activity WHERE pid = ANY(%s)", (pids,))
+        return ended
 
     def _is_ready(self) -> bool:
         try:

@@ -22,6 +22,7 @@ import importlib.machinery
 import importlib.util
 import io
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -37,6 +38,10 @@ __all__ = ["MOST_HISTORIES", "MUTANTS", "Edit", "Mutant", "everything", "planted
 
 ROOT = Path(__file__).parents[2]
 MOST_HISTORIES = 1000
+LIMIT_S = 10.0
+"""How long a test of a mistake waits for what a mistake may keep from happening. Without it, that
+takes a fraction of a second, and each of these tests waits longer when it is run for itself.
+"""
 
 ELECTOR = "incumbent.core.elector"
 FENCE = "incumbent.core.fence"
@@ -1043,6 +1048,10 @@ def _try(mutant: Mutant) -> dict[str, object]:
     if mutant.test:
         import pytest
 
+        from incumbent.testing.conformance import kit
+
+        kit.EVENT_LIMIT_S = LIMIT_S
+        os.environ["LIMIT_OF_TESTS_S"] = str(LIMIT_S)
         # A folder of its own: pytest's usual one is swept by all that run at the same time.
         with contextlib.redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as folder:
             words = ["-x", "-q", "-p", "no:cacheprovider", f"--basetemp={folder}/t"]

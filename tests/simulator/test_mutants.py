@@ -6,30 +6,17 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
 from tests.simulator.mutants import MOST_HISTORIES, ROOT, Mutant, everything
 
-NAME = "test_the_mistake_is_found"
 MUTANTS = everything()
-Hunts = dict[Mutant, Future[subprocess.CompletedProcess[str]]]
 
 
 def test_there_are_enough_and_no_two_are_the_same() -> None:
     assert len({mutant.name for mutant in MUTANTS}) == len(MUTANTS) >= 20
     assert len({(mutant.edits, mutant.test) for mutant in MUTANTS}) == len(MUTANTS)
-
-
-@pytest.fixture(scope="module")
-def hunts(request: pytest.FixtureRequest) -> Iterator[Hunts]:
-    """Every mutant that is to be tried, as many at once as there are processors."""
-    wanted = {item.name for item in request.session.items if item.path == request.path}
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        yield {m: pool.submit(_hunt, m) for m in MUTANTS if f"{NAME}[{m.name}]" in wanted}
-        pool.shutdown(cancel_futures=True)
 
 
 def _hunt(mutant: Mutant) -> subprocess.CompletedProcess[str]:
@@ -43,9 +30,10 @@ def _hunt(mutant: Mutant) -> subprocess.CompletedProcess[str]:
     )
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
-def test_the_mistake_is_found(mutant: Mutant, hunts: Hunts) -> None:
-    done = hunts[mutant].result()
+def test_the_mistake_is_found(mutant: Mutant) -> None:
+    done = _hunt(mutant)
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])
     assert found["caught"], f"not found by {mutant.test or f'{MOST_HISTORIES} histories'}"

@@ -84,8 +84,8 @@ PLANTED: tuple[Mutant, ...] = (
     planted(
         "etcd: a watch that fell silent is trusted",
         ETCD_WATCH,
-        "            if now >= stream.heard_at + SILENCE_S:\n",
-        "            if now < 0:\n",
+        "        return None if heard_at is None else heard_at + SILENCE_S\n",
+        "        return None\n",
         test=f"{_ETCD}test_a_watch_that_falls_silent_is_noticed",
     ),
     # -- ZooKeeper

@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 from incumbent.cli.app import main as command_line
-from incumbent.core.records import Holding, Snapshot
+from incumbent.core.records import Holding, Lease, Snapshot
 from incumbent.core.timing import Timing
 from incumbent.errors import ConfigError, ImpossibleTiming, StoreError
 from incumbent.runtime.settings import Settings
@@ -372,8 +372,16 @@ async def _heard_by_inotify(standby: LocalStore[Any], a: Candidate, name: str) -
         return iter(())
 
     inotify.read = deaf  # type: ignore[method-assign]
-    lease = await a.renew(name)
-    await in_thread(until, lambda: bool(noticed), "the kernel's word")
+
+    async def unheard() -> Lease:
+        noticed.clear()
+        lease = await a.renew(name)
+        await in_thread(until, lambda: bool(noticed), "the kernel's word")
+        await in_thread(until, lambda: standby._refreshing is None, "the end of a look")
+        return lease
+
+    await unheard()  # So that whatever began before it was deaf is over.
+    lease = await unheard()
     assert sink.seen[-1].lease_version != lease.version, "heard without inotify"
     inotify.read = real  # type: ignore[method-assign]
     lease = await a.renew(name)

@@ -439,13 +439,26 @@ def test_a_lost_event_is_made_up_for(place: LocalHarness, monkeypatch: pytest.Mo
         assert store._inotify is not None
         store.follow("e", sink)
         await meanwhile(lambda: bool(seen))
-        monkeypatch.setattr(store._inotify, "read", lambda: iter(()))
-        held = await holder.take("e")
-        await asyncio.sleep(0.05)  # sleep: time for an event that is lost
+        real, lost = store._inotify.read, list[inotify.Notice]()
+
+        def losing(*instead: inotify.Notice) -> Iterator[inotify.Notice]:
+            lost.extend(real())
+            return iter(instead)
+
+        monkeypatch.setattr(store._inotify, "read", losing)
+
+        async def unheard(name: str) -> Held:
+            lost.clear()
+            held = await holder.take(name)
+            await meanwhile(lambda: bool(lost))
+            await meanwhile(lambda: store._refreshing is None)
+            return held
+
+        await unheard("another")  # So that whatever it heard before is over.
+        held = await unheard("e")
         assert seen[-1].holding is Holding.ABSENT
-        monkeypatch.setattr(
-            store._inotify, "read", lambda: iter([inotify.Notice(-1, inotify.OVERFLOWN)])
-        )
+        overflown = inotify.Notice(-1, inotify.OVERFLOWN)
+        monkeypatch.setattr(store._inotify, "read", partial(losing, overflown))
         store._notified()
         await meanwhile(lambda: seen[-1].term == held.term)
         monkeypatch.undo()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -43,6 +44,12 @@ def ask(connection: Any, statement: str, *values: object) -> list[Any]:
     cursor = connection.cursor()
     cursor.execute(statement, values)
     return list(cursor.fetchall())
+
+
+def wait_for_locks(database: Database, wanted: range) -> None:
+    """Return once so many clients wait for one. A look is a connection, so there are pauses."""
+    while len(database.waiting()) not in wanted:
+        time.sleep(0.05)  # sleep: a lock has no event
 
 
 def test_what_never_left_did_not_happen(database: Database) -> None:
@@ -128,8 +135,7 @@ def test_a_renewal_waits_for_no_other_request(database: Database) -> None:
                     asyncio.ensure_future(store.take(name, claim, held.snapshot))
                     for _ in range(2 * PLACES)
                 ]
-                while len(await asyncio.to_thread(database.waiting)) < PLACES:
-                    pass
+                await asyncio.to_thread(wait_for_locks, database, range(PLACES, 2 * PLACES + 1))
                 lease = await store.renew(held.lease)
                 assert lease.version == 1
                 for take in stuck:
@@ -138,8 +144,7 @@ def test_a_renewal_waits_for_no_other_request(database: Database) -> None:
                 assert all(take.cancelled() for take in stuck)
                 await store.renew(lease)
                 # With nobody at its other end, each gives up by itself after half a TTL.
-                while await asyncio.to_thread(database.waiting):
-                    pass
+                await asyncio.to_thread(wait_for_locks, database, range(1))
             assert (await store.read(name)).term == held.term
 
     asyncio.run(main())
