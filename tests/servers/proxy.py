@@ -55,6 +55,8 @@ class _Flow:
     pending_bytes: int = 0
     source_ended: bool = False
     sink_ended: bool = False
+    held: bool = False
+    tail: bytes = b""
 
 
 @dataclass(slots=True, eq=False)
@@ -80,6 +82,7 @@ class Proxy:
         """What clients say in one piece, and what the server is to read in its place."""
         self._target = (target_host, target_port)
         self._mode = Mode.PASS
+        self._marker = b""
         self._delay_s = 0.0
         self._accepted = 0
         self._recorded: tuple[bytearray, bytearray] | None = None
@@ -162,6 +165,19 @@ class Proxy:
         So what a client hears meanwhile is what the server says unasked.
         """
         self._command(functools.partial(self._set_mode, Mode.HOLD_REQUESTS))
+
+    def hold_saying(self, marker: bytes) -> None:
+        """Hold what a client sends on a connection from the piece on that has `marker` in it.
+
+        All other connections pass. `heal` ends it.
+        """
+        self._command(functools.partial(setattr, self, "_marker", marker))
+
+    def held(self) -> int:
+        """Return how many connections are held by `hold_saying`."""
+        found: list[_Connection] = []
+        self._command(lambda: found.extend(c for c in self._connections if c.flows[0].held))
+        return len(found)
 
     def record(self) -> None:
         """Forget what was recorded, and record from now on what comes from either side."""
@@ -246,7 +262,9 @@ class Proxy:
 
     def _heal(self) -> None:
         self._delay_s = 0.0
+        self._marker = b""
         for connection in list(self._connections):
+            connection.flows[0].held = False
             if connection.lost_bytes:
                 self._abort(connection)
         self._set_mode(Mode.PASS)
@@ -255,7 +273,7 @@ class Proxy:
         self._recorded = bytearray(), bytearray()
 
     def _holds(self, flow: _Flow) -> bool:
-        return self._mode is Mode.HOLD_REQUESTS and not flow.is_reply
+        return flow.held or (self._mode is Mode.HOLD_REQUESTS and not flow.is_reply)
 
     def _shut_down(self) -> None:
         self._stop_listening()
@@ -327,6 +345,9 @@ class Proxy:
         if flow.is_reply and self._mode is Mode.DROP_REPLIES:
             connection.lost_bytes = True
             return
+        if self._marker and not flow.is_reply:
+            flow.held = flow.held or self._marker in flow.tail + chunk
+            flow.tail = (flow.tail + chunk)[1 - len(self._marker) :]
         if self.rewrite is not None and not flow.is_reply:
             chunk = chunk.replace(*self.rewrite)
         flow.chunks.append((time.monotonic() + self._delay_s, chunk))

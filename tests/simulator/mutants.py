@@ -239,6 +239,15 @@ MUTANTS = (
         '        return f"{self._identity}/{self._incarnation}.1"\n',
     ),
     planted(
+        "all that are due are taken at once",
+        DRIVER,
+        "            async with self._hub.turns.mine(self._timing.attempt_s):\n"
+        "                return await self._take_now(effect)\n",
+        "            return await self._take_now(effect)\n",
+        test="tests/runtime/test_turns.py"
+        "::test_so_many_take_at_once_and_a_renewal_or_release_waits_for_none_of_them",
+    ),
+    planted(
         "unknown is taken for success",
         DRIVER,
         "            return ev.TakeUnknown(attempt, _say(error, timing))\n",
@@ -446,27 +455,27 @@ MUTANTS = (
     planted(
         "Leases under a session: the session of the deposed is not voided",
         SESSION_KEYS,
-        "writes[key]) for key in writes}\n",
-        "writes[key]) for key in list(writes)[-1:]}\n",
+        "urgent=urgent)\n            for key in writes\n",
+        "urgent=urgent)\n            for key in list(writes)[-1:]\n",
         store="kubernetes-session",
     ),
     planted(
         "Leases under a session: a session is voided at whatever version it has",
         SESSION_KEYS,
-        "else await self._base(key, name, wanted)\n",
+        "else await self._base(key, name, wanted, urgent=urgent)\n",
         "else await (\n"
         '            self._api.get(name) if key.startswith("sessions/")\n'
-        "            else self._base(key, name, wanted)\n"
+        "            else self._base(key, name, wanted, urgent=urgent)\n"
         "        )\n",
         store="kubernetes-session",
     ),
     planted(
         "Leases under a session: a record is taken at whatever version it has",
         SESSION_KEYS,
-        "else await self._base(key, name, wanted)\n",
+        "else await self._base(key, name, wanted, urgent=urgent)\n",
         "else await (\n"
         '            self._api.get(name) if key.startswith("elections/")\n'
-        "            else self._base(key, name, wanted)\n"
+        "            else self._base(key, name, wanted, urgent=urgent)\n"
         "        )\n",
         store="kubernetes-session",
     ),

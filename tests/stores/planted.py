@@ -20,6 +20,8 @@ ZNODES = "incumbent.stores.zookeeper.nodes"
 CONSUL = "incumbent.stores.consul.driver"
 CONSUL_CLIENT = "incumbent.stores.consul.client"
 REDIS = "incumbent.stores.redis.driver"
+REDIS_CLIENT = "incumbent.stores.redis.client"
+HTTP = "incumbent.stores.http"
 LEASES = "incumbent.stores.kubernetes.store"
 SQL = "incumbent.stores.sql.store"
 STATEMENTS = "incumbent.stores.sql.statements"
@@ -30,13 +32,17 @@ FILE_STORE = "incumbent.stores.file.store"
 LOCKS = "incumbent.stores.local.locks"
 
 _CELL = "tests/stores/test_capabilities.py::test_the_cell_is_true"
+_LANES = "tests/stores/test_lanes.py::test_a_renewal_waits_for_no_take"
 _ETCD = "tests/stores/test_etcd.py::"
 _ZOOKEEPER = "tests/stores/test_zookeeper.py::"
 _CONSUL = "tests/stores/test_consul.py::"
 _SQL = "tests/stores/test_sql.py::"
 _POSTGRESQL = "tests/stores/test_postgresql.py::"
 
-_RENEWAL = "                written = await self._driver.swap({key: lease.version}, {key: value})\n"
+_RENEWAL = (
+    "                written = await "
+    "self._driver.swap({key: lease.version}, {key: value}, urgent=True)\n"
+)
 _READ = (
     "                entry, _ = await self._driver.get(key)\n"
     "                written = {key: entry}\n"
@@ -72,6 +78,59 @@ PLANTED: tuple[Mutant, ...] = (
         "        if not found:\n            return lease\n",
         test="tests/stores/test_postgresql.py"
         "::test_directly[a_term_that_was_taken_over_is_not_renewed]",
+    ),
+    # -- a renewal behind takes
+    planted(
+        "etcd: a renewal takes the lane of the takes",
+        KV,
+        _RENEWAL,
+        _RENEWAL.replace(", urgent=True", ""),
+        test=f"{_LANES}[etcd]",
+    ),
+    planted(
+        "Consul: a renewal waits for a connection of the takes",
+        HTTP,
+        "contextlib.nullcontext() if urgent else self._slots",
+        "self._slots",
+        test=f"{_LANES}[consul]",
+    ),
+    planted(
+        "Redis: a renewal waits for the connection of the takes",
+        REDIS_CLIENT,
+        "lane = self._urgent if urgent and self._lane.busy else self._lane",
+        "lane = self._lane",
+        test=f"{_LANES}[redis]",
+    ),
+    planted(
+        "Redis: a connection that is passed on looks free to a renewal",
+        REDIS_CLIENT,
+        "        return bool(self._requests)\n",
+        "        return self.turn.locked()\n",
+        test="tests/stores/test_redis.py"
+        "::test_a_renewal_does_not_queue_for_a_connection_that_is_being_passed_on",
+    ),
+    planted(
+        "Redis: a take counts that a renewal overtook, and did not ask about",
+        REDIS,
+        "        again = writes if word",
+        '        again = () if word == b"done" else writes if word',
+        test="tests/stores/test_redis.py"
+        "::test_a_take_that_a_renewal_overtook_is_looked_at_before_it_counts",
+    ),
+    planted(
+        "Redis: what a long read found absent is as new as its end",
+        REDIS,
+        "        return self.numbers[key] if entry is None else entry.revision\n",
+        "        return self.counter if entry is None else entry.revision\n",
+        test="tests/stores/test_redis.py"
+        "::test_a_long_read_does_not_undo_what_was_taken_in_the_middle_of_it",
+    ),
+    planted(
+        "SQL: a renewal takes a place of the takes",
+        SQL,
+        "_limit(lease.ttl_s), urgent=True)\n        if not found",
+        "_limit(lease.ttl_s))\n        if not found",
+        test=f"{_LANES}[postgresql]",
     ),
     # -- etcd
     planted(
@@ -115,8 +174,8 @@ PLANTED: tuple[Mutant, ...] = (
     planted(
         "Consul: a leader's memory is read",
         CONSUL_CLIENT,
-        '        response = await self._get(self._requests, path, {"consistent": ""})\n',
-        '        response = await self._get(self._requests, path, {"stale": ""})\n',
+        '        response = await self._get(self._requests, path, {"consistent": ""}, urgent',
+        '        response = await self._get(self._requests, path, {"stale": ""}, urgent',
         test="tests/stores/test_consul_cluster.py"
         "::test_a_server_without_its_peers_confirms_nothing",
     ),

@@ -129,6 +129,10 @@ class Served(Subject):
         """Return the requests in what clients have sent."""
         raise NotImplementedError
 
+    def said(self, beginning: str) -> bytes:
+        """Return what is on the wire where an election is meant whose name begins like this."""
+        return beginning.encode()
+
 
 class OnEtcd(Served):
     def __init__(self, server: Etcd) -> None:
@@ -141,6 +145,11 @@ class OnEtcd(Served):
     async def delete(self, name: str) -> bool:
         await asyncio.to_thread(self.server.delete, f"{self.id}/elections/{name}")
         return True
+
+    def said(self, beginning: str) -> bytes:
+        """Return the base64 of the key, as far as it does not depend on what follows."""
+        key = f"{self.id}/elections/{beginning}"
+        return b64(key[: len(key) // 3 * 3]).encode()
 
     def words(self, sent: bytes) -> list[str]:
         """Return the paths, and of a transaction what it compares and does."""

@@ -124,13 +124,15 @@ class Counted(MemoryKeyValue):
         super().__init__(shelf)
         self.asked: list[str] = []
 
-    async def get(self, key: str) -> tuple[Entry | None, int]:
+    async def get(self, key: str, *, urgent: bool = False) -> tuple[Entry | None, int]:
         self.asked.append("get")
-        return await super().get(key)
+        return await super().get(key, urgent=urgent)
 
-    async def swap(self, conditions: Conditions, writes: Writes) -> Mapping[str, Entry]:
+    async def swap(
+        self, conditions: Conditions, writes: Writes, *, urgent: bool = False
+    ) -> Mapping[str, Entry]:
         self.asked.append("swap")
-        return await super().swap(conditions, writes)
+        return await super().swap(conditions, writes, urgent=urgent)
 
 
 class CountedHarness(KeyValueHarness):

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from incumbent.core.records import Claim, Held, Holding
+from incumbent.core.records import Claim, Held, Holding, Lease
 from incumbent.errors import (
     ConfigError,
     IncumbentError,
@@ -27,7 +27,9 @@ from incumbent.runtime.settings import Settings
 from incumbent.stores import open_store, schemes
 from incumbent.stores.api import Grade
 from incumbent.stores.kv import KeyValueStore
-from incumbent.stores.redis import CAPABILITIES
+from incumbent.stores.kv.api import Entry, Report
+from incumbent.stores.redis import CAPABILITIES, driver
+from incumbent.stores.redis.view import View
 from incumbent.testing import conformance
 from incumbent.testing.conformance.kit import Candidate, Watch
 from tests.servers.proxy import Proxy
@@ -363,7 +365,128 @@ def test_an_outcome_that_is_unknown_is_found_out_and_nothing_is_repeated(
 def under_way(store: KeyValueStore) -> bool:
     """Tell whether a request of this store waits for its answer."""
     client: Any = vars(vars(store)["_driver"])["_client"]
-    return bool(vars(client)["_turn"].locked())
+    return bool(vars(client)["_lane"].turn.locked())
+
+
+def test_a_renewal_does_not_queue_for_a_connection_that_is_being_passed_on(
+    redis_server: Redis,
+) -> None:
+    """Between two requests its lock looks free, though the next one has been promised it."""
+
+    async def main() -> None:
+        async with opened(redis_server.url("prefix=passed-on")) as store:
+            client: Any = vars(vars(store)["_driver"])["_client"]
+            lane, chosen = vars(client)["_lane"], []
+            let_go, first, second = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+            async def hold() -> None:
+                async with lane.taken():
+                    first.set()
+                    await let_go.wait()
+
+            async def queue() -> None:
+                second.set()
+                async with lane.taken():
+                    chosen.append("queued")
+
+            async def urgent() -> None:
+                await let_go.wait()
+                assert not lane.turn.locked()
+                async with client._request(writes=False, urgent=True) as line:
+                    chosen.append("urgent")
+                    assert line is not lane.line
+
+            holding = asyncio.ensure_future(hold())
+            await first.wait()
+            tasks = [asyncio.ensure_future(queue()), asyncio.ensure_future(urgent())]
+            await second.wait()
+            let_go.set()
+            await asyncio.gather(holding, *tasks)
+            assert sorted(chosen) == ["queued", "urgent"]
+            over = vars(client)["_urgent"].line
+            assert over.connected
+            async with client._request(writes=False, urgent=True) as line:
+                assert line is lane.line
+            assert not over.connected, "it is kept while nothing is in the way"
+
+    asyncio.run(main())
+
+
+def test_a_long_read_does_not_undo_what_was_taken_in_the_middle_of_it(
+    redis_server: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is of several requests. What the first of them found absent may be taken before the last.
+
+    A holder that heard of this as news would take its record for deleted, and stop its work.
+    """
+    monkeypatch.setattr(driver, "_MANY", 1)
+
+    async def main() -> None:
+        async with opened(redis_server.url("prefix=long-read")) as store:
+            store_driver: Any = vars(store)["_driver"]
+            client = vars(store_driver)["_client"]
+            over, mine = await store.read(NAME), await claim(store)
+            run, taken = client.run, list[Held]()
+
+            async def between(script: str, key: str, *words: Any, **options: Any) -> Any:
+                answer = await run(script, key, *words, **options)
+                if f"elections/{NAME}" in words and not taken:
+                    monkeypatch.setattr(client, "run", run)
+                    taken.append(await store.take(NAME, mine, over))
+                return answer
+
+            monkeypatch.setattr(client, "run", between)
+            keys = [f"elections/{NAME}", "elections/another", "elections/a-third"]
+            reading = await store_driver._observe(keys)
+            (held,) = taken
+            assert reading.entries[f"elections/{NAME}"] is None
+            assert reading.revision(f"elections/{NAME}") < held.snapshot.serial
+
+    asyncio.run(main())
+
+
+def test_a_take_that_a_renewal_overtook_is_looked_at_before_it_counts(
+    redis_server: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The renewal could not ask about it, and somebody has deleted it by hand before that."""
+
+    async def main() -> None:
+        async with opened(redis_server.url("prefix=overtook")) as store:
+            with Watch(store, NAME) as watch:
+                over = await watch.until(lambda s: s.holding is Holding.ABSENT, "the absence")
+                mine = await claim(store)
+                assert mine.session is not None
+                client = vars(vars(store)["_driver"])["_client"]
+                run, renewed = client.run, list[Lease]()
+
+                async def late(script: str, key: str, *words: Any, **options: Any) -> Any:
+                    answer = await run(script, key, *words, **options)
+                    if f"elections/{NAME}" in words and mine.session is not None and not renewed:
+                        monkeypatch.setattr(client, "run", run)
+                        with raw(redis_server) as admin:
+                            admin.hdel("overtook", f"elections/{NAME}")
+                        renewed.append(await store.renew(mine.session))
+                    return answer
+
+                monkeypatch.setattr(client, "run", late)
+                held = await store.take(NAME, mine, over)
+                assert renewed
+                assert watch.seen[-1].holding is Holding.ABSENT
+                assert watch.seen[-1].serial > held.snapshot.serial
+
+    asyncio.run(main())
+
+
+def test_a_read_that_is_older_than_our_own_write_is_no_news() -> None:
+    told: list[Report] = []
+    view = View()
+    view.add("a", told.append)
+    view.wrote("a", 7)
+    assert not view.read("a", None, 6, anew=True)
+    assert told == []
+    assert not view.read("a", Entry("a", b"", 7, 7), 7, anew=False), "a surprise"
+    assert [report.revision for report in told] == [7]
+    assert view.read("a", None, 8, anew=False)
 
 
 def test_a_request_that_is_cancelled_does_not_spoil_the_next(

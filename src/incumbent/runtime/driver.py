@@ -27,10 +27,11 @@ from incumbent.core import events as ev
 from incumbent.core.elector import Elector, State
 from incumbent.core.records import Claim, Held, Holding, Snapshot, StepDownRequest
 from incumbent.core.timing import Timing
-from incumbent.errors import OutcomeUnknown, Refused, SessionGone, StoreError
+from incumbent.errors import OutcomeUnknown, Refused, SessionGone, StoreError, StoreUnavailable
 from incumbent.runtime.alarms import Alarm, Alarms, LoopAlarms
 from incumbent.runtime.lease import LeaseKeeper
 from incumbent.runtime.term import Term
+from incumbent.runtime.turns import Turns
 from incumbent.runtime.watchdog import Watchdog
 from incumbent.stores.api import Store
 
@@ -87,6 +88,7 @@ class Hub:
         self.watchdog = watchdog
         self.clock = clock
         self.alarms = alarms or LoopAlarms(asyncio.get_running_loop(), clock)
+        self.turns = Turns()
         self._watchdogs = [watchdog] if watchdog is not None else []
         self._sessions: dict[Timing, LeaseKeeper] = {}
         self._opened: WeakValueDictionary[str, LeaseKeeper] = WeakValueDictionary()
@@ -441,7 +443,7 @@ class Driver:
     async def _look(self) -> None:
         event: ev.Event = ev.LookFailed()
         try:
-            async with asyncio.timeout(self._timing.attempt_s):
+            async with self._hub.turns.limited(self._timing.attempt_s):
                 event = ev.Seen(await self._store.read(self.name), fresh=True)
         except (StoreError, TimeoutError) as error:
             self._listener.note("unreachable", _say(error, self._timing))
@@ -451,6 +453,17 @@ class Driver:
         self.handle(event)
 
     async def _take(self, effect: ev.Take) -> ev.Event:
+        """Take when it is our turn, with all of the time limit then: nothing is sent before.
+
+        What is watched may have changed meanwhile. The store compares it, as it does with any take.
+        """
+        try:
+            async with self._hub.turns.mine(self._timing.attempt_s):
+                return await self._take_now(effect)
+        except StoreUnavailable as error:
+            return ev.TakeFailed(effect.attempt, str(error))
+
+    async def _take_now(self, effect: ev.Take) -> ev.Event:
         timing, attempt = self._timing, effect.attempt
         sessions = self._store.capabilities.sessions
         # The session of a leftover of ours may have work of other elections under it. To take the
@@ -500,7 +513,7 @@ class Driver:
         if claim is None:
             raise AssertionError("nothing to read back")
         try:
-            async with asyncio.timeout(self._timing.attempt_s):
+            async with self._hub.turns.limited(self._timing.attempt_s):
                 found = await self._store.read_back(self.name, claim)
         except (StoreError, TimeoutError) as error:
             return ev.ReadBackFailed(effect.attempt, _say(error, self._timing))

@@ -67,7 +67,7 @@ class Pool:
         url: scheme, host and port; a path is put before that of each request.
         tls: trust and client certificate; None for plain HTTP.
         tls_name: the name in the server's certificate, if it is not the host.
-        limit: how many connections at a time; requests beyond wait. None for any number.
+        limit: how many requests at a time that are not urgent; more wait. None for any number.
     """
 
     def __init__(
@@ -85,14 +85,24 @@ class Pool:
         self._busy: set[_Connection] = set()
 
     async def request(
-        self, method: str, path: str, headers: Headers, content: bytes | None = None
+        self,
+        method: str,
+        path: str,
+        headers: Headers,
+        content: bytes | None = None,
+        *,
+        urgent: bool = False,
     ) -> Response:
         """Send a request and return the whole answer.
+
+        One that is urgent waits for no other: it has a connection beyond the limit if need be. A
+        session has one under way at a time, and a process few sessions, so they are few.
 
         Raises:
             NotSent, Broken: see there.
         """
-        async with self._exchange(method, path, headers, content) as (connection, head):
+        exchange = self._exchange(method, path, headers, content, urgent=urgent)
+        async with exchange as (connection, head):
             chunks = [chunk async for chunk in connection.body()]
         return Response(head.status_code, b"".join(chunks), dict(head.headers))
 
@@ -128,9 +138,15 @@ class Pool:
 
     @contextlib.asynccontextmanager
     async def _exchange(
-        self, method: str, path: str, headers: Headers, content: bytes | None
+        self,
+        method: str,
+        path: str,
+        headers: Headers,
+        content: bytes | None,
+        *,
+        urgent: bool = False,
     ) -> AsyncIterator[tuple[_Connection, h11.Response]]:
-        async with self._slots:
+        async with contextlib.nullcontext() if urgent else self._slots:
             connection = self._take_idle() or await self._connect()
             self._busy.add(connection)
             try:

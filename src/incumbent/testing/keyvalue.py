@@ -57,7 +57,7 @@ class MemoryKeyValue:
     async def connect(self) -> None:
         """Do nothing."""
 
-    async def get(self, key: str) -> tuple[Entry | None, int]:
+    async def get(self, key: str, *, urgent: bool = False) -> tuple[Entry | None, int]:
         """Return the key as it is."""
         report = self._shelf.report(key, gap=True)
         return report.entry, report.revision
@@ -67,7 +67,9 @@ class MemoryKeyValue:
         found = self._shelf.entries.items()
         return [entry for key, entry in found if key.startswith(f"{folder}/")]
 
-    async def swap(self, conditions: Conditions, writes: Writes) -> Mapping[str, Entry]:
+    async def swap(
+        self, conditions: Conditions, writes: Writes, *, urgent: bool = False
+    ) -> Mapping[str, Entry]:
         """Write if all conditions are met."""
         self._compare(conditions)
         return {key: self._shelf.write(key, value) for key, value in writes.items()}

@@ -110,13 +110,17 @@ class Client:
         """Whether it is spoken to by TLS."""
         return self._settings.tls is not None
 
-    async def read(self, path: str) -> tuple[Item | None, int]:
+    async def read(self, path: str, *, urgent: bool = False) -> tuple[Item | None, int]:
         """Return a key and its index; for one that is not there, the last write to any key.
+
+        Args:
+            path: of the key.
+            urgent: see `Pool.request`.
 
         Raises:
             StoreUnavailable, PermissionDenied, StoreUnusable: see `Store`.
         """
-        response = await self._get(self._requests, path, {"consistent": ""})
+        response = await self._get(self._requests, path, {"consistent": ""}, urgent=urgent)
         with _meanings("read"):
             if response.status == 404:
                 return None, int(response.headers[_INDEX])
@@ -148,8 +152,14 @@ class Client:
             found = int(response.headers[_INDEX])
         return Listing(b"[]" if response.status == 404 else response.body, found)
 
-    async def transact(self, operations: Sequence[Operation]) -> dict[str, Item]:
+    async def transact(
+        self, operations: Sequence[Operation], *, urgent: bool = False
+    ) -> dict[str, Item]:
         """Do all operations, or none; return what was written, by its path.
+
+        Args:
+            operations: what to compare and to do.
+            urgent: see `Pool.request`.
 
         Raises:
             Conflict: a comparison failed.
@@ -159,7 +169,7 @@ class Client:
         body = json.dumps([{"KV": operation} for operation in operations]).encode()
         with _meanings("write"):
             response = await self._send(
-                self._requests, "PUT", _target("/v1/txn", self._where), body
+                self._requests, "PUT", _target("/v1/txn", self._where), body, urgent=urgent
             )
             if response.status == 200:
                 results = [result["KV"] for result in json.loads(response.body)["Results"] or ()]
@@ -193,21 +203,25 @@ class Client:
 
     # -- one request ------------------------------------------------------------------------------
 
-    async def _get(self, pool: Pool, path: str, query: dict[str, str]) -> Response:
+    async def _get(
+        self, pool: Pool, path: str, query: dict[str, str], *, urgent: bool = False
+    ) -> Response:
         target = _target(f"/v1/kv/{quote(path)}", {**query, **self._where})
         with _meanings("read"):
-            response = await self._send(pool, "GET", target, None)
+            response = await self._send(pool, "GET", target, None, urgent=urgent)
         if response.status in (200, 404):
             return response
         if response.status == 403:
             raise PermissionDenied(_missing("read", path))
         raise refusal(response, "read")
 
-    async def _send(self, pool: Pool, method: str, target: str, body: bytes | None) -> Response:
+    async def _send(
+        self, pool: Pool, method: str, target: str, body: bytes | None, *, urgent: bool = False
+    ) -> Response:
         """Send a request; once more only if it was refused for a token that was replaced."""
-        response = await pool.request(method, target, self._headers(), body)
+        response = await pool.request(method, target, self._headers(), body, urgent=urgent)
         if response.status == 403 and self._settings.token.renew():
-            response = await pool.request(method, target, self._headers(), body)
+            response = await pool.request(method, target, self._headers(), body, urgent=urgent)
         return response
 
     def _headers(self) -> list[tuple[str, str]]:

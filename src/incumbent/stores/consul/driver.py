@@ -66,9 +66,9 @@ class Consul:
 
     # -- reading ----------------------------------------------------------------------------------
 
-    async def get(self, key: str) -> tuple[Entry | None, int]:
+    async def get(self, key: str, *, urgent: bool = False) -> tuple[Entry | None, int]:
         """Return the key as it is."""
-        item, index = await self._client.read(self._keys.path(key))
+        item, index = await self._client.read(self._keys.path(key), urgent=urgent)
         return (None if item is None else _entry(key, item)), index
 
     async def entries(self, folder: str) -> list[Entry]:
@@ -81,7 +81,9 @@ class Consul:
 
     # -- writing ----------------------------------------------------------------------------------
 
-    async def swap(self, conditions: Conditions, writes: Writes) -> Mapping[str, Entry]:
+    async def swap(
+        self, conditions: Conditions, writes: Writes, *, urgent: bool = False
+    ) -> Mapping[str, Entry]:
         """Write if all conditions are met, in one transaction."""
         operations = [self._operation(key, conditions[key], writes) for key in conditions]
         for key in writes:
@@ -89,7 +91,7 @@ class Consul:
             if created is not None and conditions[key] is ABSENT:
                 note = _encoded(secrets.token_hex(8).encode())
                 operations.append({"Verb": "set", "Key": created, "Value": note})
-        written = await self._client.transact(operations)
+        written = await self._client.transact(operations, urgent=urgent)
         found = {}
         for key, value in writes.items():
             index = written[self._keys.path(key)].index

@@ -132,8 +132,10 @@ class Client:
         """The member that requests go to now."""
         return self._members[self._at].server
 
-    async def ask(self, path: str, body: Object, effect: Effect = "read") -> Object:
-        """Send a request and return the answer.
+    async def ask(
+        self, path: str, body: Object, effect: Effect = "read", *, urgent: bool = False
+    ) -> Object:
+        """Send a request and return the answer; see `Pool.request` for what is urgent.
 
         Raises:
             Forgotten, PermissionDenied, StoreUnavailable, StoreUnusable: nothing was written.
@@ -143,7 +145,7 @@ class Client:
         for tried in range(1, len(self._members) + 1):
             member = self._members[self._at]
             try:
-                return await self._ask(member, "POST", path, content, effect)
+                return await self._ask(member, "POST", path, content, effect, urgent=urgent)
             except Elsewhere as failure:
                 self._move_on(member)
                 if tried == len(self._members):
@@ -225,15 +227,22 @@ class Client:
             self._at = (self._at + 1) % len(self._members)
 
     async def _ask(
-        self, member: _Member, method: str, path: str, content: bytes | None, effect: Effect
+        self,
+        member: _Member,
+        method: str,
+        path: str,
+        content: bytes | None,
+        effect: Effect,
+        *,
+        urgent: bool = False,
     ) -> Object:
         """Send a request; once more only if it was refused for a token that got old."""
         token = await self._known(member)
         with contextlib.suppress(_Unauthenticated):
-            return await self._send(member, method, path, token, content, effect)
+            return await self._send(member, method, path, token, content, effect, urgent=urgent)
         token = await self._other(member, token)
         try:
-            return await self._send(member, method, path, token, content, effect)
+            return await self._send(member, method, path, token, content, effect, urgent=urgent)
         except _Unauthenticated as error:
             raise PermissionDenied(str(error)) from None
 
@@ -245,9 +254,13 @@ class Client:
         token: str,
         content: bytes | None,
         effect: Effect,
+        *,
+        urgent: bool,
     ) -> Object:
         with _meanings(member, effect):
-            response = await member.requests.request(method, path, _headers(token), content)
+            response = await member.requests.request(
+                method, path, _headers(token), content, urgent=urgent
+            )
             if response.status == 200:
                 answer: Object = json.loads(response.body)
                 return answer
@@ -278,7 +291,10 @@ class Client:
                 body = {"name": self._settings.username, "password": self._settings.password}
                 path = "/v3/auth/authenticate"
                 try:
-                    answer = await self._send(member, "POST", path, "", _encoded(body), "read")
+                    # Whatever waits for the token waits for this, a renewal perhaps.
+                    answer = await self._send(
+                        member, "POST", path, "", _encoded(body), "read", urgent=True
+                    )
                     self._token = str(answer["token"])
                 except _Open:
                     self._token = ""

@@ -48,9 +48,10 @@ class EtcdKeyValue:
         """Have a connection ready."""
         await self._client.connect()
 
-    async def get(self, key: str) -> tuple[Entry | None, int]:
+    async def get(self, key: str, *, urgent: bool = False) -> tuple[Entry | None, int]:
         """Return the key as it is."""
-        answer = await self._client.ask("/v3/kv/txn", self._prefix.reading([key]))
+        reading = self._prefix.reading([key])
+        answer = await self._client.ask("/v3/kv/txn", reading, urgent=urgent)
         entry = self._prefix.read([key], answer)[key]
         return entry, wire.revision(answer) if entry is None else entry.revision
 
@@ -71,9 +72,12 @@ class EtcdKeyValue:
             if not answer.get("more"):
                 return found
 
-    async def swap(self, conditions: Conditions, writes: Writes) -> Mapping[str, Entry]:
+    async def swap(
+        self, conditions: Conditions, writes: Writes, *, urgent: bool = False
+    ) -> Mapping[str, Entry]:
         """Write if all conditions are met."""
-        answer = await self._commit(conditions, self._prefix.swap(conditions, writes))
+        request = self._prefix.swap(conditions, writes)
+        answer = await self._commit(conditions, request, urgent=urgent)
         number = wire.revision(answer)
         return {key: Entry(key, value, number, number) for key, value in writes.items()}
 
@@ -82,8 +86,10 @@ class EtcdKeyValue:
         conditions: Conditions = {key: version}
         await self._commit(conditions, self._prefix.removal(conditions))
 
-    async def _commit(self, conditions: Conditions, request: wire.Object) -> wire.Object:
-        answer = await self._client.ask("/v3/kv/txn", request, "write")
+    async def _commit(
+        self, conditions: Conditions, request: wire.Object, *, urgent: bool = False
+    ) -> wire.Object:
+        answer = await self._client.ask("/v3/kv/txn", request, "write", urgent=urgent)
         if not wire.succeeded(answer):
             raise Conflict(f"one of {sorted(conditions)} is at another version")
         return answer

@@ -21,7 +21,13 @@ Rules
    was not written (those before it may have been, without the one step of rule 1); whatever was
    sent and not answered is `OutcomeUnknown`. A driver repeats no write by itself.
 7. **Nothing expires by itself** that this module wrote, or if it does (garbage of processes that
-   are gone), only after many TTLs: an expiry proves nothing to anybody here, and is waited out.
+   gone), only after many TTLs: an expiry proves nothing to anybody here, and is waited out.
+8. **An urgent request waits behind no other that is not**, whatever those wait for: it needs no
+   place among a bounded number, and where a connection carries one request at a time, another one
+   is opened if all are busy. It is a renewal: whatever the process holds hangs on it. A connection
+   is not kept ready for it, since most processes hold nothing. Where a server carries out what
+   comes from a client in one order, there is nothing to overtake with: what is sent before it is
+   bounded by the callers (`runtime.turns`).
 
 All methods are called on the keeper's event loop and are cancelled when their time is up.
 """
@@ -123,8 +129,12 @@ class KeyValue(Protocol):
         """Have a connection ready for a swap that is due in a moment."""
         ...
 
-    async def get(self, key: str) -> tuple[Entry | None, int]:
+    async def get(self, key: str, *, urgent: bool = False) -> tuple[Entry | None, int]:
         """Return the key as it is, and its revision, or for an absence that of the store.
+
+        Args:
+            key: which.
+            urgent: see rule 8.
 
         Raises:
             StoreUnavailable, PermissionDenied, StoreUnusable: see `Store`.
@@ -135,10 +145,12 @@ class KeyValue(Protocol):
         """Return all keys that begin with `folder` and a slash."""
         ...
 
-    async def swap(self, conditions: Conditions, writes: Writes) -> Mapping[str, Entry]:
+    async def swap(
+        self, conditions: Conditions, writes: Writes, *, urgent: bool = False
+    ) -> Mapping[str, Entry]:
         """Write all of `writes`, in their order, if all of `conditions` are met; see rule 1.
 
-        Every key that is written has a condition.
+        Every key that is written has a condition. For `urgent` see rule 8.
 
         Returns:
             What was written.

@@ -259,25 +259,30 @@ class KeyValueStore(StoreDefaults):
         if current.version == lease.version:
             # Nothing differs from what was compared; so it did when it was.
             raise Refused(found)
-        self._own[lease.key] = current
+        if self._own.get(lease.key, lease).version == lease.version:
+            self._own[lease.key] = current  # Else a renewal was answered since, and knows better.
         return None
 
-    async def _own_session(self, lease: Lease) -> Lease | None:
+    async def _own_session(self, lease: Lease, *, urgent: bool = False) -> Lease | None:
         """Return a session of ours as it is in the store, or None if it is over."""
-        entry, _ = await self._driver.get(_session(lease.key))
+        entry, _ = await self._driver.get(_session(lease.key), urgent=urgent)
         if entry is None or _is_over(entry):
             return None
         return lease.at(entry.version)
 
     async def renew(self, lease: Lease) -> Lease:
-        """Confirm the session, by writing it."""
+        """Confirm the session, by writing it. Takes of the same process may queue: not behind them.
+
+        It overtakes takes under the same session, then, and those compare the session as it was
+        before: they are refused, and look into it (`_looked_into`).
+        """
         key = _session(lease.key)
         value = wire.encode(wire.session(lease.owner, lease.ttl_s))
         for _ in range(_ATTEMPTS):
             try:
-                written = await self._driver.swap({key: lease.version}, {key: value})
+                written = await self._driver.swap({key: lease.version}, {key: value}, urgent=True)
             except Conflict:
-                current = await self._own_session(lease)
+                current = await self._own_session(lease, urgent=True)
                 if current is None:
                     raise Refused(absent("the session")) from None
                 lease = current

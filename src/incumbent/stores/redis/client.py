@@ -15,7 +15,7 @@ written: see rule 2 of `scripts`. Whatever was sent and not answered is unknown.
 
 A connection on which an answer is missing is given up: what comes next on it would be taken for the
 answer to something else. So a request that is cancelled closes its connection, and one request at a
-time is under way on it.
+time is under way on it. One that is urgent has a second connection while the first is busy.
 
 Every connection is greeted before its first request: is this a primary, and one that we may use?
 """
@@ -190,14 +190,43 @@ class Line:
             _OPEN.remove(connection)
 
 
+class _Lane:
+    """A connection and its queue."""
+
+    def __init__(self, line: Line) -> None:
+        self.line = line
+        self.turn = asyncio.Lock()
+        self._requests = 0
+
+    @property
+    def busy(self) -> bool:
+        """Tell whether anybody has it, or waits for it: a lock that is passed on looks free."""
+        return bool(self._requests)
+
+    @contextlib.asynccontextmanager
+    async def taken(self) -> AsyncIterator[Line]:
+        """Wait for one's turn, and have it."""
+        self._requests += 1
+        try:
+            async with self.turn:
+                yield self.line
+        finally:
+            self._requests -= 1
+
+
 class Client:
-    """Sends requests on one connection, one after another, and connects anew where it is lost."""
+    """Sends requests on one connection, one after another, and connects anew where it is lost.
+
+    What is urgent waits for no other: if that connection is busy, it has one of its own, which is
+    closed again by the next one that finds the first free. So who is not busy has one only, which
+    each renewal keeps from growing old, and which a release finds good.
+    """
 
     def __init__(self, address: Address, check: Callable[[dict[str, str]], None]) -> None:
         self.address = address
         self._check = check
-        self._line = Line(address, check)
-        self._turn = asyncio.Lock()
+        self._lane = _Lane(self.line())
+        self._urgent = _Lane(self.line())
 
     def line(self) -> Line:
         """Return a further connection, not open yet."""
@@ -205,58 +234,72 @@ class Client:
 
     async def connect(self) -> None:
         """Have a connection."""
-        async with self._turn:
-            await self._line.connect()
+        async with self._lane.taken() as line:
+            await line.connect()
 
     async def close(self) -> None:
         """Give it back."""
-        await self._line.close(wait_s=CLOSE_S)
+        await self._urgent.line.close()
+        await self._lane.line.close(wait_s=CLOSE_S)
 
-    async def run(self, script: str, key: str, *arguments: Word | int, writes: bool) -> Any:
+    async def run(
+        self, script: str, key: str, *arguments: Word | int, writes: bool, urgent: bool = False
+    ) -> Any:
         """Run a script.
+
+        Args:
+            script: what to run.
+            key: the one that it touches.
+            *arguments: what it is told.
+            writes: whether it may change anything.
+            urgent: whether to wait for no request that is not.
 
         Raises:
             OutcomeUnknown: it may have run, and `writes`.
             StoreUnavailable, StoreUnusable, PermissionDenied: nothing was written.
         """
         name = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
-        async with self._request(writes=writes):
+        async with self._request(writes=writes, urgent=urgent) as line:
             try:
-                return await self._ask("EVALSHA", name, 1, key, *arguments)
+                return await _ask(line, "EVALSHA", name, 1, key, *arguments)
             except Refusal as refusal:
                 if refusal.code != "NOSCRIPT":
                     raise
-            return await self._ask("EVAL", script, 1, key, *arguments)
+            return await _ask(line, "EVAL", script, 1, key, *arguments)
 
     async def ask(self, *words: Word | int) -> Any:
         """Send a command that writes nothing, and return the answer."""
-        async with self._request(writes=False):
-            return await self._ask(*words)
+        async with self._request(writes=False) as line:
+            return await _ask(line, *words)
 
     @contextlib.asynccontextmanager
-    async def _request(self, *, writes: bool) -> AsyncIterator[None]:
-        async with self._turn:
-            await self._line.connect()
+    async def _request(self, *, writes: bool, urgent: bool = False) -> AsyncIterator[Line]:
+        lane = self._urgent if urgent and self._lane.busy else self._lane
+        async with lane.taken() as line:
+            if urgent and lane is self._lane and not self._urgent.busy:
+                await self._urgent.line.close()
+            await line.connect()
             try:
-                yield
+                yield line
             except Refusal as refusal:
                 raise self.meaning(refusal) from refusal
             except OutcomeUnknown as error:
-                await self._line.close()
+                await line.close()
                 if writes:
                     raise
                 raise StoreUnavailable(str(error)) from error
             except BaseException:
-                await self._line.close()
+                await line.close()
                 raise
 
     def meaning(self, refusal: Refusal) -> StoreError:
         """Return which error of ours an answer is."""
         return _ours(self.address, refusal)
 
-    async def _ask(self, *words: Word | int) -> Any:
-        await self._line.send(*words)
-        return await self._line.receive()
+
+async def _ask(line: Line, *words: Word | int) -> Any:
+    await line.send(*words)
+    return await line.receive()
 
 
 def facts(answer: bytes) -> dict[str, str]:

@@ -13,11 +13,17 @@ Rules
 1. **No write in another world before everything that is followed was reported as it is there.** So
    a holder whose record is gone is deposed before it could renew.
 2. **Each renewal asks about what we wrote before**: if any of it was changed or deleted, even by a
-   hand that published nothing, it is read and reported before the renewal counts.
+   hand that published nothing, it is read and reported before the renewal counts. Renewals have a
+   connection of their own, so one may be sent while a write has no answer yet, and cannot ask about
+   it: then that write is looked at again before it counts. Else a record that was deleted before
+   the renewal would have a holder who is trusted for longer than whoever waits out the absence.
 3. **No world begins on a server that has got replicas**, unless they are accepted. The first one
    that joins ends the world that there is: with it the server begins another history.
 4. **A write that was not answered is never repeated.** The one that asks for a script by its name
    and hears that there is none has certainly not run.
+5. **What was read is as old as its own request.** Answers on several connections, and messages,
+   overtake one another: a key is as it was at the counter that came with it, and that has to be as
+   high as what was known when the request was sent, not when it was answered.
 """
 
 from __future__ import annotations
@@ -58,9 +64,20 @@ class Version(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class _Reading:
+    """What was read; for an absence, `numbers` has the counter of the very request that found it.
+
+    A long list is read by several requests, between which others may write.
+    """
+
     world: str
     counter: int
     entries: dict[str, Entry | None]
+    numbers: dict[str, int]
+
+    def revision(self, key: str) -> int:
+        """Return the number of the write that left the key as it is."""
+        entry = self.entries[key]
+        return self.numbers[key] if entry is None else entry.revision
 
 
 class RedisKeyValue:
@@ -82,6 +99,7 @@ class RedisKeyValue:
         self._high = 0
         self._joined = 0
         self._warned = False
+        self._questions = 0
         self._view = View()
         self._client = Client(address, self._check)
         self._follower = self._new_follower()
@@ -137,11 +155,10 @@ class RedisKeyValue:
 
     # -- reading ----------------------------------------------------------------------------------
 
-    async def get(self, key: str) -> tuple[Entry | None, int]:
+    async def get(self, key: str, *, urgent: bool = False) -> tuple[Entry | None, int]:
         """Return the key as it is."""
-        reading = await self._observe((key,))
-        entry = reading.entries[key]
-        return entry, reading.counter if entry is None else entry.revision
+        reading = await self._observe((key,), urgent=urgent)
+        return reading.entries[key], reading.revision(key)
 
     async def entries(self, folder: str) -> list[Entry]:
         """Return all keys of a folder."""
@@ -156,34 +173,39 @@ class RedisKeyValue:
         counter = int(answer[1])
         return [_entry(world, counter, key, value) for key, value in inside.items()]
 
-    async def _fetch(self, keys: Sequence[str]) -> _Reading:
+    async def _fetch(self, keys: Sequence[str], *, urgent: bool) -> _Reading:
         """Read keys; the world is the one of the last of them."""
         world, counter = "", 0
         values: dict[str, bytes | None] = {}
+        numbers: dict[str, int] = {}
         parts = [keys[start : start + _MANY] for start in range(0, len(keys), _MANY)]
         for part in parts or [["format"]]:
-            answer = await self._client.run(READ, self._key, *part, writes=False)
+            answer = await self._client.run(READ, self._key, *part, writes=False, urgent=urgent)
             if world != answer[0].decode():
                 values.clear()
             world, counter = answer[0].decode(), int(answer[1])
             self._count_replicas(int(answer[2]))
             values |= dict(zip(part, answer[3:], strict=False))
+            numbers |= dict.fromkeys(part, counter)
         found = {
             key: None if (value := values.get(key)) is None else _entry(world, counter, key, value)
             for key in keys
         }
-        return _Reading(world, counter, found)
+        return _Reading(world, counter, found, numbers)
 
-    async def _observe(self, keys: Sequence[str]) -> _Reading:
+    async def _observe(self, keys: Sequence[str], *, urgent: bool = False) -> _Reading:
         """Read keys. In another world, first report everything that is followed as it is there."""
-        reading = await self._fetch(keys)
+        known = self._high
+        reading = await self._fetch(keys, urgent=urgent)
         for _ in range(_ATTEMPTS):
             if reading.world == self._world:
-                if reading.counter >= self._high or not self._create:
+                if reading.counter >= known or not self._create:
                     self._high = max(self._high, reading.counter)
                     return reading
-                await self._send_change({}, {}, ())  # It has lost its memory: ends this world.
-            whole = await self._fetch(list({*keys, *self._view.keys()}))
+                # It has lost its memory: ends this world.
+                await self._send_change({}, {}, (), urgent=urgent)
+            known = self._high
+            whole = await self._fetch(list({*keys, *self._view.keys()}), urgent=urgent)
             if whole.world == reading.world != self._world:
                 self._world, self._high = whole.world, whole.counter
                 self._view.start_over(whole.entries, whole.counter)
@@ -195,9 +217,11 @@ class RedisKeyValue:
 
     # -- writing ----------------------------------------------------------------------------------
 
-    async def swap(self, conditions: Conditions, writes: Writes) -> Mapping[str, Entry]:
+    async def swap(
+        self, conditions: Conditions, writes: Writes, *, urgent: bool = False
+    ) -> Mapping[str, Entry]:
         """Write if all conditions are met."""
-        version = await self._change(conditions, writes, ())
+        version = await self._change(conditions, writes, (), urgent=urgent)
         number = int(version.number)
         return {key: Entry(key, value, version, number) for key, value in writes.items()}
 
@@ -206,7 +230,12 @@ class RedisKeyValue:
         await self._change({key: version}, {}, (key,))
 
     async def _change(
-        self, conditions: Conditions, writes: Writes, removals: Collection[str]
+        self,
+        conditions: Conditions,
+        writes: Writes,
+        removals: Collection[str],
+        *,
+        urgent: bool = False,
     ) -> Version:
         """Compare and write; return the version of what was written."""
         for _ in range(_ATTEMPTS):
@@ -219,27 +248,33 @@ class RedisKeyValue:
                     numbers[key] = wanted.number
                 else:
                     raise Conflict(f"{key!r}: the server has lost its memory since {wanted!r}")
-            word, version, moved = await self._send_change(numbers, writes, removals)
+            word, version, moved = await self._send_change(numbers, writes, removals, urgent=urgent)
             if word == "world":
-                await self._observe(())
+                await self._observe((), urgent=urgent)
                 continue
             if word == "done":
                 for key in writes:
                     self._view.wrote(key, int(version.number))
             if moved:
-                await self._look_at_moved(moved, done=word == "done")
+                await self._look_at_moved(moved, done=word == "done", urgent=urgent)
             if word == "conflict":
                 raise Conflict(f"not all of {sorted(conditions)} are as expected")
             return version
         raise self._forgetful()
 
     async def _send_change(
-        self, numbers: Mapping[str, str], writes: Writes, removals: Collection[str]
+        self,
+        numbers: Mapping[str, str],
+        writes: Writes,
+        removals: Collection[str],
+        *,
+        urgent: bool,
     ) -> tuple[str, Version, list[str]]:
         ours: dict[str, int] = {}
         if any(key.startswith("sessions/") for key in writes) and len(writes) == 1:
             ours = {key: number for key, number in self._view.ours().items() if key not in writes}
-        expected = self._world
+            self._questions += 1
+        questions, expected = self._questions, self._world
         if not expected and self._joined and not self._replicas:
             raise self._replicated(_joined(self._joined))
         word, world, counter, replicas, *moved = await self._client.run(
@@ -254,17 +289,21 @@ class RedisKeyValue:
             *_pairs(writes),
             *_pairs(dict.fromkeys(removals, "")),
             writes=True,
+            urgent=urgent,
         )
         self._count_replicas(int(replicas))
         version = Version(world.decode(), counter.decode())
         if word != b"world":
+            if self._world != expected:
+                raise OutcomeUnknown(f"{self._address.name}: answered in a world that is over")
             # Another one was begun by this very write: there is nothing older in it.
             self._world, self._high = version.world, max(self._high, int(counter))
-        return word.decode(), version, [key.decode() for key in moved]
+        again = writes if word == b"done" and self._questions != questions else ()
+        return word.decode(), version, [*again, *(key.decode() for key in moved)]
 
-    async def _look_at_moved(self, keys: Collection[str], *, done: bool) -> None:
+    async def _look_at_moved(self, keys: Collection[str], *, done: bool, urgent: bool) -> None:
         try:
-            await self._look(keys, False)
+            await self._look(keys, False, urgent=urgent)
         except StoreError as error:
             if done:
                 raise OutcomeUnknown(
@@ -285,14 +324,12 @@ class RedisKeyValue:
         if key not in self._view:
             self._follower.change(key)
 
-    async def _look(self, keys: Collection[str], anew: bool) -> bool:
+    async def _look(self, keys: Collection[str], anew: bool, *, urgent: bool = False) -> bool:
         """Read and report; see `follower.Look`."""
         async with asyncio.timeout(_LOOK_LIMIT_S):
-            reading = await self._observe(list(keys))
+            reading = await self._observe(list(keys), urgent=urgent)
         news = [
-            self._view.read(
-                key, entry, reading.counter if entry is None else entry.revision, anew=anew
-            )
+            self._view.read(key, entry, reading.revision(key), anew=anew)
             for key, entry in reading.entries.items()
         ]
         return any(news)

@@ -74,20 +74,21 @@ class View:
         """Report what a read found, if it is news, or if following begins anew with it.
 
         Returns:
-            Whether it was news.
+            Whether it was news, and not what we wrote ourselves.
         """
         followed = self._keys.get(key)
         if followed is None:
             return False
         before = followed.report
-        if before is not None and number < before.revision:
-            return False
-        if entry is None or entry.revision != followed.written:
+        if number < max(followed.written, 0 if before is None else before.revision):
+            return False  # Our own write may be news to the server's messages, and not to us.
+        own = entry is not None and entry.revision == followed.written
+        if not own:
             followed.written = 0
         news = before is None or _version(before.entry) != _version(entry)
         if news or anew:
             self._report(followed, Report(entry, number, gap=True))
-        return news
+        return news and not own
 
     def start_over(self, entries: Mapping[str, Entry | None], number: int) -> None:
         """Report everything as it is in another world."""

@@ -4,7 +4,7 @@ Rules
 -----
 1. A request has a connection of its own, and whoever stops waiting for it, or meets an error that
    leaves the connection in doubt, closes it: no transaction of ours is left open in the server.
-2. A renewal never waits behind other requests: there is one place that only urgent ones may use.
+2. A renewal, which is urgent, waits for no place: a session has one under way, a process few.
 3. A connection that has something to say while it idles is dying, and is not used again.
 4. What is more than one is closed when nobody has needed it for `SPARE_S`. Where all are told what
    somebody wrote, the writer looks as well while it goes on to write: closed at once, each term
@@ -26,7 +26,8 @@ from incumbent.errors import StoreUnavailable
 __all__ = ["Pool", "Pooled"]
 
 PLACES = 4
-"""How many requests are carried out at a time. Servers have few connections, and many clients."""
+"""How many requests that are not urgent are carried out at a time. Servers have few connections,
+and many clients."""
 SPARE_S = 2.0
 
 _ABANDONED: list[object] = []
@@ -65,7 +66,6 @@ class Pool(Generic[C]):
         self._trimming: asyncio.TimerHandle | None = None
         self._used: set[C] = set()
         self._places = PLACES
-        self._urgent_places = 1
         self._waiting: deque[asyncio.Future[None]] = deque()
 
     def open(self) -> None:
@@ -96,10 +96,7 @@ class Pool(Generic[C]):
         """Lend a connection. One that is not sound afterwards, or was cancelled, is closed."""
         if self._closed:
             raise StoreUnavailable("the store is closed")
-        special = urgent and not self._places and bool(self._urgent_places)
-        if special:
-            self._urgent_places -= 1
-        else:
+        if not urgent:
             await self._take_place()
         try:
             connection = await self._idle_or_new()
@@ -117,9 +114,7 @@ class Pool(Generic[C]):
                 else:
                     self._keep(connection)
         finally:
-            if special:
-                self._urgent_places += 1
-            else:
+            if not urgent:
                 self._give_place()
 
     def _keep(self, connection: C) -> None:

@@ -10,6 +10,10 @@ before a read that must be linearizable stands a transaction that changes nothin
 majority confirms: our server answers it in its place among all others, so what is read after it
 has whatever was written before. Nothing on the way to a renewal or a takeover reads, and
 what follows keys does not need it: the promise rests on the comparison.
+
+What is urgent has no way of its own: a server carries out what one connection asks for in the order
+in which it was asked, and so does the leader. Nothing of it waits here, though: all is sent at
+once, and answered as fast as the servers write.
 """
 
 from __future__ import annotations
@@ -109,7 +113,7 @@ class ZooKeeper:
         except OutcomeUnknown as error:
             raise StoreUnavailable(str(error)) from None
 
-    async def get(self, key: str) -> tuple[Entry | None, int]:
+    async def get(self, key: str, *, urgent: bool = False) -> tuple[Entry | None, int]:
         """Return the key as it is."""
         link = await self._ensemble.link()
         await self._settled(link)
@@ -132,7 +136,9 @@ class ZooKeeper:
 
     # -- writing ----------------------------------------------------------------------------------
 
-    async def swap(self, conditions: Conditions, writes: Writes) -> Mapping[str, Entry]:
+    async def swap(
+        self, conditions: Conditions, writes: Writes, *, urgent: bool = False
+    ) -> Mapping[str, Entry]:
         """Write if all conditions are met, in one transaction."""
         link = await self._ensemble.link()
         for key, condition in conditions.items():

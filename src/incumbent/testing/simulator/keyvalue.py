@@ -94,7 +94,7 @@ class TwinKeyValue:
     async def connect(self) -> None:
         """Do nothing: the way is always open."""
 
-    async def get(self, key: str) -> tuple[Entry | None, int]:
+    async def get(self, key: str, *, urgent: bool = False) -> tuple[Entry | None, int]:
         """Read a key."""
         found = await self._read("read", lambda: finish(self._server.get(key)), key)
         self._hear(key, found[1])
@@ -104,7 +104,9 @@ class TwinKeyValue:
         """Read a folder."""
         return await self._read("list", lambda: finish(self._server.entries(folder)), folder)
 
-    async def swap(self, conditions: Conditions, writes: Writes) -> Mapping[str, Entry]:
+    async def swap(
+        self, conditions: Conditions, writes: Writes, *, urgent: bool = False
+    ) -> Mapping[str, Entry]:
         """Write if all conditions are met."""
         verb, about = self._announce(conditions, writes)
         heard = {key: self._heard.get(key, 0) for key in writes}

@@ -39,7 +39,7 @@ from incumbent.stores.kv.api import ABSENT, Conditions, Conflict, Entry, Sink, W
 __all__ = ["CAPABILITIES", "SLOTS", "LeaseKeyValue", "SessionStore"]
 
 SLOTS = 12
-"""How many requests are under way at once that are not about a session of ours."""
+"""How many requests are under way at once that are not urgent."""
 SLOT_WAIT_S = 1.0
 
 CAPABILITIES = Capabilities(
@@ -110,13 +110,13 @@ class LeaseKeyValue:
         await self._api.connect()
 
     @asynccontextmanager
-    async def _slot(self, key: str) -> AsyncIterator[None]:
-        """Wait for one's turn, unless it is about a session of ours.
+    async def _slot(self, *, urgent: bool) -> AsyncIterator[None]:
+        """Wait for one's turn, unless it is urgent: the client has connections left for that.
 
         Raises:
             StoreUnavailable: too many wait.
         """
-        if key in self._made:
+        if urgent:
             yield
             return
         try:
@@ -139,12 +139,12 @@ class LeaseKeyValue:
         value = wire.decoded(key, obj)
         return Entry(key, value, metadata["resourceVersion"], version(obj))
 
-    async def get(self, key: str) -> tuple[Entry | None, int]:
+    async def get(self, key: str, *, urgent: bool = False) -> tuple[Entry | None, int]:
         """Return the key as it is."""
         name = wire.lease_name(key)
         asked = self._ledger.asking(name)
         try:
-            async with self._slot(key):
+            async with self._slot(urgent=urgent):
                 obj = await self._api.get(name)
         except k8s.NotFound:
             return None, asked.absent_from
@@ -162,12 +162,17 @@ class LeaseKeyValue:
 
     # -- writing ----------------------------------------------------------------------------------
 
-    async def swap(self, conditions: Conditions, writes: Writes) -> Mapping[str, Entry]:
+    async def swap(
+        self, conditions: Conditions, writes: Writes, *, urgent: bool = False
+    ) -> Mapping[str, Entry]:
         """Compare what is not written, then write one key after the other."""
         for key, wanted in conditions.items():
             if key not in writes:
-                await self._compare(key, wanted)
-        written = {key: await self._write(key, conditions[key], writes[key]) for key in writes}
+                await self._compare(key, wanted, urgent=urgent)
+        written = {
+            key: await self._write(key, conditions[key], writes[key], urgent=urgent)
+            for key in writes
+        }
         for entry in written.values():
             if self._is_renewal(entry, conditions[entry.key]):
                 await self._follower.reached(entry.revision)
@@ -177,20 +182,20 @@ class LeaseKeyValue:
         """Tell whether a session of ours was renewed, and not opened or closed."""
         return entry.key in self._made and wanted is not ABSENT and not wire.is_void(entry.value)
 
-    async def _compare(self, key: str, wanted: Hashable) -> None:
+    async def _compare(self, key: str, wanted: Hashable, *, urgent: bool) -> None:
         """Compare what we know, or else what there is; an absence is never known."""
         if self._ledger.object_at(wire.lease_name(key), wanted) is not None:
             return
-        entry, _ = await self.get(key)
+        entry, _ = await self.get(key, urgent=urgent)
         if (ABSENT if entry is None else entry.version) != wanted:
             raise Conflict(f"{key!r} is not at {wanted!r}")
 
-    async def _write(self, key: str, wanted: Hashable, value: bytes) -> Entry:
+    async def _write(self, key: str, wanted: Hashable, value: bytes, *, urgent: bool) -> Entry:
         name = wire.lease_name(key)
-        base = None if wanted is ABSENT else await self._base(key, name, wanted)
+        base = None if wanted is ABSENT else await self._base(key, name, wanted, urgent=urgent)
         new = wire.encoded(key, json.loads(value), base, self._api.namespace, self._wall())
         try:
-            async with self._slot(key):
+            async with self._slot(urgent=urgent):
                 written = await (self._api.create if base is None else self._api.replace)(new)
         except k8s.Conflict as error:
             raise Conflict(f"{key!r} is not at {wanted!r}: {error}") from None
@@ -206,7 +211,7 @@ class LeaseKeyValue:
         assert entry is not None
         return entry
 
-    async def _base(self, key: str, name: str, wanted: Hashable) -> Object:
+    async def _base(self, key: str, name: str, wanted: Hashable, *, urgent: bool = False) -> Object:
         """Return the object of that version, which must be current if it has to be fetched.
 
         Raises:
@@ -214,7 +219,7 @@ class LeaseKeyValue:
         """
         obj = self._ledger.object_at(name, wanted)
         if obj is None:
-            entry, _ = await self.get(key)
+            entry, _ = await self.get(key, urgent=urgent)
             obj = self._ledger.object_at(name, wanted) if entry is not None else None
         if obj is None:
             raise Conflict(f"{key!r} is not at {wanted!r}")
