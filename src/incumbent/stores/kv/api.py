@@ -21,7 +21,7 @@ Rules
    was not written (those before it may have been, without the one step of rule 1); whatever was
    sent and not answered is `OutcomeUnknown`. A driver repeats no write by itself.
 7. **Nothing expires by itself** that this module wrote, or if it does (garbage of processes that
-   gone), only after many TTLs: an expiry proves nothing to anybody here, and is waited out.
+   are gone), only after many TTLs: an expiry proves nothing to anybody here, and is waited out.
 8. **An urgent request waits behind no other that is not**, whatever those wait for: it needs no
    place among a bounded number, and where a connection carries one request at a time, another one
    is opened if all are busy. It is a renewal: whatever the process holds hangs on it. A connection
