@@ -88,7 +88,7 @@ def redis(redis_server: Redis) -> Rights:
     prefix = f"rights-{secrets.token_hex(4)}"
     words = f"on >word ~{prefix} &{prefix}/* {REDIS_LOOKS}".split()
     with client.Redis(host=redis_server.host, port=redis_server.port) as chief:
-        chief.execute_command("ACL", "SETUSER", prefix, *words)  # type: ignore[no-untyped-call]
+        chief.execute_command("ACL", "SETUSER", prefix, *words)
     return Rights(
         f"redis://{where}?prefix={prefix}", f"redis://{prefix}:word@{where}?prefix={prefix}"
     )
