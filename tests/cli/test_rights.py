@@ -171,3 +171,99 @@ def test_not_elected_is_temporary_where_no_right_was_denied(
     assert "is held by" in done.err
     holder.process.terminate()
     holder.wait()
+
+
+# -- doctor ---------------------------------------------------------------------------------------
+
+GENERIC = "check the URL"
+
+
+def doctor(url: str) -> tuple[int, dict[str, tuple[bool | None, str, str]]]:
+    """Return the exit code, and verdict, text and advice of each finding about the store."""
+    done = run("doctor", "--json", "--store", url)
+    found = [one for one in done.json["findings"] if one["group"] == "store"]
+    return done.code, {one["check"]: (one["ok"], one["found"], one["fix"] or "") for one in found}
+
+
+def rights_in(found: dict[str, tuple[bool | None, str, str]]) -> dict[str, bool | None]:
+    return {check: ok for check, (ok, _, _) in found.items() if check.startswith("right")}
+
+
+TABLES = ("incumbent_counter", "incumbent_session", "incumbent_election")
+
+
+def test_doctor_names_each_right_that_is_missing_in_postgresql(postgres: Postgres) -> None:
+    name = f"rights_{secrets.token_hex(4)}"
+    owner = f"{postgres.url()}?schema={name}"
+    url = f"{postgres.url(user=name, password='word')}?schema={name}"
+    postgres.execute(f"CREATE ROLE {name} LOGIN PASSWORD 'word'")
+    code, found = doctor(url)
+    assert (code, found["schema"][2]) == (1, f'CREATE SCHEMA "{name}"')
+    postgres.execute(f"CREATE SCHEMA {name}")
+    try:
+        _, found = doctor(url)
+        assert rights_in(found) == {"right to use": False, "right to create": False}
+        assert found["right to use"][2] == f"GRANT USAGE ON SCHEMA {name} TO {name}"
+        postgres.execute(f"GRANT USAGE ON SCHEMA {name} TO {name}")
+        code, found = doctor(url)
+        assert (code, rights_in(found)) == (1, {"right to create": False})
+        assert found["right to create"][2].startswith(f"GRANT CREATE ON SCHEMA {name} TO {name}")
+        assert found["connection"][0] is None
+        postgres.execute(f"GRANT CREATE ON SCHEMA {name} TO {name}")
+        assert rights_in(doctor(url)[1]) == {"right to create": True}
+        create(owner)
+        code, found = doctor(url)
+        assert rights_in(found) == {f"rights on {table}": False for table in TABLES}
+        assert not any(GENERIC in fix for _, _, fix in found.values())
+        for table in TABLES:  # What is said to be missing is what is missing.
+            postgres.execute(found[f"rights on {table}"][2])
+        assert rights_in(doctor(url)[1]) == {f"rights on {table}": True for table in TABLES}
+        done = run("run", "bill", "--wait", "9", "--ttl", "3", "--store", url, "--", "true")
+        assert done.code == 0, done.err
+    finally:
+        postgres.execute(f"DROP SCHEMA {name} CASCADE")
+
+
+def test_doctor_names_each_right_that_is_missing_in_mysql(mariadb: MariaDb) -> None:
+    user, database = (f"{word}_{secrets.token_hex(4)}" for word in ("u", "d"))
+    where = f"'{user}'@'127.0.0.1'"
+    mariadb.execute(f"CREATE USER {where} IDENTIFIED BY 'word'")
+    mariadb.execute(f"CREATE DATABASE {database}")
+
+    def place(url: str) -> str:
+        return f"{url.rpartition('/')[0]}/{database}"
+
+    owner, url = place(mariadb.url()), place(mariadb.url(user=user, password="word"))
+    mariadb.execute(f"GRANT SELECT ON {database}.* TO {where}")
+    code, found = doctor(url)
+    assert code == 1
+    assert found["right to create"][0] is False
+    assert found["right to create"][2].startswith(f"GRANT CREATE ON {database}.* TO {where}")
+    assert rights_in(found) == {
+        "right to create": False,
+        **{f"rights on {table}": False for table in TABLES},
+    }
+    mariadb.execute(f"GRANT CREATE ON {database}.* TO {where}")
+    assert doctor(url)[1]["right to create"][0] is True
+    assert mariadb.execute(f"SHOW TABLES IN {database}") == []
+    create(owner)
+    code, found = doctor(url)
+    assert rights_in(found) == {f"rights on {table}": False for table in TABLES}
+    assert not any(GENERIC in fix for _, _, fix in found.values())
+    for table in TABLES:
+        mariadb.execute(found[f"rights on {table}"][2])
+    assert rights_in(doctor(url)[1]) == {f"rights on {table}": True for table in TABLES}
+    done = run("run", "bill", "--wait", "9", "--ttl", "3", "--store", url, "--", "true")
+    assert done.code == 0, done.err
+    mariadb.execute(f"DROP DATABASE {database}")
+
+
+def test_doctor_gives_no_general_advice_beside_an_exact_one(
+    kubernetes_without_rules: Rights, mariadb: MariaDb
+) -> None:
+    _, found = doctor(kubernetes_without_rules.limited)
+    assert found["connection"][0] is True
+    assert found["right to get"][0] is False
+    assert not any(GENERIC in fix for _, _, fix in found.values())
+    code, found = doctor(mariadb.url(password="wrong"))
+    assert (code, found["connection"][0], found["connection"][2]) == (1, False, "")

@@ -46,7 +46,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from incumbent.core.events import Evidence, Seen
 from incumbent.core.records import Claim, Held, Lease, Snapshot, StepDownRequest
-from incumbent.errors import ConfigError, StoreUnusable
+from incumbent.errors import ConfigError, StoreError, StoreUnavailable, StoreUnusable
 
 __all__ = [
     "ON_ONE_HOST",
@@ -60,6 +60,7 @@ __all__ = [
     "Store",
     "StoreDefaults",
     "StoreURL",
+    "unreached",
 ]
 
 Sink = Callable[[Seen | Evidence], None]
@@ -173,6 +174,15 @@ class Finding:
     ok: bool | None
     text: str
     fix: str = ""
+
+
+def unreached(error: StoreError) -> Finding:
+    """Return what is found where a store did not answer as it should.
+
+    What to look at is said only of one that could not be reached: any other error says it itself.
+    """
+    fix = "check the URL and the network" if isinstance(error, StoreUnavailable) else ""
+    return Finding("reachable", False, str(error), fix)
 
 
 class Store(Protocol):
