@@ -1,9 +1,9 @@
 """What a candidate must be permitted in PostgreSQL, each right asked of the server by itself.
 
-The catalogues tell of tables in a schema that we may not use, too, where naming them is an error; so
-they are asked, and not `to_regclass`. Whoever creates the tables owns them, and needs nothing else:
-`CREATE` on the schema counts only while a table is missing, and the other rights only for what
-is there.
+The catalogues tell of tables in a schema that we may not use, too, where naming them is an error;
+so they are asked, and not `to_regclass`. Whoever creates the tables owns them, and needs nothing
+else: `CREATE` on the schema counts only while a table is missing, and the other rights only for
+what is there.
 """
 
 from __future__ import annotations

@@ -112,5 +112,5 @@ class Server(Protocol):
         ...
 
     async def examine(self) -> list[Finding]:
-        """Look for what could break the promise here, for `doctor`; also where `open` has failed."""
+        """Look for what could break the promise here; also where `open` has failed."""
         ...
