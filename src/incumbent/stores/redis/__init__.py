@@ -44,7 +44,10 @@ CAPABILITIES = Capabilities(
 REPLICATED = replace(
     CAPABILITIES,
     grade=Grade.EFFICIENCY_ONLY,
-    assumes="a replica may be promoted while the old primary still answers: then two lead",
+    assumes=(
+        "a replica may be promoted while the old primary still answers: then two lead; for more, "
+        "leave ?replicas=accept out, which takes a server without replicas (docs/stores/redis.md)"
+    ),
 )
 _TLS = {"ssl_ca_certs": "ca_certs", "ssl_certfile": "certfile", "ssl_keyfile": "keyfile"}
 
