@@ -150,9 +150,20 @@ class Candidacy:
             case State.STANDBY if (watched := self._driver.watched) is not None:
                 held = watched.holding is Holding.HELD
                 why = f"; {self._noted}" if self._noted and not held else ""
-                return watched.describe() + why
+                return self._in_words(watched) + why
             case _:
                 return self._last or f"{name!r} was not to be had in time"
+
+    def _in_words(self, watched: Snapshot) -> str:
+        """Describe what is waited for, and why where that is not plain."""
+        vacant = self.settings.store.capabilities.absent_is_vacant and not watched.ttl_s
+        if watched.holding is not Holding.ABSENT or vacant:
+            return watched.describe()
+        wait_s = max(self.settings.timing.ttl_s, watched.ttl_s)
+        return (
+            f"{watched.describe()} here; waiting one TTL ({wait_s:g} s), because a record could "
+            "have been lost under a holder that lives"
+        )
 
     @property
     def denied(self) -> PermissionDenied | None:
@@ -242,7 +253,7 @@ class Candidacy:
 
     def waiting(self, snapshot: Snapshot, until: float) -> None:
         """Hear that somebody else holds."""
-        text = snapshot.describe()
+        text = self._in_words(snapshot)
         if text != self._standing_by:
             self._standing_by = text
             self._report("standby", None, f"standby: {text}")
