@@ -46,7 +46,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from incumbent.core.events import Evidence, Seen
 from incumbent.core.records import Claim, Held, Lease, Snapshot, StepDownRequest
-from incumbent.errors import ConfigError, StoreError, StoreUnavailable, StoreUnusable
+from incumbent.errors import ConfigError, MissingExtra, StoreError, StoreUnavailable, StoreUnusable
 
 __all__ = [
     "ON_ONE_HOST",
@@ -60,6 +60,7 @@ __all__ = [
     "Store",
     "StoreDefaults",
     "StoreURL",
+    "missing_extra",
     "unreached",
 ]
 
@@ -174,6 +175,19 @@ class Finding:
     ok: bool | None
     text: str
     fix: str = ""
+
+
+def missing_extra(scheme: str, extra: str, error: ModuleNotFoundError) -> MissingExtra:
+    """Return what is said where a store's client library is not installed.
+
+    The module that was not found may lie deep in it; what is installed is a package.
+    """
+    module = (error.name or "").partition(".")[0]
+    package = {"pymysql": "PyMySQL", "yaml": "PyYAML"}.get(module, module)
+    return MissingExtra(
+        f"{scheme}:// needs the package {package!r}, which is not installed: "
+        f"pip install 'incumbent[{extra}]'"
+    )
 
 
 def unreached(error: StoreError) -> Finding:
@@ -369,7 +383,7 @@ class StoreURL:
             written = parts.netloc.rpartition("@")[2]
             several = "," in written
             port = None if several else parts.port
-            options = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
+            options = parse_qsl(parts.query, strict_parsing=bool(parts.query))
         except ValueError as error:
             raise ConfigError(f"store URL {redact(url)!r} cannot be read: {error}") from None
         if not parts.scheme or "://" not in url:
@@ -382,6 +396,13 @@ class StoreURL:
                 f"store URL {redact(url)!r} has a fragment, {'#' + parts.fragment!r}: it would be "
                 "lost; write %23 for a # that is part of a name"
             )
+        names = [name for name, _ in options]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            # Whichever counted, somebody would have meant the other one.
+            raise ConfigError(
+                f"store URL {redact(url)!r} has the option {twice[0]!r} more than once: write it "
+                "once"
+            )
         return cls(
             scheme=parts.scheme.lower(),
             host=written.lower() if several else parts.hostname or "",
@@ -389,7 +410,7 @@ class StoreURL:
             path=unquote(parts.path),
             username=unquote(parts.username) if parts.username else None,
             password=unquote(parts.password) if parts.password else None,
-            options=options,
+            options=dict(options),
         )
 
     def servers(self, default_port: int) -> tuple[tuple[str, int], ...]:

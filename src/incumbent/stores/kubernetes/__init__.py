@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import re
 
-from incumbent.errors import ConfigError, MissingExtra
-from incumbent.stores.api import Store, StoreURL
+from incumbent.errors import ConfigError
+from incumbent.stores.api import Store, StoreURL, missing_extra
 from incumbent.stores.kubernetes.store import KubernetesStore
 
 __all__ = ["KubernetesStore", "open"]
@@ -43,8 +43,7 @@ def open(url: StoreURL) -> Store:
     try:
         from incumbent.stores.kubernetes.client import Client
     except ModuleNotFoundError as error:
-        text = f"kubernetes:// needs {error.name}: pip install 'incumbent[kubernetes]'"
-        raise MissingExtra(text) from None
+        raise missing_extra("kubernetes", "kubernetes", error) from None
     from incumbent.stores.kubernetes import config
 
     connection = config.load(

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from incumbent.errors import ConfigError, MissingExtra
-from incumbent.stores.api import ON_ONE_SERVER, Capabilities, Fault, Grade, StoreURL
+from incumbent.errors import ConfigError
+from incumbent.stores.api import ON_ONE_SERVER, Capabilities, Fault, Grade, StoreURL, missing_extra
 from incumbent.stores.kv import KeyValueStore
 
 __all__ = ["CAPABILITIES", "open"]
@@ -77,8 +77,7 @@ def open(url: StoreURL) -> KeyValueStore:
         from incumbent.stores.redis.client import Address
         from incumbent.stores.redis.driver import RedisKeyValue
     except ModuleNotFoundError as error:
-        text = f"{url.scheme}:// needs {error.name}: pip install 'incumbent[redis]'"
-        raise MissingExtra(text) from None
+        raise missing_extra(url.scheme, "redis", error) from None
     tls = _tls(options) if secure else None
     address = Address(name, username=url.username, password=url.password, tls=tls, **place)
     driver = RedisKeyValue(address, prefix, replicas=bool(replicas))
