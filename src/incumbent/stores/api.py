@@ -7,7 +7,8 @@ A store keeps one small record per election and must be linearizable for it. It 
 names and evidence of its own are inherited from `StoreDefaults` by a store that has none. Run
 `incumbent.testing.conformance` over yours: it is the definition of done. Register it under the
 entry point group `incumbent.stores`, with the URL's scheme as its name and a callable that takes
-the parsed URL (`stores.StoreURL`).
+the parsed URL (`stores.StoreURL`). Where an option makes it a store with other capabilities, its
+module has a function `set_ups` that returns those by the option, so that they are listed as well.
 
 Rules that the suite cannot fully check, so hold them in mind:
 

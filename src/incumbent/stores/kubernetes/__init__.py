@@ -17,12 +17,19 @@ from __future__ import annotations
 import re
 
 from incumbent.errors import ConfigError
-from incumbent.stores.api import Store, StoreURL, missing_extra
+from incumbent.stores.api import Capabilities, Store, StoreURL, missing_extra
 from incumbent.stores.kubernetes.store import KubernetesStore
 
-__all__ = ["KubernetesStore", "open"]
+__all__ = ["KubernetesStore", "open", "set_ups"]
 
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+
+
+def set_ups() -> dict[str, Capabilities]:
+    """Return what is declared where an option makes it another store, by that option."""
+    from incumbent.stores.kubernetes.sessions import CAPABILITIES
+
+    return {"session=1": CAPABILITIES}
 
 
 def open(url: StoreURL) -> Store:
