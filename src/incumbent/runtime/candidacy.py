@@ -172,7 +172,8 @@ class Candidacy:
         A candidate that waits tries again, since a right may be granted; whoever stops waiting can
         say by this that it is no matter of time.
         """
-        return None if self._driver is None else self._driver.denied
+        driver = self._driver
+        return None if driver is None else driver.denial.reason(driver.watched)
 
     def is_over(self, term: Term) -> bool:
         """Tell whether `term` is to end or is trusted no more, and this process may contend again.

@@ -18,7 +18,7 @@ import asyncio
 import math
 import traceback
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Coroutine, Hashable
+from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol
 from weakref import WeakValueDictionary
 
@@ -27,8 +27,9 @@ from incumbent.core import events as ev
 from incumbent.core.elector import Elector, State
 from incumbent.core.records import Claim, Held, Holding, Snapshot, StepDownRequest
 from incumbent.core.timing import Timing
-from incumbent.errors import OutcomeUnknown, PermissionDenied, Refused, SessionGone, StoreError
+from incumbent.errors import OutcomeUnknown, Refused, SessionGone, StoreError
 from incumbent.runtime.alarms import Alarm, Alarms, LoopAlarms
+from incumbent.runtime.denial import Denial
 from incumbent.runtime.lease import LeaseKeeper
 from incumbent.runtime.term import Term
 from incumbent.runtime.watchdog import Watchdog
@@ -250,7 +251,7 @@ class Driver:
         self._stop_by = math.inf
         self._term: Term | None = None
         self._dead: dict[str, str] = {}
-        self._denied: tuple[PermissionDenied, Hashable] | None = None
+        self.denial = Denial()
 
     @property
     def state(self) -> State:
@@ -266,19 +267,6 @@ class Driver:
     def watched(self) -> Snapshot | None:
         """What the candidate has in view."""
         return self._machine.watched
-
-    @property
-    def denied(self) -> PermissionDenied | None:
-        """The missing right that keeps this candidate from being elected, if that is the reason.
-
-        Whoever may look and not write is denied each take; but as long as another holds what was
-        watched since, nothing is taken, and it is that one who is in the way.
-        """
-        if self._denied is None:
-            return None
-        error, over = self._denied
-        watched = self._machine.watched
-        return error if over is None or watched is None or over == watched.watched else None
 
     @property
     def term(self) -> Term | None:
@@ -452,19 +440,13 @@ class Driver:
         self._task = None
         self.handle(event)
 
-    def _note_denial(self, error: BaseException, over: Hashable = None) -> None:
-        """Note whether a right was missing: for a look, or for the take of `over`."""
-        self._denied = (error, over) if isinstance(error, PermissionDenied) else None
-
     async def _look(self) -> None:
         event: ev.Event = ev.LookFailed()
         try:
-            async with asyncio.timeout(self._timing.attempt_s):
-                event = ev.Seen(await self._store.read(self.name), fresh=True)
-            if self._denied is not None and self._denied[1] is None:
-                self._denied = None  # That of a look is over; of takes this says nothing.
+            with self.denial.looking():
+                async with asyncio.timeout(self._timing.attempt_s):
+                    event = ev.Seen(await self._store.read(self.name), fresh=True)
         except (StoreError, TimeoutError) as error:
-            self._note_denial(error)
             self._listener.note("unreachable", _say(error, self._timing))
         except Exception as error:  # A store's bug must not silence the candidate.
             self._note_bug(error)
@@ -480,10 +462,10 @@ class Driver:
         keeper = self._hub.working(theirs)
         try:
             if sessions and keeper is None:
-                async with asyncio.timeout(timing.attempt_s):
-                    keeper = await self._hub.session(timing)
+                with self.denial.taking(effect.over):
+                    async with asyncio.timeout(timing.attempt_s):
+                        keeper = await self._hub.session(timing)
         except (StoreError, TimeoutError) as error:
-            self._note_denial(error, effect.over.watched)
             return ev.TakeFailed(attempt, _say(error, timing))
         working = self._hub.working(theirs)  # Anew: work may have begun while a session was opened.
         if working is not None and not (
@@ -497,22 +479,18 @@ class Driver:
         self._keeper = keeper
         self._sent_at = self._hub.clock()
         try:
-            async with asyncio.timeout(timing.attempt_s):
-                held = await self._store.take(self.name, self._claim, effect.over)
+            with self.denial.taking(effect.over):
+                async with asyncio.timeout(timing.attempt_s):
+                    held = await self._store.take(self.name, self._claim, effect.over)
         except Refused as error:
-            self._denied = None
             return ev.TakeRefused(attempt, error.snapshot)
         except (OutcomeUnknown, TimeoutError) as error:
-            self._denied = None
             return ev.TakeUnknown(attempt, _say(error, timing))
         except SessionGone as error:
-            self._denied = None
             self._hub.drop_session(timing, str(error))
             return ev.TakeFailed(attempt, str(error))
         except StoreError as error:
-            self._note_denial(error, effect.over.watched)
             return ev.TakeFailed(attempt, str(error))
-        self._denied = None
         return ev.TakeDone(attempt, held, self._keep(held))
 
     def _keep(self, held: Held) -> float:
@@ -558,6 +536,8 @@ class Driver:
     def _sighted(self, event: ev.Seen | ev.Evidence) -> None:
         if isinstance(event, ev.Evidence):
             self._dead = {event.lease_key: event.why}
+        else:
+            self.denial.heard()
         self.handle(event)
 
     def _recall_evidence(self) -> None:
