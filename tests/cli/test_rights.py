@@ -145,14 +145,18 @@ def test_a_missing_right_is_no_temporary_failure(rights: Rights, start: Start) -
             assert errors == done.err.splitlines()[-1:]
     holder.process.terminate()
     holder.wait()
-    words = ["--ttl", "1", "--wait", "4", "--store", rights.limited, "--", "true"]
+    # Nobody holds, and nothing has to be waited out: the take, or the look before it, is denied.
+    words = ["--no-wait", "--ttl", "15", "--store", rights.limited, "--", "true"]
     for more in ([], ["-q"], ["--json"]):
         done = run("run", name, *more, *words)
         assert done.code == NOPERM, (more, done.err)
         assert done.err
-    # Nobody holds, and nothing has to be waited out: the take, or the look before it, is denied.
-    done = run("run", name, "--no-wait", "--ttl", "1", "--store", rights.limited, "--", "true")
-    assert done.code == NOPERM, done.err
+
+
+def test_who_waited_in_vain_for_a_right_is_told_so(postgresql: Rights) -> None:
+    words = ["--ttl", "15", "--wait", "8", "--store", postgresql.limited, "--", "true"]
+    done = run("run", "bill", *words)
+    assert (done.code, "permission denied" in done.err) == (NOPERM, True), done.err
 
 
 def test_not_elected_is_temporary_where_no_right_was_denied(
