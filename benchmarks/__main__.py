@@ -109,7 +109,13 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to a file")
     parser.add_argument("--write-docs", action="store_true", help="write them into docs/ as well")
     parser.add_argument("--strict", action="store_true", help="exit with 1 if a target is missed")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.write_docs and (options.only or options.stores):
+        parser.error(
+            "--write-docs writes all results anew, so it takes neither --only nor --stores: what "
+            "is not measured would be lost from docs/benchmarks.md"
+        )
+    return options
 
 
 def _write_json(path: Path, head: str, reports: Sequence[Report], *, quick: bool) -> None:

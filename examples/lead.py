@@ -1,5 +1,7 @@
 """A poller that leads whenever it is elected. End it with Ctrl-C."""
 
+import sys
+
 import incumbent
 
 
@@ -10,4 +12,7 @@ def poll(term: incumbent.Term) -> None:
         print("polling as", term.identity, flush=True)
 
 
-incumbent.Election("inbox").lead(poll)
+try:
+    incumbent.Election("inbox").lead(poll)
+except KeyboardInterrupt:  # By then the work has been stopped, and its term given up.
+    sys.exit(130)

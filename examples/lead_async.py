@@ -1,6 +1,7 @@
 """A consumer for asyncio: cancelled and awaited when its term is to end. End it with Ctrl-C."""
 
 import asyncio
+import sys
 
 from incumbent import aio
 
@@ -13,4 +14,7 @@ async def consume(term: aio.Term) -> None:
         await asyncio.sleep(1.0)
 
 
-asyncio.run(aio.Election("orders").lead(consume))
+try:
+    asyncio.run(aio.Election("orders").lead(consume))
+except KeyboardInterrupt:  # By then the work has been stopped, and its term given up.
+    sys.exit(130)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+
 import pytest
 
 from incumbent import __version__, errors
 from incumbent.cli import codes
 from incumbent.cli.app import COMMANDS, command_line
 from incumbent.core.records import absent
-from tests.cli.processes import run, run_python
+from tests.cli.processes import command, environment, run, run_python
 
 
 def test_the_version_needs_nothing_heavy() -> None:
@@ -165,3 +168,53 @@ def test_a_reader_that_goes_away_is_no_crash() -> None:
         "p.stdout.close(); text = p.stderr.read(); print(p.wait(), text)"
     )
     assert done.out == "141 b''\n"
+
+
+PRINTING = [
+    ["status", "bill"],
+    ["status", "bill", "--json"],
+    ["stores"],
+    ["stores", "--json"],
+    ["doctor"],
+    ["doctor", "--json"],
+    ["--help"],
+    ["--version"],
+    ["status", "--help"],
+    ["watch", "bill", "--for", "1"],
+    ["watch", "bill", "--for", "1", "--json"],
+]
+
+
+def printing(arguments: list[str], out: int, url: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments),
+        check=False,
+        stdin=subprocess.DEVNULL,
+        stdout=out,
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+        env=environment({"INCUMBENT_STORE": url}),
+    )
+
+
+@pytest.mark.parametrize("arguments", PRINTING, ids=" ".join)
+def test_a_full_disk_is_one_line(arguments: list[str], url: str) -> None:
+    full = os.open("/dev/full", os.O_WRONLY)
+    try:
+        done = printing(arguments, full, url)
+    finally:
+        os.close(full)
+    text = "incumbent: error: the output cannot be written: No space left on device\n"
+    assert (done.returncode, done.stderr) == (74, text)
+
+
+@pytest.mark.parametrize("arguments", PRINTING, ids=" ".join)
+def test_a_reader_that_goes_away_is_no_error(arguments: list[str], url: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = printing(arguments, writer, url)
+    finally:
+        os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import sqlite3
 import subprocess
 import threading
@@ -136,3 +137,49 @@ def test_several_that_create_the_store_at_once(tmp_path: Path) -> None:
         for thread in threads:
             thread.join()
     assert problems == []
+
+
+def kubeconfig(folder: Path, server: str) -> Path:
+    (folder / "kubeconfig").write_text(
+        f"""{{apiVersion: v1, kind: Config, current-context: c,
+        contexts: [{{name: c, context: {{cluster: c, user: u}}}}],
+        clusters: [{{name: c, cluster: {{server: "http://{server}"}}}}],
+        users: [{{name: u, user: {{}}}}]}}"""
+    )
+    return folder / "kubeconfig"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "consul://top-secret@{where}",
+        "etcd://u:top-secret@{where}?tls=0",
+        "kubernetes://default?kubeconfig={kubeconfig}",
+        "mysql://u:top-secret@{where}/d",
+        "postgresql://u:top-secret@{where}/d",
+        "redis://u:top-secret@{where}",
+        "zookeeper://u:top-secret@{where}",
+    ],
+)
+def test_a_server_that_does_not_answer_is_named(url: str, tmp_path: Path) -> None:
+    """By host and port, and never with what must stay secret; also one that hangs up."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+        where = f"127.0.0.1:{port}"
+        store = url.format(where=where, kubeconfig=kubeconfig(tmp_path, where))
+        hanging_up = threading.Thread(target=_hang_up, args=(server,), daemon=True)
+        hanging_up.start()
+        done = run("status", "bill", "--store", store)
+        assert (done.code, port in done.err, "top-secret" in done.err) == (69, True, False), done
+        server.shutdown(socket.SHUT_RDWR)
+    hanging_up.join()
+    done = run("status", "bill", "--store", store)
+    assert (done.code, port in done.err, "top-secret" in done.err) == (69, True, False), done
+
+
+def _hang_up(server: socket.socket) -> None:
+    while True:
+        try:
+            server.accept()[0].close()
+        except OSError:
+            return

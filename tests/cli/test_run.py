@@ -32,6 +32,7 @@ from tests.faces.programs import (
     until,
 )
 from tests.processes import CONTAINER, ORDINARY, children, namespaces_permitted, stat
+from tests.servers.consul import Consul
 from tests.servers.kubernetes import ApiServer
 from tests.servers.proxy import Proxy
 
@@ -739,3 +740,14 @@ def test_a_child_that_closed_everything_still_counts_as_the_holder(
 
 def _cpu_ticks(pid: int) -> int:
     return int(stat(pid, 11)) + int(stat(pid, 12))
+
+
+def test_why_a_first_start_waits_is_said(consul: Consul, consul_prefix: str, url: str) -> None:
+    """A missing record proves nothing there; where it does, nothing is waited for."""
+    words = ["bill", "--ttl", "5", "--no-wait", "--store"]
+    done = to_end(*words, consul.url(consul_prefix), "--", "true")
+    assert done.returncode == 75
+    why = "'bill' has no record here; waiting one TTL (5 s), because a record could have been lost"
+    assert done.stderr.count(why) == 2, done.stderr  # As a standby, and as the reason.
+    done = to_end(*words, url, "--", "true")
+    assert (done.returncode, "has no record" in done.stderr) == (0, False), done.stderr

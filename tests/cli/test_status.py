@@ -149,3 +149,13 @@ def test_a_store_that_does_not_answer_is_no_silent_holder(
     api_proxy.cut()
     assert status.wait() == 69
     assert "gave no answer" in status.errors()
+
+
+def test_how_many_are_watched_is_said_in_words(url: str, candidate: Start, start: Start) -> None:
+    holder = candidate("a", ttl_s=30, how="deaf")
+    holder.event("elected")
+    holder.process.send_signal(signal.SIGSTOP)
+    looking = start("status", "--confirm", "--store", url)
+    assert looking.process.stderr is not None
+    line = looking.process.stderr.readline()
+    assert line.startswith("incumbent: watching 1 holder for up to 30 s"), line

@@ -1,7 +1,13 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import replace
 
+import pytest
+
+from incumbent.cli.step_down import End, Outcome
+from incumbent.core.events import Evidence
+from incumbent.core.records import Holding, Snapshot, absent
 from tests.cli.conftest import Start
 from tests.cli.processes import run
 from tests.faces.programs import until
@@ -31,7 +37,7 @@ def test_to_anybody(url: str, candidate: Start) -> None:
     candidate("a").event("elected")
     candidate("b").event("standby")
     done = run("step-down", "bill", "--store", url, "--json")
-    assert (done.code, done.json["to"].partition("_")[0]) == (0, "b")
+    assert (done.code, done.json["to"].partition("_")[0], done.json["end"]) == (0, "b", "released")
 
 
 def test_without_waiting(url: str, candidate: Start) -> None:
@@ -78,17 +84,74 @@ def test_a_holder_that_dies_before_it_steps_down(url: str, candidate: Start, sta
 
 
 def test_another_follows_a_holder_that_dies(url: str, candidate: Start, start: Start) -> None:
+    """Nobody takes over before the death was seen: the standby is stopped until then."""
     a = candidate("a", ttl_s=60, how="deaf")
     before = a.event("elected")
-    candidate("b").event("standby")
+    b = candidate("b")
+    b.event("standby")
     asking = start("step-down", "bill", "--store", url)
     until(lambda: _asked(url), "it was asked")
+    b.process.send_signal(signal.SIGSTOP)
     a.process.kill()
+    assert asking.process.stderr is not None
+    until(
+        lambda: asking.process.stderr is not None and "is dead" in asking.process.stderr.readline(),
+        "its death was seen",
+    )
+    b.process.send_signal(signal.SIGCONT)
     assert asking.wait() == 0
     line = asking.line()
     assert line.startswith("bill: b_")
-    # Whoever looks after the other has followed has not seen the death.
-    assert f"; {before['identity']} died before" in line or line.endswith(" s before")
+    assert line.endswith(f"; {before['identity']} died before it stepped down")
+
+
+def test_who_looks_late_does_not_say_how_the_term_ended(
+    url: str, candidate: Start, start: Start
+) -> None:
+    a = candidate("a", ttl_s=60, how="deaf")
+    before = a.event("elected")
+    b = candidate("b")
+    b.event("standby")
+    asking = start("step-down", "bill", "--store", url)
+    until(lambda: _asked(url), "it was asked")
+    asking.process.send_signal(signal.SIGSTOP)
+    a.process.kill()
+    b.event("elected")
+    asking.process.send_signal(signal.SIGCONT)
+    assert asking.wait() == 0
+    assert asking.line().endswith(f"; how the term of {before['identity']} ended was not seen")
+
+
+HELD = Snapshot("bill", Holding.HELD, 5, 5, "a", "a.1", 5, 2.0, "session-a", 1)
+NEXT = replace(HELD, version=9, serial=9, holder="b", term="b.1", token=9, lease_key="session-b")
+GIVEN_UP = replace(HELD, holding=Holding.VACANT, version=6, serial=6, lease_key="")
+VOID = replace(HELD, holding=Holding.VACANT)
+DEATH = Evidence("session-a", "the kernel says so")
+
+
+@pytest.mark.parametrize(
+    ("reports", "end"),
+    [
+        ([NEXT], End.UNSEEN),
+        ([GIVEN_UP, NEXT], End.RELEASED),
+        ([VOID, NEXT], End.VOIDED),
+        ([absent("bill", 6), NEXT], End.REMOVED),
+        ([DEATH, NEXT], End.DIED),
+        ([DEATH, VOID, NEXT], End.DIED),
+        ([GIVEN_UP, DEATH, NEXT], End.RELEASED),
+        ([NEXT, DEATH], End.UNSEEN),
+        # Another has held in between, and given up.
+        ([replace(GIVEN_UP, term="c.1", version=8, serial=8), NEXT], End.UNSEEN),
+        # A Lease does not say whose the last term was.
+        ([replace(GIVEN_UP, term=""), NEXT], End.VACANT),
+    ],
+)
+def test_no_more_is_said_than_what_was_seen(reports: list[Snapshot | Evidence], end: End) -> None:
+    outcome = Outcome(HELD, HELD)
+    for report in reports:
+        outcome.take_in(report, 0.5)
+    outcome.conclude("")
+    assert (outcome.end, outcome.result) == (end, "handed over")
 
 
 def _asked(url: str) -> bool:

@@ -141,3 +141,15 @@ def test_what_cannot_be_loaded_says_why(target: str, problem: str) -> None:
     assert found.capabilities is None
     assert found.problem.startswith(problem)
     assert stores._json(found)["available"] is False
+
+
+def test_a_set_up_with_other_capabilities_is_listed() -> None:
+    found = {store["scheme"]: store for store in run("stores", "--json").json["stores"]}
+    one, other = found["kubernetes"], found["kubernetes?session=1"]
+    assert (one["sessions"], other["sessions"]) == (False, True)
+    assert other["available"] is True
+    done = run("stores", "kubernetes?session=1")
+    assert (done.code, "kubernetes://?session=1" in done.out) == (0, True)
+    assert "yes: all elections of a process" in done.out
+    done = run("stores", "kubernetes?session=2")
+    assert done.code == 2

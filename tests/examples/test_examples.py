@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -10,6 +11,9 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from incumbent.core.records import Holding
+from incumbent.stores import open_store
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -51,15 +55,25 @@ def test_an_example_that_leads_for_ever(example: str, says: str, tmp_path: Path)
         cwd=tmp_path,
         env=environment(tmp_path),
         stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
         text=True,
     )
     with process:
         assert process.stdout is not None
         assert says in process.stdout.readline()
         process.send_signal(signal.SIGINT)
-        process.wait(LIMIT_S)
-    assert process.returncode != 0
+        _, errors = process.communicate(timeout=LIMIT_S)
+    assert (process.returncode, errors) == (130, "")
+    store = open_store(environment(tmp_path)["INCUMBENT_STORE"])
+
+    async def left() -> list[Holding]:
+        await store.open(create=False)
+        try:
+            return [election.holding for election in await store.elections()]
+        finally:
+            await store.close()
+
+    assert asyncio.run(left()) == [Holding.VACANT]
 
 
 def test_the_readme_shows_what_the_examples_do() -> None:

@@ -198,14 +198,15 @@ class OnConsul(Served):
 
 
 class OnKubernetes(Served):
-    def __init__(self, server: ApiServer, namespace: str) -> None:
+    def __init__(self, server: ApiServer, namespace: str, options: str = "") -> None:
         super().__init__("kubernetes")
         self.server, self.port, self.namespace = server, server.port, namespace
+        self.options = options
         self._before = 0
 
     def url(self, address: str = "") -> str:
         config = self.server.kubeconfig(url=f"https://{address}" if address else None)
-        return f"kubernetes://{self.namespace}?kubeconfig={config}"
+        return f"kubernetes://{self.namespace}?kubeconfig={config}{self.options}"
 
     async def delete(self, name: str) -> bool:
         path = self.server.lease_path(self.namespace, name)
@@ -384,6 +385,9 @@ SUBJECTS: dict[str, Made] = {
     "etcd": _served(OnEtcd, "etcd"),
     "file": _in_files("file"),
     "kubernetes": _served(OnKubernetes, "api_server", "namespace"),
+    "kubernetes, with sessions": _served(
+        OnKubernetes, "api_server", "namespace", options="&session=1"
+    ),
     "memory": lambda request: Subject("memory"),
     "mysql": _served(OnMysql, "mariadb"),
     "postgresql": _served(OnPostgresql, "postgres"),

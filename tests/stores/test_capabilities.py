@@ -90,6 +90,7 @@ RENEWALS = {
     "a committed transaction": [],
     "a rename under a kernel lock": [],
     "a PUT of the Lease at its resourceVersion": ["update"],
+    "a PUT of the session's Lease at its resourceVersion": ["update"],
     "a committed UPDATE of the session's row": ["UPDATE incumbent_session"],
     "a script that compares and writes, on the primary": ["EVALSHA"],
     "a transaction at the session's known ModifyIndex: one raft entry": ["PUT txn cas"],

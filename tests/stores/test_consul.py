@@ -520,8 +520,8 @@ def test_what_an_answer_proves(
     status: int, text: str, read: type[Exception], write: type[Exception]
 ) -> None:
     response = Response(status, text.encode())
-    assert type(refusal(response, "read")) is read
-    assert type(refusal(response, "write")) is write
+    assert type(refusal(response, "read", "h:1")) is read
+    assert type(refusal(response, "write", "h:1")) is write
 
 
 # -- who we are, and whom we trust ----------------------------------------------------------------

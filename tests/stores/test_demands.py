@@ -11,6 +11,7 @@ from incumbent.cli.app import main
 from incumbent.errors import ConfigError
 from incumbent.stores import OURS, open_store
 from incumbent.stores.api import Grade
+from tests.cli.processes import run_python
 
 URLS = {
     "consul": "consul://127.0.0.1:1",
@@ -92,10 +93,51 @@ def test_exclusion_is_promised_with_the_kernels_timer_only(
 def test_exclusion_is_refused_where_it_is_not_promised(
     url: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(ConfigError, match=r"one process only|for efficiency only"):
+    wanted = r"etcd://.* sqlite:///PATH"  # What would meet it.
+    if "replicas" in url:
+        wanted = "leave .replicas=accept out.*redis.md.*" + wanted
+    with pytest.raises(ConfigError, match=wanted):
         Election("e", store=url, require="exclusive")
     with pytest.raises(ConfigError, match=r"one process only|for efficiency only"):
         aio.Election("e", store=url, require="exclusive")
     words = ["run", "e", "--store", url, "--require", "exclusive", "--", "/no/such/command"]
     assert main(words) == 2
-    assert "use another store" in capfd.readouterr().err
+    assert "sqlite:///PATH" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("module", "package", "url", "extra"),
+    [
+        ("redis", "redis", "redis://h", "redis"),
+        ("redis.exceptions", "redis", "valkeys://h", "redis"),
+        ("pymysql", "PyMySQL", "mariadb://h/d", "mysql"),
+        ("kazoo.client", "kazoo", "zookeeper://h", "zookeeper"),
+        ("h11", "h11", "consul://h", "consul"),
+        ("h11", "h11", "etcd://h", "etcd"),
+        ("psycopg", "psycopg", "postgresql://h/d", "postgresql"),
+    ],
+)
+def test_what_is_missing_is_named_as_it_is_installed(
+    module: str, package: str, url: str, extra: str
+) -> None:
+    done = run_python(
+        f"import sys; sys.modules[{module!r}] = None\n"
+        "from incumbent.cli.__main__ import main\n"
+        f"sys.exit(main(['status', '--store', {url!r}]))"
+    )
+    assert done.code == 2, done.err
+    assert f"needs the package {package!r}, " in done.err
+    assert f"pip install 'incumbent[{extra}]'" in done.err
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("redis://h?prefix=a&prefix=b", "prefix"),
+        ("postgresql://h/d?schema=a&sslmode=require&schema=a", "schema"),
+        ("etcd://h?tls=0&tls=1", "tls"),
+    ],
+)
+def test_an_option_that_is_given_twice_is_refused(url: str, name: str) -> None:
+    with pytest.raises(ConfigError, match=f"the option '{name}' more than once"):
+        open_store(url)

@@ -7,6 +7,8 @@ that `incumbent --version` and a mistyped option answer at once.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from io import TextIOWrapper
 from typing import Any
@@ -38,17 +40,35 @@ COMMANDS = {
 """Where each command is, and its line of help; in the order in which they are listed."""
 
 
+class _ReaderGone(Exception):
+    """Whoever read our output went away. Not an OSError, of which click would make an exit code."""
+
+
+@contextmanager
+def _telling_of_readers() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError as error:
+        raise _ReaderGone from error
+    except SystemExit as error:
+        if isinstance(error.__context__, BrokenPipeError):  # What rich makes of it.
+            raise _ReaderGone from error
+        raise
+
+
 class Commands(click.Group):
     """A group whose commands are imported when they are called."""
 
+    def make_context(self, *args: Any, **more: Any) -> click.Context:
+        """Parse; options such as `--help` write, and end it."""
+        with _telling_of_readers():
+            return super().make_context(*args, **more)
+
     def invoke(self, ctx: click.Context) -> Any:
-        """Run the command; if its reader goes away, end as other programs do."""
-        try:
+        """Run the command."""
+        with _telling_of_readers():
             result = super().invoke(ctx)
             sys.stdout.flush()
-        except BrokenPipeError:
-            # Before click sees it, which would make it the code for "not so".
-            return codes.broken_pipe()
         return result
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -86,7 +106,7 @@ class Commands(click.Group):
     name="incumbent",
     context_settings={"help_option_names": ["-h", "--help"]},
     epilog="Exit codes: 0 ok; 1 not so; 2 usage or configuration; 69 no store; 75 not elected; "
-    "77 no right.",
+    "74 output failed; 77 no right.",
 )
 @click.version_option(__version__, prog_name="incumbent", message="%(prog)s %(version)s")
 @common()
@@ -109,6 +129,12 @@ def main(argv: list[str]) -> int:
     except IncumbentError as error:
         codes.complain(error)
         return codes.code_of(error)
+    except _ReaderGone:
+        return codes.broken_pipe()
+    except OSError as error:
+        if (code := codes.output_failed(error)) is None:
+            raise
+        return code
     return int(result or 0)
 
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
+from errno import EDQUOT, EFBIG, EIO, ENOSPC
 
 from incumbent.errors import (
     ConfigError,
@@ -24,6 +26,7 @@ from incumbent.errors import (
 
 __all__ = [
     "INTERRUPTED",
+    "IOERR",
     "NOPERM",
     "NOT_SO",
     "OK",
@@ -33,6 +36,7 @@ __all__ = [
     "broken_pipe",
     "code_of",
     "complain",
+    "output_failed",
 ]
 
 OK = 0
@@ -42,6 +46,8 @@ USAGE = 2
 """Usage or configuration; the message says what to change."""
 UNAVAILABLE = 69
 """EX_UNAVAILABLE: the store cannot be reached, is not there, or cannot be used as it is."""
+IOERR = 74
+"""EX_IOERR: the output cannot be written."""
 TEMPFAIL = 75
 """EX_TEMPFAIL: not elected."""
 NOPERM = 77
@@ -49,6 +55,8 @@ NOPERM = 77
 INTERRUPTED = 130
 PIPE = 141
 """What a shell shows for a program that wrote to somebody who had stopped reading."""
+
+_NO_ROOM = (ENOSPC, EDQUOT, EFBIG, EIO)
 
 _CODES: tuple[tuple[type[BaseException], int], ...] = (
     (PermissionDenied, NOPERM),
@@ -72,11 +80,29 @@ def code_of(error: BaseException) -> int:
 def complain(text: object) -> None:
     """Write the one line about an error."""
     line = " ".join(str(text).split())
-    print(f"incumbent: error: {line}", file=sys.stderr)
+    with suppress(OSError):  # The disk that it goes to may be full; the exit code says it, too.
+        print(f"incumbent: error: {line}", file=sys.stderr)
+
+
+def output_failed(error: OSError) -> int | None:
+    """Return the exit code if `error` is that the output has no room, else None.
+
+    Whatever else fails in the system is an error of ours by then, with a text of its own. An error
+    about a file names the file, and one of writing to an open descriptor has no name to give.
+    """
+    if error.errno not in _NO_ROOM or error.filename is not None:
+        return None
+    complain(f"the output cannot be written: {os.strerror(error.errno)}")
+    _drop_output()
+    return IOERR
 
 
 def broken_pipe() -> int:
     """End quietly: whoever read our output has gone. Return the exit code."""
+    _drop_output()
+    return PIPE
+
+
+def _drop_output() -> None:
     # What is still buffered would complain again when the interpreter closes the stream.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return PIPE

@@ -15,6 +15,7 @@ from typing import Any
 import click
 
 from incumbent.cli import codes, host
+from incumbent.cli.logs import show_log
 from incumbent.cli.options import Options, common, seconds
 from incumbent.cli.output import console, draw, require_rich, table, write_json
 from incumbent.cli.progress import Progress
@@ -24,9 +25,15 @@ from incumbent.cli.wording import in_options
 from incumbent.clock import boottime
 from incumbent.core.records import Holding, check_name
 from incumbent.core.timing import DEFAULT_RHO, DEFAULT_TTL_S, Timing
-from incumbent.errors import ConfigError, IncumbentError, StoreAbsent, StoreError
+from incumbent.errors import (
+    ConfigError,
+    IncumbentError,
+    StoreAbsent,
+    StoreError,
+    StoreUnavailable,
+)
 from incumbent.stores import open_store
-from incumbent.stores.api import Finding, Store
+from incumbent.stores.api import Finding, Store, unreached
 
 __all__ = ["command"]
 
@@ -149,20 +156,41 @@ def _plan(plan: Plan, whole_seconds: bool) -> tuple[Timing | None, Finding]:
 
 
 async def _store(store: Store, timing: Timing | None, progress: Progress) -> list[Finding]:
+    """Look at the store; where it cannot be opened, at what can be seen of it all the same.
+
+    So are the rights of whoever would have to create what is not there yet, or may not even look.
+    """
     progress.text = f"connecting to {store.url}"
+    show_log(lambda _: None)
     try:
-        async with connected(store, quiet=True):
-            findings = [Finding("connection", True, f"{store.url} answers")]
-            progress.text = f"examining {store.url}"
+        try:
+            await requested(store, store.open(create=False))
+        except StoreAbsent as error:
+            return [Finding("connection", None, str(error)), *await _wrong(store)]
+        except StoreUnavailable as error:
+            return [Finding("connection", False, str(error), "check the URL and the network")]
+        except StoreError as error:  # It says itself what to change.
+            return [Finding("connection", False, str(error)), *await _wrong(store)]
+        findings = [Finding("connection", True, f"{store.url} answers")]
+        progress.text = f"examining {store.url}"
+        try:
             findings += await requested(store, store.examine())
-            if timing is not None:
-                findings.append(await _round_trip(store, timing))
-            return findings
-    except StoreAbsent as error:
-        return [Finding("connection", None, str(error))]
-    except StoreError as error:
-        fix = "check the URL, the network and the rights"
-        return [Finding("connection", False, str(error), fix)]
+        except StoreError as error:
+            return [*findings, unreached(error)]
+        if timing is not None:
+            findings.append(await _round_trip(store, timing))
+        return findings
+    finally:
+        await store.close()
+
+
+async def _wrong(store: Store) -> list[Finding]:
+    """Return what can be told of the rights in a store that could not be opened."""
+    try:
+        found = await requested(store, store.examine())
+    except StoreError:  # It is what could not be opened.
+        return []
+    return [finding for finding in found if finding.check != "reachable"]
 
 
 async def _round_trip(store: Store, timing: Timing) -> Finding:
@@ -170,7 +198,10 @@ async def _round_trip(store: Store, timing: Timing) -> Finding:
     longest_s = 0.0
     for _ in range(ROUND_TRIPS):
         started_s = boottime()
-        await requested(store, store.read("incumbent-doctor"))
+        try:
+            await requested(store, store.read("incumbent-doctor"))
+        except StoreError as error:
+            return Finding("renewal", False, f"a read failed: {error}")
         longest_s = max(longest_s, boottime() - started_s)
     text = f"a read took up to {longest_s * 1000:.1f} ms; a renewal has {timing.attempt_s:.2f} s"
     if longest_s > timing.attempt_s:

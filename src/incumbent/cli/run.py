@@ -142,10 +142,15 @@ def command(
         voice=voice,
     )
     try:
-        return runner.run()
+        code = runner.run()
     except OSError as error:
         voice.error(error)
         return codes.code_of(error)
+    if code == codes.TEMPFAIL and (denied := runner.denied) is not None:
+        # To whoever starts it again on 75 it would look like a matter of time.
+        voice.error(denied)
+        return codes.code_of(denied)
+    return code
 
 
 def refusal(word: str) -> tuple[int, str] | None:

@@ -96,7 +96,8 @@ async def confirm(
     waiting = {s.name: s for s in snapshots if s.holding is Holding.HELD}
     signs: dict[str, str] = {}
     longest_s = max([LEAST_WATCH_S, *(s.ttl_s for s in waiting.values())])
-    text = f"watching {len(waiting)} holders for up to {longest_s:g} s"
+    holders = "1 holder" if len(waiting) == 1 else f"{len(waiting)} holders"
+    text = f"watching {holders} for up to {longest_s:g} s"
     async with following(store, waiting) as queue, Progress(text, quiet=quiet):
         try:
             async with asyncio.timeout(longest_s):

@@ -3,7 +3,10 @@
 The request names the very term that was read, so it can never end another one; how the work is
 stopped, and when, is the holder's affair. What happens is followed, not polled, and
 no more is said than what was seen: a follower may miss states in between, and a record does not say
-who lives.
+who lives. Whoever looks late sees another term and not what ended the one before: it may have been
+given up, or its holder may have died. Then this is what is said. A proof of death is believed only
+if the record, read after it, still carries the term: one that was released leaves a free lock, too,
+when its process ends.
 """
 
 from __future__ import annotations
@@ -11,6 +14,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import Enum
 
 import click
 
@@ -40,6 +44,23 @@ FIRST_REPORT_S = 1.0
 """How long to wait for what the store has to say at once, such as a proof of death."""
 
 
+class End(Enum):
+    """What was seen of the end of a term."""
+
+    UNSEEN = "unseen"
+    """Nothing: it holds still, or the next thing that was seen was another term."""
+    RELEASED = "released"
+    """The record says that its holder gave it up."""
+    VACANT = "vacant"
+    """The record is vacant, and does not say whose term was the last."""
+    VOIDED = "voided"
+    """The record still names it, and its session is over: another, or itself, has ended that."""
+    REMOVED = "removed"
+    """There is no record any more."""
+    DIED = "died"
+    """There is proof that everything that worked under its lease was gone, while it held."""
+
+
 @dataclass(slots=True)
 class Outcome:
     """What came of it.
@@ -52,7 +73,7 @@ class Outcome:
         took_s: from the request to the next term, or to the end of the patience.
         let_go_s: from the request to the vacancy, if one was seen.
         renewed: whether the holder renewed after it was asked.
-        dead: why the holder is known to be dead, or "".
+        end: how the term ended, as far as it was seen.
     """
 
     before: Snapshot
@@ -61,7 +82,7 @@ class Outcome:
     took_s: float = 0.0
     let_go_s: float | None = None
     renewed: bool = False
-    dead: str = ""
+    end: End = End.UNSEEN
 
     @property
     def continues(self) -> bool:
@@ -77,17 +98,30 @@ class Outcome:
         """Take in a report, `since_s` after the request."""
         if isinstance(event, Evidence):
             if self.continues and event.lease_key == self.before.lease_key:
-                self.dead = event.why
+                self.end = End.DIED
         elif event.serial >= self.before.serial:
             self.renewed |= self.continues and change(self.after, event) == "renewed"
             self.after = event
             if not self.continues and not self.followed and self.let_go_s is None:
                 self.let_go_s = since_s
+                if self.end is not End.DIED:  # Whatever became of the record of a dead holder.
+                    self.end = self._ending()
+
+    def _ending(self) -> End:
+        """Return what a record that nobody holds says of the term that held it before."""
+        after = self.after
+        if after.holding is Holding.ABSENT:
+            return End.REMOVED
+        if after.holding is not Holding.VACANT or after.term not in ("", self.before.term):
+            return End.UNSEEN  # Another term held in between, or there is another's record.
+        if not after.term:
+            return End.VACANT
+        return End.VOIDED if after.lease_key else End.RELEASED
 
     def conclude(self, to: str) -> None:
         """Say in a word what came of it."""
         before, after = self.before, self.after
-        if self.continues and not self.dead:
+        if self.continues and self.end is not End.DIED:
             self.result = "still held"
         elif not self.followed:
             self.result = "nobody followed"
@@ -184,11 +218,14 @@ async def _hand_over(
             async with asyncio.timeout(patience_s):
                 while not outcome.followed:
                     _, report = await queue.get()
+                    if isinstance(report, Evidence):
+                        now = await requested(store, store.read(name))
+                        outcome.take_in(now, boottime() - started_s)
                     outcome.take_in(report, boottime() - started_s)
-                    if not outcome.continues:
-                        progress.text = f"{name}: {asked.holder} has let go; waiting for the next"
-                    elif outcome.dead:
+                    if outcome.end is End.DIED:
                         progress.text = f"{name}: {asked.holder} is dead; waiting for the next"
+                    elif not outcome.continues:
+                        progress.text = f"{name}: {asked.holder} has let go; waiting for the next"
         except TimeoutError:
             # Perhaps it is the store that is silent, and then nothing is known.
             now = await requested(store, store.read(name))
@@ -213,6 +250,7 @@ def _report(options: Options, outcome: Outcome, name: str, to: str, patience_s: 
                 "asked_for": to or None,
                 "took_s": round(outcome.took_s, 6) if waited else None,
                 "let_go_s": None if outcome.let_go_s is None else round(outcome.let_go_s, 6),
+                "end": None if outcome.end is End.UNSEEN else outcome.end.value,
             }
         )
         return
@@ -225,12 +263,7 @@ def _report(options: Options, outcome: Outcome, name: str, to: str, patience_s: 
 
 def _in_words(outcome: Outcome, to: str, patience_s: float) -> str:
     before, after = outcome.before, outcome.after
-    if outcome.let_go_s is not None:
-        end = f"{before.holder} stepped down {outcome.let_go_s:.3f} s after it was asked"
-    elif outcome.dead:
-        end = f"{before.holder} died before it stepped down"
-    else:
-        end = f"{before.holder} was asked {outcome.took_s:.3f} s before"
+    end = _ending_in_words(outcome)
     token = "" if after.token is None else f", token {after.token}"
     match outcome.result:
         case "asked":
@@ -249,3 +282,20 @@ def _in_words(outcome: Outcome, to: str, patience_s: float) -> str:
     elif outcome.took_s >= before.ttl_s > 0:
         text += "it gave no sign of life in that time; "
     return f"{text}the request stays"
+
+
+def _ending_in_words(outcome: Outcome) -> str:
+    holder, let_go_s = outcome.before.holder, outcome.let_go_s or 0.0
+    match outcome.end:
+        case End.RELEASED:
+            return f"{holder} stepped down {let_go_s:.3f} s after it was asked"
+        case End.VACANT:
+            return f"the election was vacant {let_go_s:.3f} s after {holder} was asked"
+        case End.VOIDED:
+            return f"the lease of {holder} was ended before it stepped down"
+        case End.REMOVED:
+            return f"the record was removed before {holder} stepped down"
+        case End.DIED:
+            return f"{holder} died before it stepped down"
+        case End.UNSEEN:
+            return f"how the term of {holder} ended was not seen"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import Enum
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
@@ -30,7 +30,10 @@ GROUP = "incumbent.stores"
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """A store, what it declares, and why it cannot be used, if so."""
+    """A store, what it declares, and why it cannot be used, if so.
+
+    A set-up in which a store has other capabilities is one of its own: `kubernetes?session=1`.
+    """
 
     scheme: str
     capabilities: Capabilities | None
@@ -38,9 +41,20 @@ class Installed:
 
 
 def installed() -> list[Installed]:
-    """Return every registered store, by scheme."""
+    """Return every registered store, by scheme, and after it what it lists as set-ups."""
     points = sorted(entry_points(group=GROUP), key=lambda point: point.name)
-    return [_inspect(point) for point in points]
+    return [found for point in points for found in _with_set_ups(point)]
+
+
+def _with_set_ups(point: EntryPoint) -> list[Installed]:
+    store = _inspect(point)
+    try:
+        opener = point.load()
+        more: dict[str, Capabilities] = getattr(sys.modules[opener.__module__], "set_ups", dict)()
+    except (ImportError, AttributeError, IncumbentError):  # It is said what is the matter.
+        return [store]
+    set_ups = (replace(store, scheme=f"{point.name}?{o}", capabilities=c) for o, c in more.items())
+    return [store, *set_ups]
 
 
 def _inspect(point: EntryPoint) -> Installed:
@@ -80,6 +94,9 @@ def _named(name: str) -> Installed:
         UnknownScheme: there is none.
     """
     scheme = name.lower().removesuffix("://")
+    for found in installed() if "?" in scheme else ():
+        if found.scheme == scheme:
+            return found
     points = entry_points(group=GROUP)
     for point in points:
         if point.name == scheme or point.module == OURS.get(scheme):
@@ -172,9 +189,9 @@ _FAULTS = {
     Fault.CONNECTION_KILLED: "conn",
     Fault.SERVER_PAUSED: "stall",
     Fault.SERVER_RESTARTED: "restart",
-    Fault.SERVER_ISOLATED: "isolate",
+    Fault.SERVER_ISOLATED: "alone",
     Fault.SERVER_EMPTIED: "empty",
-    Fault.REPLICA_PROMOTED: "promote",
+    Fault.REPLICA_PROMOTED: "lag",
 }
 _WHAT = {True: ": all elections of a process", False: ": each election by itself"}
 _NEW = {True: "is vacant at once", False: "is waited for: one TTL at the very first start"}
@@ -199,15 +216,30 @@ def _survives(fault: Fault, have: Capabilities) -> str:
     return "yes" if fault in have.survives else "-"
 
 
+_BELOW = ("judged by",)
+"""Columns for which there is room only where the stores differ."""
+
+
+def _same(of: Callable[[Capabilities], str], usable: list[tuple[str, Capabilities]]) -> str:
+    """Return what all stores have in a cell, or "" if they differ."""
+    found = {of(have) for _, have in usable}
+    return found.pop() if len(found) == 1 else ""
+
+
 def _draw_all(found: list[Installed]) -> None:
     """Draw a row per store, in two tables that are no wider than 80 columns."""
     usable = [(store.scheme, store.capabilities) for store in found if store.capabilities]
     survives: Cells = tuple((word, partial(_survives, fault)) for fault, word in _FAULTS.items())
     for title, cells in (("store", _SHORT), ("survives", survives)):
-        rows = table(title, *(label for label, _ in cells))
+        below = {label: _same(of, usable) for label, of in cells if label in _BELOW}
+        differing = [(label, of) for label, of in cells if not below.get(label)]
+        rows = table(title, *(label for label, _ in differing))
         for scheme, have in usable:
-            rows.add_row(scheme, *(of(have) for _, of in cells))
+            rows.add_row(scheme, *(of(have) for _, of in differing))
         draw(rows)
+        for label, what in below.items():
+            if what:
+                print(f"all are {label} {what}")
         print()
     for store in found:
         if store.problem:
@@ -219,7 +251,7 @@ def _draw_one(store: Installed) -> None:
     from rich.text import Text
 
     if store.capabilities is not None:
-        title = f"{store.scheme}://"
+        title = store.scheme.replace("?", "://?") if "?" in store.scheme else f"{store.scheme}://"
         rows = table("", title, wrap=[title])
         for label, of in _LONG:
             rows.add_row(Text(label, style="bold"), of(store.capabilities))

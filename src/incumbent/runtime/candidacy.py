@@ -19,6 +19,7 @@ from typing import Any
 from incumbent.core.events import Why
 from incumbent.core.records import Holding, Snapshot
 from incumbent.core.table import State
+from incumbent.errors import PermissionDenied
 from incumbent.runtime.driver import Driver, TermFactory
 from incumbent.runtime.keeper import Keeper
 from incumbent.runtime.settings import Settings
@@ -78,6 +79,7 @@ class Candidacy:
         self._driver: Driver | None = None
         self._keeper: Keeper | None = None
         self._last = ""
+        self._standing_by = ""
         self._noted = ""
 
     # -- from any thread --------------------------------------------------------------------------
@@ -148,9 +150,30 @@ class Candidacy:
             case State.STANDBY if (watched := self._driver.watched) is not None:
                 held = watched.holding is Holding.HELD
                 why = f"; {self._noted}" if self._noted and not held else ""
-                return watched.describe() + why
+                return self._in_words(watched) + why
             case _:
                 return self._last or f"{name!r} was not to be had in time"
+
+    def _in_words(self, watched: Snapshot) -> str:
+        """Describe what is waited for, and why where that is not plain."""
+        vacant = self.settings.store.capabilities.absent_is_vacant and not watched.ttl_s
+        if watched.holding is not Holding.ABSENT or vacant:
+            return watched.describe()
+        wait_s = max(self.settings.timing.ttl_s, watched.ttl_s)
+        return (
+            f"{watched.describe()} here; waiting one TTL ({wait_s:g} s), because a record could "
+            "have been lost under a holder that lives"
+        )
+
+    @property
+    def denied(self) -> PermissionDenied | None:
+        """The missing right because of which there is no term, if that is the reason.
+
+        A candidate that waits tries again, since a right may be granted; whoever stops waiting can
+        say by this that it is no matter of time.
+        """
+        driver = self._driver
+        return None if driver is None else driver.denial.reason(driver.watched)
 
     def is_over(self, term: Term) -> bool:
         """Tell whether `term` is to end or is trusted no more, and this process may contend again.
@@ -231,15 +254,17 @@ class Candidacy:
 
     def waiting(self, snapshot: Snapshot, until: float) -> None:
         """Hear that somebody else holds."""
-        text = snapshot.describe()
-        if text != self._last:
-            self._last = text
+        text = self._in_words(snapshot)
+        if text != self._standing_by:
+            self._standing_by = text
             self._report("standby", None, f"standby: {text}")
+        self._last = text if self.denied is None else str(self.denied)
         self._guarded(self.on_waiting, snapshot, until)
 
     def note(self, code: str, text: str) -> None:
         """Hear something that people should know."""
         self._last = self._noted = text
+        self._standing_by = ""  # Told anew: what was noted may be over by then.
         self._report(code, None, text)
         self._guarded(self.on_note, code, text)
 

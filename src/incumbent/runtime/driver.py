@@ -29,6 +29,7 @@ from incumbent.core.records import Claim, Held, Holding, Snapshot, StepDownReque
 from incumbent.core.timing import Timing
 from incumbent.errors import OutcomeUnknown, Refused, SessionGone, StoreError, StoreUnavailable
 from incumbent.runtime.alarms import Alarm, Alarms, LoopAlarms
+from incumbent.runtime.denial import Denial
 from incumbent.runtime.lease import LeaseKeeper
 from incumbent.runtime.term import Term
 from incumbent.runtime.turns import Turns
@@ -252,6 +253,7 @@ class Driver:
         self._stop_by = math.inf
         self._term: Term | None = None
         self._dead: dict[str, str] = {}
+        self.denial = Denial()
 
     @property
     def state(self) -> State:
@@ -443,8 +445,9 @@ class Driver:
     async def _look(self) -> None:
         event: ev.Event = ev.LookFailed()
         try:
-            async with self._hub.turns.limited(self._timing.attempt_s):
-                event = ev.Seen(await self._store.read(self.name), fresh=True)
+            with self.denial.looking():
+                async with self._hub.turns.limited(self._timing.attempt_s):
+                    event = ev.Seen(await self._store.read(self.name), fresh=True)
         except (StoreError, TimeoutError) as error:
             self._listener.note("unreachable", _say(error, self._timing))
         except Exception as error:  # A store's bug must not silence the candidate.
@@ -472,8 +475,9 @@ class Driver:
         keeper = self._hub.working(theirs)
         try:
             if sessions and keeper is None:
-                async with asyncio.timeout(timing.attempt_s):
-                    keeper = await self._hub.session(timing)
+                with self.denial.taking(effect.over):
+                    async with asyncio.timeout(timing.attempt_s):
+                        keeper = await self._hub.session(timing)
         except (StoreError, TimeoutError) as error:
             return ev.TakeFailed(attempt, _say(error, timing))
         working = self._hub.working(theirs)  # Anew: work may have begun while a session was opened.
@@ -488,8 +492,9 @@ class Driver:
         self._keeper = keeper
         self._sent_at = self._hub.clock()
         try:
-            async with asyncio.timeout(timing.attempt_s):
-                held = await self._store.take(self.name, self._claim, effect.over)
+            with self.denial.taking(effect.over):
+                async with asyncio.timeout(timing.attempt_s):
+                    held = await self._store.take(self.name, self._claim, effect.over)
         except Refused as error:
             return ev.TakeRefused(attempt, error.snapshot)
         except (OutcomeUnknown, TimeoutError) as error:
@@ -544,6 +549,8 @@ class Driver:
     def _sighted(self, event: ev.Seen | ev.Evidence) -> None:
         if isinstance(event, ev.Evidence):
             self._dead = {event.lease_key: event.why}
+        else:
+            self.denial.heard()
         self.handle(event)
 
     def _recall_evidence(self) -> None:

@@ -31,6 +31,12 @@ from incumbent.stores.api import Capabilities, Grade, Store
 
 __all__ = ["Settings", "check_timeout", "expect_number"]
 
+_OTHERS = (
+    "etcd://, consul://, zookeeper://, kubernetes://, postgresql://, mysql://, redis:// without "
+    "replicas, or on one host sqlite:///PATH or file:///PATH"
+)
+"""What meets every demand."""
+
 REQUIREMENTS = ("", "token", "exclusive")
 
 
@@ -189,15 +195,20 @@ def _meets(store: Store, require: str, *, armed: bool) -> None:
     if require not in REQUIREMENTS:
         raise ConfigError(f"require={require!r} is not known: use 'token' or 'exclusive'")
     if require and not have.token:
-        raise ConfigError(f"{have.scheme}:// has no fencing token: use another store")
+        raise ConfigError(
+            f"require={require!r}: {store.url} has no fencing token, and {_OTHERS} has one"
+        )
     if require == "exclusive":
         if have.one_process:
             raise ConfigError(
-                f"{have.scheme}:// elects among the candidates of one process only: use another "
-                "store"
+                f"require='exclusive': {store.url} elects among the candidates of one process "
+                f"only; {_OTHERS} among all"
             )
         if have.grade is Grade.EFFICIENCY_ONLY:
-            raise ConfigError(f"{have.scheme}:// is for efficiency only: use another store")
+            raise ConfigError(
+                f"require='exclusive': {store.url} is for efficiency only: {have.assumes}. "
+                f"What excludes: {_OTHERS}"
+            )
         if not armed:
             raise ConfigError(
                 "require='exclusive' needs the kernel's timer: use lead(), or hold(deadman=True)"

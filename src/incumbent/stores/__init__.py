@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from incumbent.errors import MissingExtra, StoreRequired, UnknownScheme
-from incumbent.stores.api import Store, StoreURL, redact
+from incumbent.errors import StoreRequired, UnknownScheme
+from incumbent.stores.api import Store, StoreURL, missing_extra, redact
 
 __all__ = ["default_url", "open_store", "schemes"]
 
@@ -67,9 +67,7 @@ def open_store(url: str) -> Store:
     try:
         store: Store = _opener(parsed.scheme, url)(parsed)
     except ModuleNotFoundError as error:
-        raise MissingExtra(
-            f"{parsed.scheme}:// needs {error.name}: pip install 'incumbent[{parsed.scheme}]'"
-        ) from error
+        raise missing_extra(parsed.scheme, parsed.scheme, error) from error
     return store
 
 

@@ -7,7 +7,8 @@ A store keeps one small record per election and must be linearizable for it. It 
 names and evidence of its own are inherited from `StoreDefaults` by a store that has none. Run
 `incumbent.testing.conformance` over yours: it is the definition of done. Register it under the
 entry point group `incumbent.stores`, with the URL's scheme as its name and a callable that takes
-the parsed URL (`stores.StoreURL`).
+the parsed URL (`stores.StoreURL`). Where an option makes it a store with other capabilities, its
+module has a function `set_ups` that returns those by the option, so that they are listed as well.
 
 Rules that the suite cannot fully check, so hold them in mind:
 
@@ -46,7 +47,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 from incumbent.core.events import Evidence, Seen
 from incumbent.core.records import Claim, Held, Lease, Snapshot, StepDownRequest
-from incumbent.errors import ConfigError, StoreUnusable
+from incumbent.errors import ConfigError, MissingExtra, StoreError, StoreUnavailable, StoreUnusable
 
 __all__ = [
     "ON_ONE_HOST",
@@ -60,6 +61,8 @@ __all__ = [
     "Store",
     "StoreDefaults",
     "StoreURL",
+    "missing_extra",
+    "unreached",
 ]
 
 Sink = Callable[[Seen | Evidence], None]
@@ -173,6 +176,28 @@ class Finding:
     ok: bool | None
     text: str
     fix: str = ""
+
+
+def missing_extra(scheme: str, extra: str, error: ModuleNotFoundError) -> MissingExtra:
+    """Return what is said where a store's client library is not installed.
+
+    The module that was not found may lie deep in it; what is installed is a package.
+    """
+    module = (error.name or "").partition(".")[0]
+    package = {"pymysql": "PyMySQL", "yaml": "PyYAML"}.get(module, module)
+    return MissingExtra(
+        f"{scheme}:// needs the package {package!r}, which is not installed: "
+        f"pip install 'incumbent[{extra}]'"
+    )
+
+
+def unreached(error: StoreError) -> Finding:
+    """Return what is found where a store did not answer as it should.
+
+    What to look at is said only of one that could not be reached: any other error says it itself.
+    """
+    fix = "check the URL and the network" if isinstance(error, StoreUnavailable) else ""
+    return Finding("reachable", False, str(error), fix)
 
 
 class Store(Protocol):
@@ -359,7 +384,7 @@ class StoreURL:
             written = parts.netloc.rpartition("@")[2]
             several = "," in written
             port = None if several else parts.port
-            options = dict(parse_qsl(parts.query, strict_parsing=bool(parts.query)))
+            options = parse_qsl(parts.query, strict_parsing=bool(parts.query))
         except ValueError as error:
             raise ConfigError(f"store URL {redact(url)!r} cannot be read: {error}") from None
         if not parts.scheme or "://" not in url:
@@ -372,6 +397,13 @@ class StoreURL:
                 f"store URL {redact(url)!r} has a fragment, {'#' + parts.fragment!r}: it would be "
                 "lost; write %23 for a # that is part of a name"
             )
+        names = [name for name, _ in options]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            # Whichever counted, somebody would have meant the other one.
+            raise ConfigError(
+                f"store URL {redact(url)!r} has the option {twice[0]!r} more than once: write it "
+                "once"
+            )
         return cls(
             scheme=parts.scheme.lower(),
             host=written.lower() if several else parts.hostname or "",
@@ -379,7 +411,7 @@ class StoreURL:
             path=unquote(parts.path),
             username=unquote(parts.username) if parts.username else None,
             password=unquote(parts.password) if parts.password else None,
-            options=options,
+            options=dict(options),
         )
 
     def servers(self, default_port: int) -> tuple[tuple[str, int], ...]:

@@ -35,7 +35,7 @@ import ssl
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 from incumbent.errors import (
     IncumbentError,
@@ -83,10 +83,11 @@ class Listing:
 
     body: bytes
     index: int
+    where: str = ""
 
     def items(self) -> list[Item]:
         """Take the answer apart, which takes its time if it is long."""
-        with _meanings("read"):
+        with _meanings("read", self.where):
             return [Item.of(obj) for obj in json.loads(self.body)]
 
 
@@ -96,6 +97,7 @@ class Client:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._where = {"dc": settings.datacenter} if settings.datacenter else {}
+        self._place = urlsplit(settings.server).netloc
         server, tls, name = settings.server, settings.tls, settings.tls_name
         self._requests = Pool(server, tls, name, POOL_CONNECTIONS)
         self._watches = Pool(server, tls, name, None)
@@ -121,7 +123,7 @@ class Client:
             StoreUnavailable, PermissionDenied, StoreUnusable: see `Store`.
         """
         response = await self._get(self._requests, path, {"consistent": ""}, urgent=urgent)
-        with _meanings("read"):
+        with _meanings("read", self._place):
             if response.status == 404:
                 return None, int(response.headers[_INDEX])
             (obj,) = json.loads(response.body)
@@ -148,9 +150,10 @@ class Client:
             query |= {"index": str(index), "wait": f"{int(wait_s)}s"}
             pool = self._watches
         response = await self._get(pool, beginning, query)
-        with _meanings("read"):
+        with _meanings("read", self._place):
             found = int(response.headers[_INDEX])
-        return Listing(b"[]" if response.status == 404 else response.body, found)
+        body = b"[]" if response.status == 404 else response.body
+        return Listing(body, found, self._place)
 
     async def transact(
         self, operations: Sequence[Operation], *, urgent: bool = False
@@ -167,7 +170,7 @@ class Client:
             StoreUnavailable, PermissionDenied, StoreUnusable: they were not.
         """
         body = json.dumps([{"KV": operation} for operation in operations]).encode()
-        with _meanings("write"):
+        with _meanings("write", self._place):
             response = await self._send(
                 self._requests, "PUT", _target("/v1/txn", self._where), body, urgent=urgent
             )
@@ -179,21 +182,21 @@ class Client:
                 for error in errors:
                     if _DENIED in error["What"]:
                         path = operations[error["OpIndex"]]["Key"]
-                        raise PermissionDenied(_missing("write", path))
+                        raise PermissionDenied(_missing("write", path, self._place))
                 raise Conflict("; ".join(str(error["What"]) for error in errors))
-        raise refusal(response, "write")
+        raise refusal(response, "write", self._place)
 
     async def ask(self, path: str) -> Any:
         """Return what the agent says of itself at `path`."""
-        with _meanings("read"):
+        with _meanings("read", self._place):
             response = await self._send(self._requests, "GET", path, None)
             if response.status == 200:
                 return json.loads(response.body)
-        raise refusal(response, "read")
+        raise refusal(response, "read", self._place)
 
     async def connect(self) -> None:
         """Have a connection ready for the next request."""
-        with _meanings("read"):
+        with _meanings("read", self._place):
             await self._requests.connect()
 
     async def close(self) -> None:
@@ -207,13 +210,13 @@ class Client:
         self, pool: Pool, path: str, query: dict[str, str], *, urgent: bool = False
     ) -> Response:
         target = _target(f"/v1/kv/{quote(path)}", {**query, **self._where})
-        with _meanings("read"):
+        with _meanings("read", self._place):
             response = await self._send(pool, "GET", target, None, urgent=urgent)
         if response.status in (200, 404):
             return response
         if response.status == 403:
-            raise PermissionDenied(_missing("read", path))
-        raise refusal(response, "read")
+            raise PermissionDenied(_missing("read", path, self._place))
+        raise refusal(response, "read", self._place)
 
     async def _send(
         self, pool: Pool, method: str, target: str, body: bytes | None, *, urgent: bool = False
@@ -237,28 +240,28 @@ def _target(path: str, query: dict[str, str]) -> str:
     return f"{path}?{urlencode(query)}" if query else path
 
 
-def _missing(policy: str, path: str) -> str:
+def _missing(policy: str, path: str, where: str) -> str:
     rule = f'key_prefix "{path}" {{ policy = "{policy}" }}'
-    return f"Consul forbids it; the rule that is missing: {rule}"
+    return f"Consul at {where} forbids it; the rule that is missing: {rule}"
 
 
-def refusal(response: Response, effect: _Effect) -> IncumbentError:
+def refusal(response: Response, effect: _Effect, where: str) -> IncumbentError:
     """Return what an answer means that is no success."""
     code = response.status
     text = response.body[:200].decode("utf-8", "replace").strip()
     if code in (401, 403):
-        return PermissionDenied(f"Consul does not let us ({code}): {text}")
+        return PermissionDenied(f"Consul at {where} does not let us ({code}): {text}")
     if code == 429:
-        return StoreUnavailable(f"the agent of Consul is too busy (429): {text}")
+        return StoreUnavailable(f"the agent of Consul at {where} is too busy (429): {text}")
     if 400 <= code < 500:
-        return StoreUnusable(f"Consul refused the request ({code}): {text}")
+        return StoreUnusable(f"Consul at {where} refused the request ({code}): {text}")
     if code == 500 and text.endswith(_NO_LEADER):
-        return StoreUnavailable("Consul has no leader at the moment")
-    return _doubt(effect, f"Consul answered {code}: {text}")
+        return StoreUnavailable(f"Consul at {where} has no leader at the moment")
+    return _doubt(effect, f"Consul at {where} answered {code}: {text}")
 
 
 @contextlib.contextmanager
-def _meanings(effect: _Effect) -> Iterator[None]:
+def _meanings(effect: _Effect, where: str) -> Iterator[None]:
     """Turn the errors of the transport and of the JSON decoder into ours."""
     try:
         yield
@@ -266,12 +269,16 @@ def _meanings(effect: _Effect) -> Iterator[None]:
         raise
     except NotSent as error:
         if isinstance(error.__cause__, ssl.SSLCertVerificationError):
-            raise StoreUnusable(f"Consul's certificate is not trusted: {error}") from None
-        raise StoreUnavailable(f"Consul cannot be reached: {error}") from None
+            raise StoreUnusable(
+                f"the certificate of Consul at {where} is not trusted: {error}"
+            ) from None
+        raise StoreUnavailable(f"Consul at {where} cannot be reached: {error}") from None
     except Broken as error:
-        raise _doubt(effect, f"no answer: {error}") from None
+        raise _doubt(effect, f"no answer of Consul at {where}: {error}") from None
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise _doubt(effect, f"the answer cannot be understood: {error!r}") from None
+        raise _doubt(
+            effect, f"the answer of Consul at {where} cannot be understood: {error!r}"
+        ) from None
 
 
 def _doubt(effect: _Effect, text: str) -> IncumbentError:

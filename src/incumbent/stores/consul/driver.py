@@ -29,7 +29,7 @@ import secrets
 from collections.abc import Hashable, Mapping
 
 from incumbent.errors import PermissionDenied, StoreError
-from incumbent.stores.api import Finding
+from incumbent.stores.api import Finding, unreached
 from incumbent.stores.consul.client import Client, Item, Operation
 from incumbent.stores.consul.config import Settings
 from incumbent.stores.consul.keys import ELECTIONS, Keys
@@ -139,7 +139,7 @@ class Consul:
         except PermissionDenied as error:
             return [Finding("reachable", True, f"{where} answers"), _right("read", error)]
         except StoreError as error:
-            return [Finding("reachable", False, f"{where}: {error}", "check URL and network")]
+            return [unreached(error)]
         took_s = loop.time() - began
         return [
             Finding("reachable", True, f"{where} answers"),

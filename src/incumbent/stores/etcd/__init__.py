@@ -14,8 +14,7 @@ themselves are `stores.kv`.
 
 from __future__ import annotations
 
-from incumbent.errors import MissingExtra
-from incumbent.stores.api import ON_QUORUM, Capabilities, Grade, StoreURL
+from incumbent.stores.api import ON_QUORUM, Capabilities, Grade, StoreURL, missing_extra
 from incumbent.stores.kv import KeyValueStore
 
 __all__ = ["CAPABILITIES", "open"]
@@ -47,8 +46,7 @@ def open(url: StoreURL) -> KeyValueStore:
     try:
         from incumbent.stores.etcd import driver, settings
     except ModuleNotFoundError as error:
-        text = f"etcd:// needs {error.name}: pip install 'incumbent[etcd]'"
-        raise MissingExtra(text) from None
+        raise missing_extra("etcd", "etcd", error) from None
     found = settings.read(url)
     hosts = ",".join(server.partition("://")[2] for server in found.servers)
     shown = f"etcd://{hosts}/{found.prefix.removesuffix('/')}"

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import re
+from dataclasses import replace
 
 from incumbent.errors import OutcomeUnknown, PermissionDenied, StoreError
-from incumbent.stores.api import Finding
+from incumbent.stores.api import Finding, unreached
 from incumbent.stores.etcd import wire
 from incumbent.stores.etcd.client import Client, Forgotten
 from incumbent.stores.etcd.wire import Object
@@ -33,8 +34,9 @@ async def examine(client: Client, prefix: wire.Prefix, prefix_text: str) -> list
     except PermissionDenied as error:
         return [Finding("right to read", False, str(error), _grant("read", prefix_text))]
     except StoreError as error:
-        fix = "check the URL, the network, and `etcdctl endpoint status --cluster`"
-        return [Finding("reachable", False, str(error), fix)]
+        found = unreached(error)
+        more = f"{found.fix}, and `etcdctl endpoint status --cluster`" if found.fix else ""
+        return [replace(found, fix=more)]
     took_s = loop.time() - began
     return [
         Finding("reachable", True, f"{client.at} answers a linearizable read"),

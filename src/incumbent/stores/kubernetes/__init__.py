@@ -16,13 +16,20 @@ from __future__ import annotations
 
 import re
 
-from incumbent.errors import ConfigError, MissingExtra
-from incumbent.stores.api import Store, StoreURL
+from incumbent.errors import ConfigError
+from incumbent.stores.api import Capabilities, Store, StoreURL, missing_extra
 from incumbent.stores.kubernetes.store import KubernetesStore
 
-__all__ = ["KubernetesStore", "open"]
+__all__ = ["KubernetesStore", "open", "set_ups"]
 
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+
+
+def set_ups() -> dict[str, Capabilities]:
+    """Return what is declared where an option makes it another store, by that option."""
+    from incumbent.stores.kubernetes.sessions import CAPABILITIES
+
+    return {"session=1": CAPABILITIES}
 
 
 def open(url: StoreURL) -> Store:
@@ -43,8 +50,7 @@ def open(url: StoreURL) -> Store:
     try:
         from incumbent.stores.kubernetes.client import Client
     except ModuleNotFoundError as error:
-        text = f"kubernetes:// needs {error.name}: pip install 'incumbent[kubernetes]'"
-        raise MissingExtra(text) from None
+        raise missing_extra("kubernetes", "kubernetes", error) from None
     from incumbent.stores.kubernetes import config
 
     connection = config.load(

@@ -27,7 +27,7 @@ import json
 import ssl
 from collections.abc import AsyncGenerator, Iterator
 from typing import Literal
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from incumbent.errors import (
     IncumbentError,
@@ -56,6 +56,7 @@ class Client:
     def __init__(self, connection: Connection, namespace: str) -> None:
         self.namespace = namespace
         self.url = connection.server
+        self._place = urlsplit(connection.server).netloc.rpartition("@")[2]
         self._credentials = connection.credentials
         self._leases = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
         server, tls, name = connection.server, connection.tls, connection.tls_name
@@ -101,11 +102,13 @@ class Client:
             query["resourceVersion"] = version
         path = f"{self._leases}?{urlencode(query)}"
         header, refused = None, False
-        with _meanings("read"):
+        with _meanings("read", self._place):
             while True:
                 newer = await self._credentials.header(refused=refused)
                 if refused and newer in (None, header):
-                    raise PermissionDenied("the API server does not know us any more")
+                    raise PermissionDenied(
+                        f"the API server {self._place} does not know us any more"
+                    )
                 header = newer
                 stream = self._watches.stream(path, _headers(header, None))
                 async with stream as (response, lines):
@@ -151,7 +154,7 @@ class Client:
 
     async def connect(self) -> None:
         """Have a connection ready for the next request."""
-        with _meanings("read"):
+        with _meanings("read", self._place):
             await self._requests.connect()
 
     async def close(self) -> None:
@@ -173,7 +176,7 @@ class Client:
         if effect is None:
             effect = "read" if body is None else "write"
         content = None if body is None else json.dumps(body, separators=(",", ":")).encode()
-        with _meanings(effect):
+        with _meanings(effect, self._place):
             response = await self._send(method, path, content)
             if response.status in _OK:
                 parsed: Object = json.loads(response.body)
@@ -199,14 +202,17 @@ class Client:
         self, verb: str, name: str, code: int, answer: bytes, effect: _Effect = "read"
     ) -> Exception:
         text, is_status = _message(answer)
+        where = self._place
         match code:
             case 401:
-                return PermissionDenied(f"the API server does not know us: {text}")
+                return PermissionDenied(f"the API server {where} does not know us: {text}")
             case 403 if " cannot " in text and "leases" in text:
                 missing = rbac.rule((verb,), name)
-                return PermissionDenied(f"{text}; the rule that is missing: {missing}")
+                return PermissionDenied(
+                    f"the API server {where}: {text}; the rule that is missing: {missing}"
+                )
             case 403:
-                return PermissionDenied(text)
+                return PermissionDenied(f"the API server {where}: {text}")
             case 404 if is_status:
                 return NotFound(text)
             case 409:
@@ -214,11 +220,13 @@ class Client:
             case 410:
                 return Expired(text)
             case 429:
-                return StoreUnavailable(f"the API server is too busy (429): {text}")
+                return StoreUnavailable(f"the API server {where} is too busy (429): {text}")
             case _ if 400 <= code < 500 and is_status:
-                return StoreUnusable(f"the API server refused to {verb} {name!r} ({code}): {text}")
+                return StoreUnusable(
+                    f"the API server {where} refused to {verb} {name!r} ({code}): {text}"
+                )
             case _:
-                return _doubt(effect, f"the API server answered {code}: {text}")
+                return _doubt(effect, f"the API server {where} answered {code}: {text}")
 
     def _change(self, name: str, line: bytes) -> Change:
         event = json.loads(line)
@@ -240,7 +248,7 @@ def _headers(authorization: str | None, content: bytes | None) -> list[tuple[str
 
 
 @contextlib.contextmanager
-def _meanings(effect: _Effect) -> Iterator[None]:
+def _meanings(effect: _Effect, where: str) -> Iterator[None]:
     """Turn the errors of the HTTP client and of the JSON decoder into ours."""
     try:
         yield
@@ -248,13 +256,15 @@ def _meanings(effect: _Effect) -> Iterator[None]:
         raise
     except NotSent as error:
         if isinstance(error.__cause__, ssl.SSLCertVerificationError):
-            text = f"the API server's certificate is not trusted: {error}"
+            text = f"the certificate of the API server {where} is not trusted: {error}"
             raise StoreUnusable(text) from None
-        raise StoreUnavailable(f"the API server cannot be reached: {error}") from None
+        raise StoreUnavailable(f"the API server {where} cannot be reached: {error}") from None
     except Broken as error:
-        raise _doubt(effect, f"no answer: {error}") from None
+        raise _doubt(effect, f"no answer of the API server {where}: {error}") from None
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise _doubt(effect, f"the answer cannot be understood: {error!r}") from None
+        raise _doubt(
+            effect, f"the answer of the API server {where} cannot be understood: {error!r}"
+        ) from None
 
 
 def _doubt(effect: _Effect, text: str) -> IncumbentError:

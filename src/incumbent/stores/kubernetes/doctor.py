@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 
 from incumbent.errors import PermissionDenied, StoreError
-from incumbent.stores.api import Finding
+from incumbent.stores.api import Finding, unreached
 from incumbent.stores.kubernetes import rbac
 from incumbent.stores.kubernetes.api import LeaseApi, NotFound
 
@@ -27,7 +27,7 @@ async def examine(api: LeaseApi, name: str = "", rights: rbac.Rights = rbac.EACH
         began = loop.time()
         await api.server_version()
     except StoreError as error:
-        return [Finding("reachable", False, f"{api.url}: {error}", "check the URL and the network")]
+        return [unreached(error)]
     took_s = loop.time() - began
     return [
         Finding("reachable", True, f"{api.url} answers"),

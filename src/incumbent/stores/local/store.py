@@ -539,7 +539,10 @@ class LocalStore(StoreDefaults, Generic[R]):
         findings = [
             Finding("file system", not refused, f"{self.path} lies on {type_ or 'an unknown one'}")
         ]
-        disk = os.statvfs(self.path.parent)
+        try:
+            disk = os.statvfs(self.path.parent)
+        except OSError as error:
+            raise filesystem.store_error(self.path, error) from error
         free = disk.f_bavail * disk.f_frsize
         findings.append(
             Finding(

@@ -14,8 +14,8 @@ import ssl
 from typing import Any
 from urllib.parse import quote
 
-from incumbent.errors import ConfigError, MissingExtra
-from incumbent.stores.api import ON_ONE_SERVER, Capabilities, Grade, StoreURL
+from incumbent.errors import ConfigError
+from incumbent.stores.api import ON_ONE_SERVER, Capabilities, Grade, StoreURL, missing_extra
 from incumbent.stores.sql import LOOKS_PER_TTL, SqlStore
 
 __all__ = ["MysqlStore", "open"]
@@ -66,8 +66,7 @@ def open(url: StoreURL) -> MysqlStore:
     try:
         from incumbent.stores.mysql.server import MysqlServer
     except ModuleNotFoundError as error:
-        text = f"mysql:// needs {error.name}: pip install 'incumbent[mysql]'"
-        raise MissingExtra(text) from None
+        raise missing_extra(url.scheme, "mysql", error) from None
     params: dict[str, Any] = {
         "host": url.host or "localhost",
         "port": url.port or 3306,

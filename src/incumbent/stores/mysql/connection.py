@@ -53,9 +53,14 @@ class NoTls(StoreUnusable):
 
 
 class Connection:
-    """A connection with a thread, for one request at a time. Make one with `to`."""
+    """A connection with a thread, for one request at a time. Make one with `to`.
 
-    def __init__(self) -> None:
+    Args:
+        place: of the server, for messages.
+    """
+
+    def __init__(self, place: str) -> None:
+        self._place = place
         self._jobs: SimpleQueue[tuple[Callable[[], Any], Future[Any]] | None] = SimpleQueue()
         self._driver: pymysql.connections.Connection[Any] | None = None
         self._plain: socket.socket | None = None
@@ -69,18 +74,23 @@ class Connection:
         Raises:
             StoreUnavailable, PermissionDenied, StoreUnusable: by what the server says.
         """
-        connection = cls()
+        socket_, host, port = params["unix_socket"], params["host"], params["port"]
+        connection = cls(socket_ or (f"[{host}]:{port}" if ":" in host else f"{host}:{port}"))
         try:
             await connection._do(partial(connection._connect, params))
         except pymysql.MySQLError as error:
             connection.close()
-            raise _not_connected(error) from None
+            raise _not_connected(error, connection._place) from None
         except OSError as error:
             connection.close()
-            raise StoreUnavailable(f"cannot connect to MySQL: {error}") from None
+            raise StoreUnavailable(
+                f"cannot connect to MySQL at {connection._place}: {error}"
+            ) from None
         except (RuntimeError, ValueError) as error:
             connection.close()
-            raise StoreUnusable(f"cannot connect to MySQL: {error}") from None
+            raise StoreUnusable(
+                f"cannot connect to MySQL at {connection._place}: {error}"
+            ) from None
         except BaseException:
             connection.close()
             raise
@@ -155,10 +165,10 @@ class Connection:
             return await self._do(partial(self._ask, "; ".join(statements)))
         except pymysql.MySQLError as error:
             self.close()
-            raise _failed(error, writes=writes) from None
+            raise _failed(error, self._place, writes=writes) from None
         except (OSError, ValueError) as error:
             self.close()
-            text = f"the connection was lost: {error}"
+            text = f"the connection to MySQL at {self._place} was lost: {error}"
             raise (OutcomeUnknown if writes else StoreUnavailable)(text) from None
 
     def is_sound(self) -> bool:
@@ -221,21 +231,22 @@ _ADVICE = {
 }
 
 
-def _said(error: pymysql.MySQLError) -> tuple[int, str]:
+def _said(error: pymysql.MySQLError, place: str) -> tuple[int, str]:
     code = error.args[0] if error.args and isinstance(error.args[0], int) else 0
-    text = f"MySQL says: {error.args[1] if len(error.args) > 1 else error} ({code or 'no code'})"
+    words = error.args[1] if len(error.args) > 1 else error
+    text = f"MySQL at {place} says: {words} ({code or 'no code'})"
     return code, f"{text}; {_ADVICE[code]}" if code in _ADVICE else text
 
 
-def _failed(error: pymysql.MySQLError, *, writes: bool) -> StoreError:
-    code, text = _said(error)
+def _failed(error: pymysql.MySQLError, place: str, *, writes: bool) -> StoreError:
+    code, text = _said(error, place)
     if (not 1000 <= code < 2000 and not 3000 <= code < 5000) or code in _UNTOLD:
         return (OutcomeUnknown if writes else StoreUnavailable)(text)
     return _OF_CODE.get(code, StoreUnavailable)(text)
 
 
-def _not_connected(error: pymysql.MySQLError) -> StoreError:
-    code, text = _said(error)
+def _not_connected(error: pymysql.MySQLError, place: str) -> StoreError:
+    code, text = _said(error, place)
     if code == CR.CR_SSL_CONNECTION_ERROR:
         return NoTls(text)
     if "certificate" in text or "SSL" in text:

@@ -23,7 +23,8 @@ from typing import Any
 
 from incumbent.core.records import FORMAT
 from incumbent.errors import StoreAbsent, StoreError, StoreUnavailable, StoreUnusable
-from incumbent.stores.api import Finding
+from incumbent.stores.api import Finding, unreached
+from incumbent.stores.mysql import rights
 from incumbent.stores.mysql.connection import Connection, NoTls
 from incumbent.stores.sql.api import Heard, Rows
 from incumbent.stores.sql.pool import Pool
@@ -215,7 +216,7 @@ class MysqlServer:
         try:
             facts = await self._facts()
         except StoreError as error:
-            return [Finding("reachable", False, str(error), "check the URL and the network")]
+            return [unreached(error)]
         took_ms = (time.perf_counter() - began) * 1000
         flush, binlog = facts["innodb_flush_log_at_trx_commit"], facts.get("sync_binlog", "1")
         synced = flush == "1" and (binlog == "1" or facts.get("log_bin") != "ON")
@@ -235,7 +236,12 @@ class MysqlServer:
                 "whether a commit waits for a replica cannot be told: after the time limit of "
                 "semi-synchronous replication it does not",
             ),
+            *await rights.examine(self._try),
         ]
+
+    async def _try(self, statements: Sequence[str]) -> list[Rows]:
+        async with self._pool.use() as connection:
+            return await connection.ask(statements, writes=False)
 
 
 def _refusal(facts: Mapping[str, str]) -> str:

@@ -94,7 +94,10 @@ def open(url: StoreURL) -> PostgresStore:
 
         from incumbent.stores.postgresql.server import PostgresServer
     except ImportError as error:  # psycopg raises it, too, where it finds no libpq.
-        text = f"postgresql:// needs psycopg: pip install 'incumbent[postgresql]' ({error})"
+        text = (
+            "postgresql:// needs the package 'psycopg', with libpq: "
+            f"pip install 'incumbent[postgresql]' ({error})"
+        )
         raise MissingExtra(text) from None
     given = {
         "host": url.host,

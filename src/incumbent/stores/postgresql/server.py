@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from incumbent.core.records import FORMAT
 from incumbent.errors import StoreAbsent, StoreError, StoreUnavailable, StoreUnusable
-from incumbent.stores.api import Finding
+from incumbent.stores.api import Finding, unreached
+from incumbent.stores.postgresql import rights
 from incumbent.stores.postgresql.bell import PROOF_S, Bell
 from incumbent.stores.postgresql.connection import Connection
 from incumbent.stores.sql.api import Heard, Rows
@@ -96,6 +97,7 @@ class PostgresServer:
         quoted = '"' + schema.replace('"', '""') + '".' if schema else ""
         self._conninfo = conninfo
         self._direct = direct
+        self._schema = schema
         self._dialect = PostgresDialect(quoted, f"incumbent {schema}".strip())
         self._pool = Pool(self._connection)
         self._bell: Bell | None = None
@@ -207,7 +209,7 @@ class PostgresServer:
                 ]
             )
         except StoreError as error:
-            return [Finding("reachable", False, str(error), "check the URL and the network")]
+            return [unreached(error)]
         took_ms = (time.perf_counter() - began) * 1000
         version, fsync, pages, standbys, commit, replicas = facts[0]
         findings = [
@@ -230,12 +232,10 @@ class PostgresServer:
             findings.append(Finding("failover", False, text, fix))
         else:
             findings.append(Finding("failover", None, "no standby is to be seen"))
-        return [*findings, await self._ears()]
+        findings += await rights.examine(self.look, self.dialect, self._schema)
+        return findings if self._bell is None else [*findings, await self._ears(self._bell)]
 
-    async def _ears(self) -> Finding:
-        bell = self._bell
-        if bell is None:
-            raise StoreUnavailable("the store is closed")
+    async def _ears(self, bell: Bell) -> Finding:
         try:
             async with asyncio.timeout(2 * PROOF_S):
                 await bell.settled.wait()

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from incumbent.errors import ConfigError, MissingExtra
-from incumbent.stores.api import ON_ONE_SERVER, Capabilities, Fault, Grade, StoreURL
+from incumbent.errors import ConfigError
+from incumbent.stores.api import ON_ONE_SERVER, Capabilities, Fault, Grade, StoreURL, missing_extra
 from incumbent.stores.kv import KeyValueStore
 
 __all__ = ["CAPABILITIES", "open"]
@@ -44,7 +44,10 @@ CAPABILITIES = Capabilities(
 REPLICATED = replace(
     CAPABILITIES,
     grade=Grade.EFFICIENCY_ONLY,
-    assumes="a replica may be promoted while the old primary still answers: then two lead",
+    assumes=(
+        "a replica may be promoted while the old primary still answers: then two lead; for more, "
+        "leave ?replicas=accept out, which takes a server without replicas (docs/stores/redis.md)"
+    ),
 )
 _TLS = {"ssl_ca_certs": "ca_certs", "ssl_certfile": "certfile", "ssl_keyfile": "keyfile"}
 
@@ -74,8 +77,7 @@ def open(url: StoreURL) -> KeyValueStore:
         from incumbent.stores.redis.client import Address
         from incumbent.stores.redis.driver import RedisKeyValue
     except ModuleNotFoundError as error:
-        text = f"{url.scheme}:// needs {error.name}: pip install 'incumbent[redis]'"
-        raise MissingExtra(text) from None
+        raise missing_extra(url.scheme, "redis", error) from None
     tls = _tls(options) if secure else None
     address = Address(name, username=url.username, password=url.password, tls=tls, **place)
     driver = RedisKeyValue(address, prefix, replicas=bool(replicas))

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Mapping
 
 from incumbent.errors import StoreError
-from incumbent.stores.api import Finding
+from incumbent.stores.api import Finding, unreached
 from incumbent.stores.redis.client import CLOSE_S, Client, Refusal, facts
 
 __all__ = ["examine", "replicated"]
@@ -28,7 +28,7 @@ async def examine(client: Client, channel: str) -> list[Finding]:
     try:
         told = facts(await client.ask("INFO"))
     except StoreError as error:
-        return [Finding("reachable", False, str(error), "check the URL and the network")]
+        return [unreached(error)]
     server = "Valkey" if "valkey_version" in told else "Redis"
     version = told.get("valkey_version") or told.get("redis_version", "")
     return [

@@ -22,7 +22,14 @@ from typing import Any, Protocol
 
 from incumbent.stores.api import Finding
 
-__all__ = ["Dialect", "Heard", "Rows", "Server"]
+__all__ = ["NEEDED", "Dialect", "Heard", "Rows", "Server"]
+
+NEEDED = {
+    "incumbent_counter": ("SELECT", "INSERT", "UPDATE"),
+    "incumbent_session": ("SELECT", "INSERT", "UPDATE", "DELETE"),
+    "incumbent_election": ("SELECT", "INSERT", "UPDATE"),
+}
+"""The tables, and what a candidate does in each."""
 
 Rows = list[tuple[Any, ...]]
 """What one statement returned. Numbers may come as text."""
@@ -105,5 +112,5 @@ class Server(Protocol):
         ...
 
     async def examine(self) -> list[Finding]:
-        """Look for what could break the promise here, for `doctor`."""
+        """Look for what could break the promise here; also where `open` has failed."""
         ...

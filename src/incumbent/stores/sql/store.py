@@ -376,7 +376,7 @@ class SqlStore(StoreDefaults):
         """Look at the server and our rights."""
         pause = f"standbys look every {self._pause_s():.2g} s at a TTL of {UNKNOWN_TTL_S:g} s"
         findings = await self._server.examine()
-        if not self._server.listens:
+        if self._follower is not None and not self._server.listens:
             findings.append(Finding("notification", None, f"there is none: {pause}"))
         return findings
 

@@ -20,8 +20,8 @@ from __future__ import annotations
 
 import re
 
-from incumbent.errors import ConfigError, MissingExtra
-from incumbent.stores.api import ON_QUORUM, Capabilities, Grade, StoreURL
+from incumbent.errors import ConfigError
+from incumbent.stores.api import ON_QUORUM, Capabilities, Grade, StoreURL, missing_extra
 from incumbent.stores.kv import KeyValueStore
 
 __all__ = ["CAPABILITIES", "open"]
@@ -60,8 +60,7 @@ def open(url: StoreURL) -> KeyValueStore:
         from incumbent.stores.zookeeper.ensemble import Ensemble
         from incumbent.stores.zookeeper.link import Server, Settings
     except ModuleNotFoundError as error:
-        text = f"zookeeper:// needs {error.name}: pip install 'incumbent[zookeeper]'"
-        raise MissingExtra(text) from None
+        raise missing_extra("zookeeper", "zookeeper", error) from None
     options = url.take_options("cafile", "certfile", "keyfile")
     servers = url.servers(PORT)
     if not servers:

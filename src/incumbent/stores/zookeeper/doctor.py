@@ -10,7 +10,7 @@ import asyncio
 import re
 
 from incumbent.errors import StoreError
-from incumbent.stores.api import Finding
+from incumbent.stores.api import Finding, unreached
 from incumbent.stores.zookeeper.ensemble import Ensemble
 from incumbent.stores.zookeeper.link import Link, Op, Server, Settings
 
@@ -30,7 +30,7 @@ async def examine(ensemble: Ensemble, folder: str) -> list[Finding]:
         began = loop.time()
         await link.transact([Op("check", "/")])
     except StoreError as error:
-        return [Finding("reachable", False, str(error), "check the URL and the network")]
+        return [unreached(error)]
     took_s = loop.time() - began
     return [
         Finding("reachable", True, f"{link.server} answers, and a majority confirms a write"),

@@ -26,7 +26,7 @@ from collections.abc import AsyncIterator, Callable, Hashable, Mapping
 from contextlib import asynccontextmanager
 
 from incumbent.errors import StoreUnavailable, StoreUnusable
-from incumbent.stores.api import Capabilities, Finding, Grade
+from incumbent.stores.api import ON_ONE_SERVER, Capabilities, Finding, Grade
 from incumbent.stores.kubernetes import api as k8s
 from incumbent.stores.kubernetes import doctor, rbac
 from incumbent.stores.kubernetes.ledger import Ledger
@@ -55,6 +55,7 @@ CAPABILITIES = Capabilities(
     one_host=False,
     grade=Grade.EXCLUSIVE_WITH_FENCING,
     assumes="etcd is linearizable, and clock rates differ by no more than rho",
+    survives=ON_ONE_SERVER,
 )
 
 
