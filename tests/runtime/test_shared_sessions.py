@@ -12,7 +12,8 @@ from incumbent.core import events as ev
 from incumbent.core.records import Claim, Held, Holding, Lease, Snapshot
 from incumbent.core.table import State
 from incumbent.core.timing import Timing
-from incumbent.runtime.driver import Driver, Hub
+from incumbent.runtime.driver import Driver
+from incumbent.runtime.hub import Hub
 from incumbent.runtime.term import Term
 from incumbent.stores.memory import MemoryStore
 

@@ -15,7 +15,8 @@ from incumbent.core.records import Claim, Held, Holding, Lease, Snapshot
 from incumbent.core.table import State
 from incumbent.core.timing import Timing
 from incumbent.errors import StoreUnavailable
-from incumbent.runtime.driver import Driver, Hub
+from incumbent.runtime.driver import Driver
+from incumbent.runtime.hub import Hub
 from incumbent.runtime.turns import AT_ONCE
 from incumbent.stores.memory import MemoryStore
 from tests.runtime.test_shared_sessions import Alarm, Listener

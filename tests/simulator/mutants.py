@@ -48,6 +48,7 @@ FENCE = "incumbent.core.fence"
 KEEPALIVE = "incumbent.core.keepalive"
 TIMING = "incumbent.core.timing"
 DRIVER = "incumbent.runtime.driver"
+HUB = "incumbent.runtime.hub"
 LEASE = "incumbent.runtime.lease"
 WATCHDOG = "incumbent.runtime.watchdog"
 MEMORY = "incumbent.stores.memory"
@@ -141,7 +142,7 @@ MUTANTS = (
     ),
     planted(
         "wall clock",
-        DRIVER,
+        HUB,
         "        self.clock = clock\n",
         "        self.clock = lambda: clock.__self__.wall() - 1.7e9\n",
     ),
@@ -313,13 +314,13 @@ MUTANTS = (
     ),
     planted(
         "a session is closed under work that is being stopped",
-        DRIVER,
+        HUB,
         "        if not keeper.members and keeper not in self._works:\n",
         "        if not keeper.members:\n",
     ),
     planted(
         "a session is closed while a take under it is in flight",
-        DRIVER,
+        HUB,
         '            keeper.revoke("the session is being closed")\n',
         "",
         test="tests/simulator/test_edges.py::test_a_session_that_is_closed_is_trusted_no_more",
@@ -380,7 +381,7 @@ MUTANTS = (
     # -- the kernel's timer
     planted(
         "the timer is not moved on by renewals",
-        DRIVER,
+        HUB,
         "            watchdog.update()\n",
         "            pass\n",
     ),

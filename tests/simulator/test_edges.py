@@ -10,7 +10,8 @@ from functools import partial
 import pytest
 
 from incumbent.core.timing import Timing
-from incumbent.runtime.driver import CONNECT_S, Hub
+from incumbent.runtime.driver import CONNECT_S
+from incumbent.runtime.hub import Hub
 from incumbent.runtime.lease import LeaseKeeper
 from incumbent.stores.local.locks import LockFolder
 from incumbent.stores.memory import MemoryStore

@@ -16,7 +16,8 @@ from incumbent.clock import boottime
 from incumbent.core import events as ev
 from incumbent.core.records import Snapshot
 from incumbent.core.timing import Timing
-from incumbent.runtime.driver import Driver, Hub
+from incumbent.runtime.driver import Driver
+from incumbent.runtime.hub import Hub
 from incumbent.runtime.term import Term
 from incumbent.stores.api import Store, StoreURL
 from incumbent.stores.kubernetes import open as open_kubernetes

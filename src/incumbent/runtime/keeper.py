@@ -29,7 +29,8 @@ from incumbent.core.records import check_identity
 from incumbent.errors import ConfigError, StoreError, StoreUnavailable
 from incumbent.runtime.alarms import alarms_for
 from incumbent.runtime.deadman import DeadMan
-from incumbent.runtime.driver import Driver, Hub, Listener, TermFactory
+from incumbent.runtime.driver import Driver, Listener, TermFactory
+from incumbent.runtime.hub import Hub
 from incumbent.runtime.settings import Settings, host_name
 from incumbent.runtime.watchdog import Timer, Watchdog
 from incumbent.stores.api import Store

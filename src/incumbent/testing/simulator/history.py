@@ -19,7 +19,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from incumbent.core.timing import Timing
-from incumbent.runtime.driver import Hub
+from incumbent.runtime.hub import Hub
 from incumbent.testing.simulator.bench import Bench
 from incumbent.testing.simulator.faults import FAULTS, TAMPERING, Fault, restore
 from incumbent.testing.simulator.judge import Judge, Violated

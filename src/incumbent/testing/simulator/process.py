@@ -21,7 +21,8 @@ from incumbent.core.table import State
 from incumbent.core.timing import Timing
 from incumbent.errors import StoreError
 from incumbent.runtime.alarms import Alarms, LoopAlarms
-from incumbent.runtime.driver import Driver, Hub
+from incumbent.runtime.driver import Driver
+from incumbent.runtime.hub import Hub
 from incumbent.runtime.term import Term
 from incumbent.runtime.watchdog import Watchdog
 from incumbent.testing.simulator.alarms import SimAlarms
