@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -56,6 +59,36 @@ def test_in_the_child_the_term_is_void_and_in_the_parent_it_is_not(start: Start,
     program.expect("child 0")
     program.expect("parent")
     assert program.wait() == 0
+
+
+def test_a_child_has_the_file_locks_of_the_database_that_it_opens(start: Start, url: str) -> None:
+    """With the parent's connection in its memory, SQLite believes that it has them already.
+
+    Then the next who opens and closes the database takes it for unused: he removes log and index
+    under the child, and what it writes from then on, nobody else sees.
+    """
+    source = """
+        with Election("e", store=sys.argv[1], ttl_s=60).hold():
+            pass
+        if os.fork():  # The store is kept open for the next one.
+            os._exit(0)
+        with Election("e", store=sys.argv[1], ttl_s=60).hold(timeout_s=30) as term:
+            say("child")
+            hear()
+            term.check()
+            say("holds", term.lost.is_set())
+            hear()
+    """
+    program = start(source, url)
+    program.expect("child")
+    assert program.wait() == 0
+    path = url.removeprefix("sqlite://")
+    files = [os.stat(path + end).st_ino for end in ("", "-wal", "-shm")]
+    with closing(sqlite3.connect(path)) as db:
+        assert db.execute("SELECT session <> '' FROM election").fetchone() == (1,)
+    assert [os.stat(path + end).st_ino for end in ("", "-wal", "-shm")] == files
+    program.tell()
+    program.expect("holds False")
 
 
 def test_a_child_that_leaves_the_body_neither_waits_nor_releases(start: Start, url: str) -> None:

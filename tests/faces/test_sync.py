@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sqlite3
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -537,15 +540,126 @@ def test_at_the_end_of_the_process_the_keepers_loop_is_closed(start: Start, url:
     source = """
         import atexit
         from incumbent.runtime.keeper import Keeper
-        loops = []
-        atexit.register(lambda: say("closed", loops[0].is_closed()))  # after the keeper's own
         with Election("e", store=sys.argv[1]).hold():
-            loops.append(Keeper.current().loop)
+            loop = Keeper.current().loop
+        atexit._run_exitfuncs()  # Nothing could be registered that is called after the keeper's.
+        say("closed", loop.is_closed())
     """
     program = start(source, url)
     program.expect("closed True")
     assert program.wait() == 0
     assert program.errors() == ""
+
+
+def test_what_is_left_at_the_exit_is_released(start: Start, url: str) -> None:
+    """Registered before it was entered, so that it is called last; the keeper is still there."""
+    source = """
+        import atexit
+        from contextlib import ExitStack
+        stack = ExitStack()
+        atexit.register(stack.close)
+        stack.enter_context(Election("e", store=sys.argv[1], ttl_s=30).hold())
+        say("held")
+    """
+    program = start(source, url)
+    program.expect("held")
+    assert program.wait() == 0
+    with closing(sqlite3.connect(url.removeprefix("sqlite://"))) as db:
+        assert db.execute("SELECT session FROM election").fetchone() == ("",)
+
+
+# ---- what runs on the keeper's thread
+
+
+@pytest.mark.parametrize("where", ["on_lost", "observer"])
+def test_who_would_end_the_process_from_there_does_not_end_the_keeper(
+    where: str, memory: MemoryStore
+) -> None:
+    """Nobody would be told any more that a lease was lost."""
+
+    def observe(sighting: Sighting) -> None:
+        if where == "observer" and sighting.event == "stopping":
+            sys.exit(3)
+
+    election = Election("e", store=memory, ttl_s=2, observer=observe)
+    called: list[Term] = []
+    again = threading.Event()
+
+    def work(term: Term) -> None:
+        if called:
+            again.set()
+            return
+        if where == "on_lost":
+            term.on_lost(lambda _: sys.exit(3))
+        term.on_lost(called.append)
+        election.step_down()
+        assert term.lost.wait(LIMIT_S)
+
+    lead = partial(election.lead, work, deadman=False)
+    threading.Thread(target=lead, daemon=True).start()
+    assert again.wait(LIMIT_S), "the keeper is gone"
+
+
+def test_a_callback_may_leave_the_body_and_not_enter_one(start: Start, url: str) -> None:
+    source = """
+        from contextlib import ExitStack
+        gone = threading.Event()
+        said = []
+
+        def leave(_):
+            stack.close()
+            try:
+                Election("f", store=sys.argv[1]).hold().__enter__()
+            except incumbent.IncumbentError as error:
+                said.append(error)
+            gone.set()
+
+        with ExitStack() as stack:
+            term = stack.enter_context(Election("e", store=sys.argv[1], ttl_s=60).hold())
+            term.on_lost(leave)
+            from incumbent.runtime.keeper import Keeper
+            keeper = Keeper.current()
+            keeper.loop.call_soon_threadsafe(term.end, "asked to")
+            assert gone.wait(30)
+        assert "cannot wait to be elected" in str(said[0]), said
+        with Election("e", store=sys.argv[1]).hold(timeout_s=30):
+            say("again")
+    """
+    program = start(source, url)
+    program.expect("again")
+    assert program.wait() == 0
+
+
+class Cycle:
+    """What only the garbage collector finds."""
+
+    def __init__(self, body: Iterator[None]) -> None:
+        self.itself = self
+        self.body = body
+
+
+@pytest.mark.parametrize("thread", ["keeper", "store"])
+def test_a_body_that_the_garbage_collector_leaves_there_is_left(thread: str, url: str) -> None:
+    """It closes what it finds in whatever thread it runs."""
+
+    def body() -> Iterator[None]:
+        with Election("e", store=url, ttl_s=60).hold(timeout_s=LIMIT_S):
+            yield
+
+    gc.disable()
+    try:
+        cycle = Cycle(body())
+        next(cycle.body)
+        del cycle
+        if thread == "keeper":
+            Keeper.current().loop.call_soon_threadsafe(gc.collect)
+        else:
+            store: Any = Keeper.current()._hubs[url]._store
+            store._worker.submit(gc.collect)
+        with Election("e", store=url).hold(timeout_s=LIMIT_S):
+            pass
+    finally:
+        gc.enable()
 
 
 def test_work_in_a_daemon_thread_outlives_the_keeper_and_looks_alive(
@@ -560,14 +674,12 @@ def test_work_in_a_daemon_thread_outlives_the_keeper_and_looks_alive(
             elected.set()
             ctypes.CDLL(None).pause()
 
-        def exit_slowly():
-            say("keeper is gone")
-            hear()
-
-        atexit.register(exit_slowly)
         election = Election("e", store=sys.argv[1], ttl_s=20)
         threading.Thread(target=election.lead, args=(work,), daemon=True).start()
         elected.wait()
+        atexit._run_exitfuncs()  # As the interpreter's exit would; the keeper's is the last.
+        say("keeper is gone")
+        hear()
     """
     program = start(source, url)
     program.expect("keeper is gone")
@@ -595,11 +707,12 @@ def test_work_in_a_daemon_thread_outlives_the_keeper_and_is_killed_in_time(
             elected.set()
             ctypes.CDLL(None).pause()
 
-        atexit.register(hear)
         election = Election("e", store=sys.argv[1], ttl_s=1.5)
         threading.Thread(target=election.lead, args=(work,), daemon=True).start()
         elected.wait()
+        atexit._run_exitfuncs()
         say("ends")
+        hear()
     """
     program = start(source, url)
     program.expect("ends")

@@ -30,6 +30,8 @@ BELL = "incumbent.stores.postgresql.bell"
 MYSQL = "incumbent.stores.mysql.connection"
 FILE_STORE = "incumbent.stores.file.store"
 LOCKS = "incumbent.stores.local.locks"
+FILESYSTEM = "incumbent.stores.local.filesystem"
+TABLES = "incumbent.stores.sqlite.tables"
 
 _CELL = "tests/stores/test_capabilities.py::test_the_cell_is_true"
 _LANES = "tests/stores/test_lanes.py::test_a_renewal_waits_for_no_take"
@@ -269,5 +271,65 @@ PLANTED: tuple[Mutant, ...] = (
         "        return not number or number == _number(fd)\n",
         "        return True\n",
         test="tests/stores/test_local.py::test_only_the_file_that_was_locked_tells_of_a_death",
+    ),
+    planted(
+        "files: a lock hangs on a number that anybody may close",
+        LOCKS,
+        "            mapping.madvise(mmap.MADV_DONTFORK)",
+        "            mapping.close()",
+        test="tests/stores/test_local.py::test_a_descriptor_that_somebody_closes_is_no_death",
+    ),
+    planted(
+        "files: a link that leads elsewhere is not looked at",
+        "incumbent.stores.local.store",
+        "        return os.path.realpath(self.named) != self._real\n",
+        "        return False\n",
+        test="tests/stores/test_local.py::test_a_link_that_leads_elsewhere_deposes[file]",
+    ),
+    planted(
+        "SQLite: a file with two names has two leaders",
+        FILESYSTEM,
+        "    if links > 1:\n",
+        "    if links > 9:\n",
+        test="tests/stores/test_sqlite.py::test_a_file_with_two_names_is_refused",
+    ),
+    planted(
+        "SQLite: a file that is mounted alone has two leaders",
+        FILESYSTEM,
+        "    if any(point == str(path) for ",
+        "    if any(point == '' for ",
+        test="tests/stores/test_sqlite.py"
+        "::test_a_file_that_is_mounted_without_its_folder_is_refused",
+    ),
+    planted(
+        "SQLite: a forked child believes in its parent's file locks",
+        TABLES,
+        "            with suppress(sqlite3.Error):\n                tables._db.close()\n",
+        "            pass\n",
+        test="tests/stores/test_sqlite.py::test_a_forked_child_has_the_file_locks_of_what_it_opens",
+    ),
+    planted(
+        "a callback's SystemExit ends the keeper",
+        "incumbent.runtime.driver",
+        "        except BaseException:\n            logger.exception(",
+        "        except Exception:\n            logger.exception(",
+        test="tests/faces/test_sync.py"
+        "::test_who_would_end_the_process_from_there_does_not_end_the_keeper[on_lost]",
+    ),
+    planted(
+        "an observer's SystemExit ends the keeper",
+        "incumbent.runtime.candidacy",
+        "            hook(*values)\n        except BaseException:\n",
+        "            hook(*values)\n        except Exception:\n",
+        test="tests/faces/test_sync.py"
+        "::test_who_would_end_the_process_from_there_does_not_end_the_keeper[observer]",
+    ),
+    planted(
+        "the keeper waits for itself",
+        "incumbent.runtime.face",
+        "        return self.here and not on_keepers_thread()\n",
+        "        return self.here\n",
+        test="tests/faces/test_sync.py"
+        "::test_a_body_that_the_garbage_collector_leaves_there_is_left[store]",
     ),
 )

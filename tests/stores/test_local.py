@@ -228,6 +228,41 @@ def test_nobody_sees_a_new_lock_file_unlocked(tmp_path: Path) -> None:
         folder.drop(key)
 
 
+def test_a_link_that_leads_elsewhere_deposes(place: LocalHarness, tmp_path: Path) -> None:
+    """`current -> release-2`: who comes new elects there, and the old holder would go on here."""
+    (tmp_path / "release-1").mkdir()
+    (tmp_path / "release-2").mkdir()
+    current = tmp_path / "current"
+    current.symlink_to("release-1")
+    url = f"{place.url.partition(':')[0]}://{current}/store"
+
+    def work(term: Term) -> str:
+        (tmp_path / "new").symlink_to("release-2")
+        (tmp_path / "new").rename(current)
+        return "told" if term.lost.wait(LIMIT_S) else "never"
+
+    said: list[str] = []
+    with pytest.raises(NotElected):
+        Election("e", store=url, ttl_s=2).lead(
+            lambda term: said.append(work(term)), deadman=False, timeout_s=1
+        )
+    assert said == ["told"]
+
+
+def test_a_descriptor_that_somebody_closes_is_no_death(tmp_path: Path) -> None:
+    """Twice closed by mistake, or with all others: the process lives, and so does its term."""
+    folder, other = LockFolder(tmp_path / "locks"), LockFolder(tmp_path / "locks")
+    key = folder.hold("cafe")
+    fd = folder.descriptor(key)
+    assert fd is not None
+    os.close(fd)
+    try:
+        assert not other.is_dead(key)
+    finally:
+        assert os.open("/dev/null", os.O_RDONLY) == fd  # What is dropped next is closed again.
+    folder.drop(key)
+
+
 def test_only_the_file_that_was_locked_tells_of_a_death(tmp_path: Path) -> None:
     """One that was made anew is free, and says nothing; the first one is still locked."""
     folder, other = LockFolder(tmp_path / "locks"), LockFolder(tmp_path / "locks")
@@ -242,6 +277,7 @@ def test_only_the_file_that_was_locked_tells_of_a_death(tmp_path: Path) -> None:
     assert not other.is_dead(key)
     fd = folder.descriptor(key)
     assert fd is not None
+    folder._mappings.pop(key).close()
     os.close(fd)
     assert other.is_dead(key), "its own file, and nobody has locked it"
 

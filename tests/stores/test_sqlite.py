@@ -24,7 +24,9 @@ from incumbent.errors import (
     StoreAbsent,
     StoreUnusable,
 )
+from incumbent.stores.local import filesystem
 from incumbent.stores.sqlite import SqliteStore
+from incumbent.stores.sqlite.tables import Tables
 from incumbent.testing import conformance
 from incumbent.testing.conformance.kit import Candidate
 from tests.faces.programs import LIMIT_S, Start, starting
@@ -88,6 +90,70 @@ def test_the_holder_is_deposed_as_soon_as_its_file_is_gone(what: str, path: Path
     with pytest.raises(LeadershipLost, match="the record changed under us"):
         body()
     watch.until("stopping")
+
+
+def test_a_file_with_two_names_is_refused(path: Path) -> None:
+    """Under each name it would have a log of its own, and a leader, with the same token."""
+
+    async def main() -> None:
+        path.parent.mkdir()
+        harness = SqliteHarness(path.parent)
+        candidate = await Candidate.new(harness, "me")
+        await candidate.claim()
+        other = path.with_name("other.db")
+        other.hardlink_to(path)
+        second = SqliteStore(other)
+        try:
+            with pytest.raises(StoreUnusable, match="2 names"):
+                await second.open()
+        finally:
+            await second.close()
+            await harness.close()
+
+    run(main)
+
+
+def test_a_forked_child_has_the_file_locks_of_what_it_opens(path: Path) -> None:
+    """With the parent's connection in memory, SQLite believes that it has them already."""
+    path.parent.mkdir()
+    tables = Tables(path, "parent")
+    tables.read("e")
+    (from_child, to_parent), (from_parent, to_child) = os.pipe(), os.pipe()
+    if not (pid := os.fork()):
+        try:
+            Tables(path, "child").read("e")
+            os.write(to_parent, b".")
+            os.read(from_parent, 1)
+        finally:
+            os._exit(0)
+    try:
+        assert os.read(from_child, 1) == b"."
+        tables.close()
+        log = [path.with_name(path.name + end) for end in ("-wal", "-shm")]
+        before = [os.stat(file).st_ino for file in log]
+        # Whoever is the last one removes them; the child is still there.
+        Tables(path, "other").close()
+        assert [os.stat(file).st_ino for file in log] == before
+    finally:
+        os.write(to_child, b".")
+        os.waitpid(pid, 0)
+        for fd in (from_child, to_parent, from_parent, to_child):
+            os.close(fd)
+
+
+def test_a_file_that_is_mounted_without_its_folder_is_refused(path: Path, tmp_path: Path) -> None:
+    """As by `docker run -v FILE:FILE`: log, bell and locks lie in the container's own folder."""
+    path.parent.mkdir()
+    path.touch()
+    table = tmp_path / "mountinfo"
+    lines = (
+        "22 1 8:1 / / rw - ext4 /dev/sda1 rw",
+        f"90 22 8:1 {path.parent} {path.parent} rw - ext4 /dev/sda1 rw",
+    )
+    table.write_text("\n".join(lines) + "\n")
+    assert filesystem.other_name(path, table) == ""
+    table.write_text(f"91 22 8:1 /srv/app.db {path} rw - ext4 /dev/sda1 rw\n")
+    assert "mounted alone" in filesystem.other_name(path, table)
 
 
 def test_what_was_taken_on_a_deleted_file_is_not_known(

@@ -4,7 +4,9 @@ The keeper calls the methods of `Seat` on its own thread; each is logged here an
 the `on_...` hooks, which a face overrides to wake its user. Methods without that prefix may be
 called from any thread.
 
-Whatever a hook raises is logged and goes no further: the keeper keeps other elections too.
+Whatever a hook raises is logged and goes no further: the keeper keeps other elections too. That is
+said of SystemExit as well: it would end the keeper's loop and not the process, and nobody would be
+told any more that a lease was lost.
 """
 
 from __future__ import annotations
@@ -19,12 +21,13 @@ from typing import Any
 from incumbent.core.events import Why
 from incumbent.core.records import Holding, Snapshot
 from incumbent.core.table import State
-from incumbent.errors import PermissionDenied
+from incumbent.errors import IncumbentError, PermissionDenied
 from incumbent.runtime.driver import Driver, TermFactory
 from incumbent.runtime.keeper import Keeper
 from incumbent.runtime.settings import Settings
 from incumbent.runtime.term import Term
 from incumbent.runtime.watchdog import Timer
+from incumbent.threads import on_keepers_thread
 
 __all__ = ["Candidacy", "Observer", "Sighting"]
 
@@ -85,7 +88,16 @@ class Candidacy:
     # -- from any thread --------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Become a candidate."""
+        """Become a candidate.
+
+        Raises:
+            IncumbentError: this is the keeper's own thread, which would wait for itself.
+        """
+        if on_keepers_thread():
+            raise IncumbentError(
+                f"{self.settings.name!r}: a callback or an observer cannot wait to be elected; it "
+                "runs on the thread that keeps all leases. Do it in a thread of your own"
+            )
         self._keeper = Keeper.current()
         self._keeper.enter(self.settings, self, self._term_factory, self._timer)
 
@@ -284,5 +296,5 @@ class Candidacy:
     def _guarded(self, hook: Callable[..., None], *values: Any) -> None:
         try:
             hook(*values)
-        except Exception:
+        except BaseException:
             logger.exception("a hook of %r raised", self.settings.name)

@@ -12,6 +12,7 @@ over to the user's thread or loop and returns.
 from __future__ import annotations
 
 import asyncio
+import logging
 import math
 import traceback
 from collections import deque
@@ -33,6 +34,8 @@ from incumbent.runtime.watchdog import Watchdog
 __all__ = ["Driver", "Listener", "TermFactory"]
 
 TermFactory = Callable[..., Term]
+
+logger = logging.getLogger("incumbent")
 
 CONNECT_S = 1.0
 """How long before a takeover that is due the store is asked to connect: that needs several round
@@ -180,7 +183,7 @@ class Driver:
             self._watchdog.relieve(term)
             self._hub.unwatch(self._watchdog)
         term.void()
-        term.end("the work has ended")
+        self._end(term, "the work has ended")
         self.handle(ev.WorkEnded(valid_until))
 
     def handle(self, event: ev.Event) -> None:
@@ -290,8 +293,15 @@ class Driver:
         self._stop_by = deadline
         if why is ev.Why.DEPOSED and self._watchdog is not None:
             self._watchdog.depose(term, deadline)
-        term.end(cause)
+        self._end(term, cause)
         self._listener.stop(term, why, cause, deadline)
+
+    def _end(self, term: Term, cause: str) -> None:
+        """Tell the term's callbacks. A SystemExit of theirs would end the keeper's loop."""
+        try:
+            term.end(cause)
+        except BaseException:
+            logger.exception("a callback of %r raised", term)
 
     def _stuck(self, cause: str) -> None:
         if self._leaving is not None:

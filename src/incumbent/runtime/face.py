@@ -25,6 +25,7 @@ from incumbent.runtime.isolate import Isolation, refuse_while_loading
 from incumbent.runtime.settings import Settings, check_timeout
 from incumbent.runtime.term import Term
 from incumbent.stores.api import Store
+from incumbent.threads import on_keepers_thread
 
 __all__ = ["Election", "Hold", "Seat", "name_of", "refuse_async", "refuse_coroutine"]
 
@@ -129,14 +130,19 @@ class Seat(Candidacy):
         self.step_down(cause=cause)
 
     def withdraw(self) -> bool:
-        """Say that nobody works here any more, and tell whether `on_closed` will follow soon."""
+        """Say that nobody works here any more, and tell whether to wait for `on_closed`.
+
+        Not in a thread of ours: a callback may close what holds (`ExitStack.close`), and the
+        garbage collector a generator in a `with`, in whatever thread it runs. The keeper would wait
+        for itself, and nobody would be told any more that a lease was lost.
+        """
         if self.given_up:
             return False
         if self.isolation is not None and self.isolation.unconfirmed:
             self.close()
             return False
         self.leave()
-        return self.here
+        return self.here and not on_keepers_thread()
 
     def limit_s(self, timeout_s: float | None) -> float | None:
         """Return for how long to wait at most; one try has the time of one request."""

@@ -34,6 +34,7 @@ from incumbent.runtime.hub import Hub
 from incumbent.runtime.settings import Settings, host_name
 from incumbent.runtime.watchdog import Timer, Watchdog
 from incumbent.stores.api import Store
+from incumbent.threads import KeepersThread
 
 __all__ = ["Keeper", "Seat"]
 
@@ -81,7 +82,7 @@ class Keeper:
         self._hubs: dict[str, _Shared] = {}
         self._watchdog: Watchdog | None = None
         self._deadman: DeadMan | None = None
-        self._thread = threading.Thread(target=self._serve, name="incumbent-keeper", daemon=True)
+        self._thread = KeepersThread(self._serve, "incumbent-keeper")
         self._thread.start()
 
     @classmethod
@@ -90,7 +91,6 @@ class Keeper:
         with cls._creating:
             if cls._current is None:
                 cls._current = cls()
-                atexit.register(cls._current.stop)
             return cls._current
 
     @classmethod
@@ -230,8 +230,14 @@ class _Shared:
                     self._leave(entry)
 
     async def _start(self, entry: _Entry) -> None:
+        settings, name = entry.settings, entry.settings.name
+        watchdog: Watchdog | None = None
         try:
             hub = await self._hub()
+            base = settings.candidate or self._store.candidate_name() or host_name()
+            identity = check_identity(f"{base}_{self._incarnation}")
+            if settings.armed and self._waits(entry):
+                watchdog = Watchdog(entry.timer) if entry.timer else self._keeper.watchdog()
         except Exception as error:
             if self._waits(entry):
                 entry.seat.failed(error)
@@ -239,15 +245,10 @@ class _Shared:
             return
         if not self._waits(entry):
             return
-        settings, name = entry.settings, entry.settings.name
-        watchdog: Watchdog | None = None
-        if settings.armed:
-            watchdog = Watchdog(entry.timer) if entry.timer else self._keeper.watchdog()
-        base = settings.candidate or self._store.candidate_name() or host_name()
         driver = Driver(
             hub,
             name,
-            check_identity(f"{base}_{self._incarnation}"),
+            identity,
             self._incarnation,
             settings.timing,
             entry.seat,
@@ -345,5 +346,13 @@ class _Shared:
         task.add_done_callback(self._tasks.discard)
 
 
+def _stop() -> None:
+    if Keeper._current is not None:
+        Keeper._current.stop()
+
+
+# As early as can be, and so called late: what somebody registers to leave a `hold()` at the exit
+# needs a keeper that can still release.
+atexit.register(_stop)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=Keeper.forget)

@@ -171,8 +171,14 @@ class Term:
             self.cause = cause
             self._signal()
             callbacks, self._callbacks = self._callbacks, []
+        first: BaseException | None = None
         for callback in callbacks:
-            self._run(callback)
+            try:
+                self._run(callback)
+            except BaseException as error:  # `sys.exit()`, say: the others are called all the same.
+                first = first or error
+        if first is not None:
+            raise first
 
     def _signal(self) -> None:
         self.lost.set()

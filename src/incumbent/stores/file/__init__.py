@@ -34,4 +34,6 @@ def open(url: StoreURL) -> FileStore:
             "file:///var/lib/app/locks"
         )
     # The real path: the folder must be the same one for everybody.
-    return FileStore(Path(path))
+    store = FileStore(Path(path))
+    store.named = url.path
+    return store

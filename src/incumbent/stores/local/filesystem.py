@@ -3,6 +3,8 @@
 Over a network file system `flock` may be local to each client, SQLite's log does not work at all,
 and inotify is silent about what other hosts do: every replica could lead. So it is refused.
 
+Whether a file can be reached by another name, beside which others would put files of their own.
+
 And what an error of a local one means to us.
 """
 
@@ -11,11 +13,12 @@ from __future__ import annotations
 import errno
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from incumbent.errors import PermissionDenied, StoreError, StoreFull, StoreUnavailable
 
-__all__ = ["kind", "refusal", "store_error"]
+__all__ = ["kind", "other_name", "refusal", "store_error"]
 
 _NETWORK = (
     "9p acfs afs beegfs ceph cifs coda fhgfs gfs gfs2 glusterfs gpfs lustre ncpfs nfs nfs4 ocfs2 "
@@ -35,18 +38,48 @@ def kind(path: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> str:
     wanted = f"{os.major(device)}:{os.minor(device)}"
     real = os.path.realpath(existing)
     best, best_length = "", -1
+    for mounted, point, type_ in _mounts(mountinfo):
+        inside = real == point or real.startswith(point.rstrip("/") + "/")
+        if inside and (mounted == wanted or len(point) > best_length):
+            best, best_length = type_, len(point)
+    return best
+
+
+def other_name(path: Path, mountinfo: Path = Path("/proc/self/mountinfo")) -> str:
+    """Return why the file `path` may be reached by another name than this one, or "".
+
+    For a database whose log lies beside it: whoever opens it under the other name has another log,
+    sees nothing of what stands in this one, and is given the same tokens. A hard link is such a
+    name; a mount of the file alone, without its folder, is one (`docker run -v FILE:FILE`).
+    """
+    try:
+        links = os.stat(path).st_nlink
+    except OSError:
+        return ""  # There is none yet; or whoever opens it is told what is the matter.
+    if links > 1:
+        return (
+            f"{path} has {links} names (`find -samefile` lists them), and who uses another one "
+            "would elect another leader: remove the other hard links"
+        )
+    if any(point == str(path) for _, point, _ in _mounts(mountinfo)):
+        return (
+            f"{path} is mounted alone, without its folder, in which its log and locks must lie: "
+            "each who mounts it would elect a leader of its own. Mount the folder"
+        )
+    return ""
+
+
+def _mounts(mountinfo: Path) -> Iterator[tuple[str, str, str]]:
+    """Yield device, mount point and type of each mount; nothing if they cannot be read."""
     try:
         lines = os.fsdecode(mountinfo.read_bytes()).split("\n")
     except OSError:
-        return ""
+        return
     for line in filter(None, lines):
         before, _, after = line.partition(" - ")
         fields = before.split(" ")
         point = _ESCAPE.sub(lambda escape: chr(int(escape[1], 8)), fields[4])
-        inside = real == point or real.startswith(point.rstrip("/") + "/")
-        if inside and (fields[2] == wanted or len(point) > best_length):
-            best, best_length = after.split()[0], len(point)
-    return best
+        yield fields[2], point, after.split()[0]
 
 
 def refusal(path: Path, type_: str) -> str:

@@ -3,7 +3,7 @@
 Each session has a file of its own with an exclusive `flock`. Such a lock belongs to the *open file
 description*, not to a process: whoever inherited the descriptor keeps it, and the kernel drops it
 when the last of them has closed it or died, by whatever signal. So a lock that can be had proves
-that everything that inherited the descriptor is gone. Five warnings:
+that everything that inherited the descriptor is gone. Four warnings:
 
 1. A process id proves nothing: it is reused, and says nothing of the children.
 2. A child that *closed* the descriptor is not covered. `incumbent run` hands it to its command; for
@@ -24,6 +24,7 @@ the lock is tried a few times; without an event it is not tried at all, except o
 from __future__ import annotations
 
 import fcntl
+import mmap
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -37,6 +38,7 @@ class LockFolder:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._held: dict[str, int] = {}
+        self._mappings: dict[str, mmap.mmap] = {}
 
     def create(self) -> None:
         """Make the folder if need be.
@@ -70,13 +72,16 @@ class LockFolder:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if (rights := os.stat(self._folder).st_mode & 0o666) != 0o600:
                 os.fchmod(fd, rights)
+            os.ftruncate(fd, 1)  # What is empty cannot be mapped.
+            mapping = mmap.mmap(fd, 1)
+            mapping.madvise(mmap.MADV_DONTFORK)  # A child may close what it was given.
             key = f"{chance}-{_number(fd)}"
             os.rename(unnamed, self.path(key))
         except OSError:
             os.close(fd)
             raise
         os.set_inheritable(fd, True)
-        self._held[key] = fd
+        self._held[key], self._mappings[key] = fd, mapping
         return key
 
     def descriptor(self, key: str) -> int | None:
@@ -88,6 +93,7 @@ class LockFolder:
         fd = self._held.pop(key, None)
         self.remove(key)
         if fd is not None:
+            self._mappings.pop(key).close()
             os.close(fd)
 
     def remove(self, key: str) -> None:

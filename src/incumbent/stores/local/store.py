@@ -110,10 +110,15 @@ class LocalStore(StoreDefaults, Generic[R]):
         machine: the real one, or a twin.
         files: the files and folders which, if any of them is replaced, make it another store.
         locks: the folder of the sessions' lock files.
+
+    Attributes:
+        named: by what name others find it: a path that leads to `path`, by links perhaps.
     """
 
     def __init__(self, path: Path, machine: Machine, *, files: Sequence[Path], locks: Path) -> None:
         self.path = path
+        self.named = str(path)
+        self._real = os.path.realpath(path)
         self.url = f"{self.capabilities.scheme}://{path}"
         self._machine = machine
         self._files = tuple(files)
@@ -188,7 +193,9 @@ class LocalStore(StoreDefaults, Generic[R]):
     def _abandon(self) -> None:
         """In a forked child: what the parent has opened is the parent's, and is not even closed."""
         _ABANDONED.append((self._records, self._inotify))
+        named = self.named
         self.__init__(self.path, self._machine)  # type: ignore[misc]
+        self.named = named
 
     async def close(self) -> None:
         """Give back every resource but the locks of sessions that go on: nothing is released."""
@@ -208,6 +215,11 @@ class LocalStore(StoreDefaults, Generic[R]):
             assert self._records is not None
             return self._records
         self._disconnect()
+        if self._led_away:
+            raise StoreUnusable(
+                f"{self.named} does not lead to {self.path} any more, and others elect where it "
+                "leads now: start this process anew"
+            )
         try:
             if why := filesystem.refusal(self.path, filesystem.kind(self.path)):
                 raise StoreUnusable(why)
@@ -236,7 +248,14 @@ class LocalStore(StoreDefaults, Generic[R]):
 
     def _is_same(self) -> bool:
         """Tell whether the files that are open are still those that have the names."""
-        return self._identity is not None and self._identify() == self._identity
+        return (
+            self._identity is not None and self._identify() == self._identity and not self._led_away
+        )
+
+    @property
+    def _led_away(self) -> bool:
+        """Tell whether the name leads to another place now: who comes new elects there."""
+        return os.path.realpath(self.named) != self._real
 
     def _sweep(self, records: R) -> None:
         """Remove the lock files of sessions that are over, left by processes that were killed."""

@@ -7,11 +7,13 @@ the interpreter. This thread is a daemon and knows nothing of either.
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from functools import partial
 from queue import SimpleQueue
 from typing import Any, TypeVar
+
+from incumbent.threads import KeepersThread
 
 __all__ = ["Worker"]
 
@@ -25,7 +27,7 @@ class Worker:
 
     def __init__(self, name: str) -> None:
         self._jobs: _Jobs = SimpleQueue()
-        threading.Thread(target=_serve, args=(self._jobs,), name=name, daemon=True).start()
+        KeepersThread(partial(_serve, self._jobs), name).start()
 
     def submit(self, job: Callable[[], T]) -> Future[T]:
         """Call `job` after everything that was submitted before."""

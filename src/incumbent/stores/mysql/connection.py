@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import socket
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
@@ -38,6 +37,7 @@ from incumbent.errors import (
     StoreUnusable,
 )
 from incumbent.stores.sql.api import Rows
+from incumbent.threads import KeepersThread
 
 __all__ = ["Connection", "NoTls"]
 
@@ -65,7 +65,7 @@ class Connection:
         self._driver: pymysql.connections.Connection[Any] | None = None
         self._plain: socket.socket | None = None
         self._closed = False
-        threading.Thread(target=self._serve, name="incumbent-mysql", daemon=True).start()
+        KeepersThread(self._serve, "incumbent-mysql").start()
 
     @classmethod
     async def to(cls, params: Mapping[str, Any]) -> Connection:

@@ -32,4 +32,6 @@ def open(url: StoreURL) -> SqliteStore:
             "sqlite:///var/lib/app/incumbent.db"
         )
     # The real path: the files beside the database must be the same ones for everybody.
-    return SqliteStore(Path(os.path.realpath(url.path)))
+    store = SqliteStore(Path(os.path.realpath(url.path)))
+    store.named = url.path
+    return store

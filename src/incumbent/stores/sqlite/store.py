@@ -18,8 +18,9 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
+from incumbent.errors import StoreUnusable
 from incumbent.stores.api import ON_ONE_HOST, Capabilities, Grade
-from incumbent.stores.local import inotify
+from incumbent.stores.local import filesystem, inotify
 from incumbent.stores.local.store import Changes, LocalStore
 from incumbent.stores.sqlite.machine import Machine
 from incumbent.stores.sqlite.tables import Tables
@@ -65,6 +66,9 @@ class SqliteStore(LocalStore[Tables]):
         if self._create:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._locks.create()
+        # At each opening: who comes under the second name is the one to be refused, and either may.
+        if why := filesystem.other_name(self.path):
+            raise StoreUnusable(why)
         tables = self._machine.tables(self.path, self._opener, create=self._create)
         try:
             self._bell = os.open(self._bell_path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)

@@ -18,6 +18,13 @@ put in its place: an absence in the one says nothing of the other, so it is a pa
 A takeover first voids the session that it takes from, in the same transaction. Whatever else was
 held under that session is vacant with it: the one who voided it had watched it for its whole TTL.
 
+Forks: SQLite keeps in memory, by inode, which file locks its process has. A forked child gets that
+memory and not the locks. Opening the database beside its copy of the parent's connection, it would
+have no lock at all, and the next one who opens the file would take it for unused, truncate the
+index of the log, and in the end remove it under the child. So the child's copy is closed first,
+which gives up nothing of the parent's; and while a process forks, nobody is in the middle of using
+a connection.
+
 Durability: an acquiring transaction is synced to the disk before it is confirmed, since its token
 may already be known to some other machine when the power fails. Renewals and releases are not:
 after a power cut every process of this host is gone.
@@ -27,9 +34,11 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import threading
 import time
+import weakref
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -64,6 +73,12 @@ BUSY_S = 1.0
 OPENING_BUSY_S = 10.0
 """Twenty replicas that start at once all want to create the file; nobody has a term yet."""
 VOID = -1
+
+_OPEN: weakref.WeakValueDictionary[int, Tables] = weakref.WeakValueDictionary()
+_QUIET: list[Tables] = []
+"""Those that the thread that forks keeps from being used."""
+_LEFT_OPEN: set[Path] = set()
+"""Databases that were in use when this process was forked."""
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS counter (serial INTEGER NOT NULL);
@@ -113,9 +128,16 @@ class Tables:
         self._opener = opener
         self._wall = wall
         self._create = create
+        self._used = threading.RLock()
+        if path in _LEFT_OPEN:
+            raise StoreUnusable(
+                f"{path} was in use when this process was forked, and SQLite cannot open it here: "
+                "start the process anew (exec, or the start method `spawn`)"
+            )
         if not create and not _is_there(path):
             raise self._absent()
-        with _mapped(path):
+        _OPEN[id(self)] = self
+        with self._using():
             self._db = sqlite3.connect(
                 f"file:{quote(os.fsencode(path))}?mode={'rwc' if create else 'rw'}",
                 uri=True,
@@ -186,18 +208,19 @@ class Tables:
 
     def close(self) -> None:
         """Close the connection."""
-        self._db.close()
+        with self._used:
+            self._db.close()
 
     # -- reading ----------------------------------------------------------------------------------
 
     def read(self, name: str) -> Snapshot:
         """Return one election."""
-        with _mapped(self._path):
+        with self._using():
             return self._read(name)
 
     def elections(self) -> list[Snapshot]:
         """Return every election, by name."""
-        with _mapped(self._path):
+        with self._using():
             return [_snapshot(row) for row in self._db.execute(_SELECT + "ORDER BY e.name")]
 
     def changes(self, since: int, there: Iterable[str] = ()) -> tuple[int, list[Snapshot]]:
@@ -207,7 +230,7 @@ class Tables:
         does that by hand moves no counter, so the report has the next number: a holder would not
         believe what is as old as its own term.
         """
-        with _mapped(self._path), self._reading():
+        with self._using(), self._reading():
             serial = self._serial()
             found = []
             if serial != since:
@@ -233,29 +256,25 @@ class Tables:
     def take(self, name: str, claim: Claim, over: Snapshot) -> Held:
         """Swap the record `over` for one that names the claim."""
         session = claim.session.key if claim.session else ""
-        self._db.execute("PRAGMA synchronous = FULL")
-        try:
-            with self._writing():
-                if not self._alive(session):
-                    raise SessionGone(f"session {session!r} was closed or voided")
-                now = self._read(name)
-                if now.watched != over.watched or now.holding is not over.holding:
-                    raise Refused(now)
-                if over.holding is Holding.FOREIGN:
-                    raise Refused(now)
-                serial = self._next()
-                if over.lease_key and over.lease_key != session:
-                    self._db.execute(
-                        "UPDATE session SET beat = ?, serial = ? WHERE key = ?",
-                        (VOID, serial, over.lease_key),
-                    )
+        with self._synced(), self._writing():
+            if not self._alive(session):
+                raise SessionGone(f"session {session!r} was closed or voided")
+            now = self._read(name)
+            if now.watched != over.watched or now.holding is not over.holding:
+                raise Refused(now)
+            if over.holding is Holding.FOREIGN:
+                raise Refused(now)
+            serial = self._next()
+            if over.lease_key and over.lease_key != session:
                 self._db.execute(
-                    "INSERT OR REPLACE INTO election VALUES (?, ?, ?, ?, ?, ?, ?, '', '', '')",
-                    (name, FORMAT, serial, claim.identity, claim.term, serial, session),
+                    "UPDATE session SET beat = ?, serial = ? WHERE key = ?",
+                    (VOID, serial, over.lease_key),
                 )
-                taken = self._read(name)
-        finally:
-            self._db.execute("PRAGMA synchronous = NORMAL")
+            self._db.execute(
+                "INSERT OR REPLACE INTO election VALUES (?, ?, ?, ?, ?, ?, ?, '', '', '')",
+                (name, FORMAT, serial, claim.identity, claim.term, serial, session),
+            )
+            taken = self._read(name)
         return _held(claim, taken)
 
     def renew(self, lease: Lease) -> Lease:
@@ -319,15 +338,30 @@ class Tables:
 
     def sessions(self) -> set[str]:
         """Return the keys of the sessions that are not over."""
-        with _mapped(self._path):
+        with self._using():
             rows = self._db.execute("SELECT key FROM session WHERE beat <> ?", (VOID,))
             return {key for (key,) in rows}
 
     # -- helpers ----------------------------------------------------------------------------------
 
     @contextmanager
+    def _using(self) -> Iterator[None]:
+        with self._used, _mapped(self._path):
+            yield
+
+    @contextmanager
+    def _synced(self) -> Iterator[None]:
+        """Sync what is committed to the disk."""
+        with self._used:
+            self._db.execute("PRAGMA synchronous = FULL")
+            try:
+                yield
+            finally:
+                self._db.execute("PRAGMA synchronous = NORMAL")
+
+    @contextmanager
     def _writing(self) -> Iterator[None]:
-        with _mapped(self._path):
+        with self._using():
             self._db.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -434,6 +468,40 @@ def _snapshot(row: tuple[Any, ...]) -> Snapshot:
 _UNAVAILABLE = {"SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_CANTOPEN", "SQLITE_NOMEM"}
 _DENIED = {"SQLITE_READONLY", "SQLITE_PERM", "SQLITE_AUTH"}
 _DAMAGED = {"SQLITE_CORRUPT", "SQLITE_NOTADB"}
+
+
+def _open_ones() -> list[Tables]:
+    return [tables for ref in _OPEN.valuerefs() if (tables := ref()) is not None]
+
+
+def _before_fork() -> None:
+    """Have no connection in the middle of anything, so that the child can close its copy."""
+    _QUIET.extend(each for each in _open_ones() if each._used.acquire(timeout=2 * BUSY_S))
+
+
+def _after_fork() -> None:
+    while _QUIET:
+        _QUIET.pop()._used.release()
+
+
+def _after_fork_in_child() -> None:
+    """Close what the parent has opened. The file locks are the parent's, and stay."""
+    for tables in _open_ones():
+        if tables not in _QUIET:
+            _LEFT_OPEN.add(tables._path)
+        elif hasattr(tables, "_db"):  # Else it is only about to be opened.
+            with suppress(sqlite3.Error):
+                tables._db.close()
+    _OPEN.clear()
+    _QUIET.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork,
+        after_in_child=_after_fork_in_child,
+    )
 
 
 @contextmanager

@@ -32,7 +32,6 @@ import atexit
 import logging
 import socket
 import ssl
-import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -54,6 +53,7 @@ from incumbent.errors import (
     StoreUnavailable,
     StoreUnusable,
 )
+from incumbent.threads import KeepersThread
 
 __all__ = ["ANY", "Link", "Op", "Server", "Settings", "Stat", "Unmet", "Why"]
 
@@ -244,7 +244,7 @@ class Link:
             if not future.done():
                 future.set_exception(exceptions.ConnectionLoss(why))
         self._waiting.clear()
-        threading.Thread(target=self._dispose, name="incumbent-zookeeper-end", daemon=True).start()
+        KeepersThread(self._dispose, "incumbent-zookeeper-end").start()
         return True
 
     def _dispose(self) -> None:
@@ -456,7 +456,7 @@ class _Handler(SequentialThreadingHandler):  # type: ignore[misc]
         super().start()
         atexit.unregister(self.stop)
 
-    def spawn(self, func: Callable[..., Any], *args: Any, **options: Any) -> threading.Thread:
+    def spawn(self, func: Callable[..., Any], *args: Any, **options: Any) -> KeepersThread:
         """Start a thread; none of them ends as long as the connection is good."""
 
         def run() -> None:
@@ -465,7 +465,7 @@ class _Handler(SequentialThreadingHandler):  # type: ignore[misc]
             finally:
                 self._on_end()
 
-        thread = threading.Thread(target=run, name="incumbent-zookeeper", daemon=True)
+        thread = KeepersThread(run, "incumbent-zookeeper")
         thread.start()
         return thread
 

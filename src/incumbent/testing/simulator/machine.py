@@ -435,6 +435,8 @@ class TwinLocks(LockFolder):
     def leave(self, *, to_child: bool) -> tuple[Inheritance, Inheritance]:
         """Return the files that the process had open: what a child inherits, and the others."""
         held, self._held = self._held, {}
+        while self._mappings:  # Of a memory that is gone.
+            self._mappings.popitem()[1].close()
         children = {key: fd for key, fd in held.items() if to_child and os.get_inheritable(fd)}
         others = {key: fd for key, fd in held.items() if key not in children}
         return Inheritance(self._machine.kernel, children), Inheritance(
