@@ -540,7 +540,7 @@ def test_tls_is_spoken_with_the_authority_that_was_given(
         stranger = await in_thread(ConsulTLS, tmp_path / "another")
         for query in ("?tls=true", f"?cafile={stranger.ca_file}"):
             store = store_of(where + query)
-            with pytest.raises(StoreUnusable, match="certificate of Consul at .* is not trusted"):
+            with pytest.raises(StoreUnusable, match=r"certificate of Consul at .* is not trusted"):
                 await store.open()
             await store.close()
         plain = store_of(where)
