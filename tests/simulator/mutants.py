@@ -394,10 +394,10 @@ MUTANTS = (
     planted(
         "the timer is disarmed when the stop begins",
         DRIVER,
-        "        term.end(cause)\n        self._listener.stop(",
+        "        self._end(term, cause)\n        self._listener.stop(",
         "        if self._watchdog is not None:\n"
         "            self._watchdog.relieve(term)\n"
-        "        term.end(cause)\n        self._listener.stop(",
+        "        self._end(term, cause)\n        self._listener.stop(",
     ),
     planted(
         "the timer forgets all terms with one nonce",
@@ -570,22 +570,22 @@ MUTANTS = (
     planted(
         "SQLite: a take replaces whatever is there",
         TABLES,
-        "                if now.watched != over.watched or now.holding is not over.holding:\n",
-        "                if now.holding is not over.holding:\n",
+        "            if now.watched != over.watched or now.holding is not over.holding:\n",
+        "            if now.holding is not over.holding:\n",
         store="sqlite",
     ),
     planted(
         "SQLite: a take compares the row only, and not its session",
         TABLES,
-        "                if now.watched != over.watched or now.holding is not over.holding:\n",
-        "                if now.version != over.version:\n",
+        "            if now.watched != over.watched or now.holding is not over.holding:\n",
+        "            if now.version != over.version:\n",
         store="sqlite",
     ),
     planted(
         "SQLite: the session of the deposed is not voided",
         TABLES,
-        "                if over.lease_key and over.lease_key != session:\n",
-        "                if over.lease_key == session:\n",
+        "            if over.lease_key and over.lease_key != session:\n",
+        "            if over.lease_key == session:\n",
         store="sqlite",
     ),
     planted(
@@ -598,8 +598,8 @@ MUTANTS = (
     planted(
         "SQLite: a term begins under a session that is over",
         TABLES,
-        "                if not self._alive(session):\n",
-        "                if not session:\n",
+        "            if not self._alive(session):\n",
+        "            if not session:\n",
         test="tests/stores/test_sqlite.py::test_it_is_a_store[a_session_ends_everything_held_under_it]",
         store="sqlite",
     ),
@@ -731,8 +731,8 @@ MUTANTS = (
     planted(
         "SQLite: a file that was replaced is not noticed",
         LOCAL,
-        "        return self._identity is not None and self._identify() == self._identity\n",
-        "        return self._identity is not None\n",
+        "self._identity is not None and self._identify() == self._identity and not self._led_away",
+        "self._identity is not None and not self._led_away",
         store="sqlite",
     ),
     planted(
