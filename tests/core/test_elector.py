@@ -37,6 +37,7 @@ SAMPLES: dict[type[Any], ev.Event] = {
         ev.TakeDone(1, Held(NAME, "t", 1, Lease("k", 0, 10.0, "p"), vacant(1)), 8.0),
         ev.TakeRefused(1, held(99, "r_3")),
         ev.TakeFailed(1, "no"),
+        ev.TakeNotSent(1),
         ev.TakeUnknown(1, "perhaps"),
         ev.ReadBackDone(1, vacant(1), None, 0.0),
         ev.ReadBackFailed(1, "no"),
@@ -209,6 +210,48 @@ def test_a_record_that_came_and_went_during_a_failed_take_is_waited_out() -> Non
     d.say(ev.TakeFailed(1, "no session"), at=12.0)
     assert d.state is State.STANDBY
     assert d.elector.wake_at == 22.0
+
+
+def test_a_take_that_was_not_sent_is_decided_anew_and_has_another_nonce() -> None:
+    d = in_state(State.TAKING)
+    (take,) = [e for e in d.say(ev.TakeNotSent(d.elector.attempts)) if isinstance(e, ev.Take)]
+    assert (d.state, take.attempt) == (State.TAKING, d.elector.attempts)
+    assert take.term.endswith(f".{take.attempt}")
+
+
+def test_a_take_that_was_not_sent_withdraws_with_the_candidate() -> None:
+    d = in_state(State.TAKING)
+    stood = d.elector.take_stands
+    d.say(ev.Close())
+    assert (stood, d.elector.take_stands) == (True, False)
+    d.say(ev.TakeNotSent(1))
+    assert d.state is State.CLOSED
+
+
+def test_a_record_that_came_and_went_before_a_take_was_sent_is_waited_out() -> None:
+    d = in_state(State.LOOKING)
+    d.seen(gone(0))
+    d.tick()
+    stood = d.elector.take_stands
+    d.seen(held(3, "r_3"))
+    d.seen(gone(4), at=11.0)
+    assert (stood, d.elector.take_stands) == (True, False)
+    d.say(ev.TakeNotSent(1), at=12.0)
+    assert (d.state, d.elector.wake_at) == (State.STANDBY, 22.0)
+
+
+@pytest.mark.parametrize("seen", [True, False])
+def test_an_absence_that_we_slept_through_before_a_take_was_sent_is_waited_out(seen: bool) -> None:
+    """In one attempt's time a turn comes or not; what takes longer is a pause of the process."""
+    d = in_state(State.LOOKING)
+    d.seen(gone(0))
+    d.tick()
+    d.say(ev.TakeNotSent(1), at=d.now + TIMING.attempt_s)
+    assert d.state is State.TAKING
+    if seen:
+        d.seen(gone(0), at=d.now)
+    d.say(ev.TakeNotSent(2), at=d.now + 2.1 * TIMING.attempt_s)
+    assert (d.state, d.elector.wake_at) == (State.STANDBY, d.now + TIMING.ttl_s)
 
 
 def test_an_absence_that_a_record_has_left_is_waited_out_by_newcomers_too() -> None:
@@ -395,7 +438,7 @@ class Elections(RuleBasedStateMachine):
         if request_ is self.open:
             self.over.append(request_)
             self.open = None
-            kinds: tuple[str, ...] = ("done", "not", "failed", "unknown")
+            kinds: tuple[str, ...] = ("done", "not", "failed", "unsent", "unknown")
         else:
             kinds = ("done", "not", "failed")
         self.send(self.an_answer(data, request_.effect, data.draw(st.sampled_from(kinds)), left_s))
@@ -430,6 +473,8 @@ class Elections(RuleBasedStateMachine):
                 return ev.TakeRefused(attempt, self.some_record(data))
             case "failed":
                 return ev.TakeFailed(attempt, kind)
+            case "unsent":
+                return ev.TakeNotSent(attempt)
         return ev.TakeUnknown(attempt, kind)
 
     @rule()

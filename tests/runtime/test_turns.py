@@ -8,17 +8,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 
-import pytest
-
-from incumbent.core.records import Claim, Held, Holding, Lease, Snapshot
+from incumbent.core.events import Seen
+from incumbent.core.records import Claim, Held, Holding, Lease, Snapshot, absent
 from incumbent.core.table import State
 from incumbent.core.timing import Timing
-from incumbent.errors import StoreUnavailable
 from incumbent.runtime.driver import Driver
 from incumbent.runtime.hub import Hub
 from incumbent.runtime.turns import AT_ONCE
-from incumbent.stores.memory import MemoryStore
+from incumbent.stores.memory import CAPABILITIES, MemoryStore
 from tests.runtime.test_shared_sessions import Alarm, Listener
 
 LIMIT_S = 30.0
@@ -78,18 +77,6 @@ class Process:
         return driver, listener
 
 
-class Noted(Listener):
-    """Hears that a take has failed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.noted = asyncio.Event()
-
-    def note(self, code: str, text: str) -> None:
-        assert (code, "too many requests" in text) == ("take-failed", True)
-        self.noted.set()
-
-
 async def settle() -> None:
     for _ in range(50):
         await asyncio.sleep(0)  # sleep: a turn of the loop
@@ -122,25 +109,96 @@ def test_so_many_take_at_once_and_a_renewal_or_release_waits_for_none_of_them() 
     asyncio.run(main())
 
 
-def test_a_turn_that_does_not_come_is_a_take_that_certainly_was_not_sent() -> None:
-    """So nothing has to be read back, and it is tried again."""
+class Queue:
+    """One candidate before an absence whose TTL is over, and others who have all the turns."""
+
+    def __init__(self, timing: Timing = TIMING) -> None:
+        self.process = Process()
+        self.store = self.process.store
+        self.store.capabilities = replace(CAPABILITIES, absent_is_vacant=False)
+        self.store.answer.set()
+        self.listener = Quiet()
+        self.driver = Driver(self.process.hub, "e", "p_1", "p1", timing, self.listener, armed=False)
+        self.others = AsyncExitStack()
+        self._due_s = timing.ttl_s
+
+    async def __aenter__(self) -> Queue:
+        self.driver.start()
+        for _ in range(AT_ONCE):
+            await self.others.enter_async_context(self.process.hub.turns.mine())
+        self.process.to(self.process.now + self._due_s)
+        assert self.driver.state is State.TAKING
+        await settle()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.driver.close()
+        await self.its_turn()
+
+    async def its_turn(self) -> None:
+        """Let the others give back their turns."""
+        await self.others.aclose()
+        await settle()
+
+
+class Quiet(Listener):
+    """Hears nothing of turns: that one waits is nothing that people should know."""
+
+    def note(self, code: str, text: str) -> None:
+        raise AssertionError((code, text))
+
+
+def test_a_turn_that_does_not_come_is_waited_for_again_and_nothing_was_sent() -> None:
+    async def main() -> None:
+        async with Queue(SHORT) as queue, asyncio.timeout(LIMIT_S):
+            while queue.driver.attempts < 3:
+                await settle()
+            assert (queue.driver.state, queue.store.sent) == (State.TAKING, 0)
+            await queue.its_turn()
+            assert (queue.driver.state, queue.store.sent) == (State.LEADING, 1)
+
+    asyncio.run(main())
+
+
+def test_nobody_takes_over_an_absence_in_which_a_record_came_and_went_before_its_turn() -> None:
+    """Whoever held may be at work; the store compares absences, and one is like the other."""
 
     async def main() -> None:
-        process = Process()
-        async with AsyncExitStack() as stack:
-            for _ in range(AT_ONCE):
-                await stack.enter_async_context(process.hub.turns.mine(1.0))
-            with pytest.raises(StoreUnavailable, match="too many"):
-                async with process.hub.turns.mine(0.0):
-                    raise AssertionError("it is nobody's turn")
-            listener = Noted()
-            driver = Driver(process.hub, "held", "p_1", "p1", SHORT, listener, armed=False)
-            driver.start()
-            async with asyncio.timeout(LIMIT_S):
-                await listener.noted.wait()
-            assert (driver.state, process.store.sent) == (State.STANDBY, 0)
-        process.to(process.now + SHORT.retry_every_s)
-        await settle()
-        assert (driver.state, process.store.sent) == (State.LEADING, 1)
+        async with Queue() as queue:
+            store = MemoryStore(queue.store.shelf)
+            session = await store.open_session("q", 600.0)
+            claim = Claim("q_1", "q_1/1.1", 600.0, session)
+            await store.take("e", claim, await store.read("e"))
+            del store.shelf.records["e"]
+            for sink in store.shelf.sinks["e"]:
+                sink(Seen(absent("e", store.shelf.serial + 1)))
+            await queue.its_turn()
+            assert (queue.driver.state, queue.store.sent) == (State.STANDBY, 0)
+            queue.process.to(queue.process.now + TIMING.ttl_s - 0.1)
+            await settle()
+            assert (queue.driver.state, queue.store.sent) == (State.STANDBY, 0)
+            queue.process.to(queue.process.now + 0.2)
+            await settle()
+            assert (queue.driver.state, queue.store.sent) == (State.LEADING, 1)
+
+    asyncio.run(main())
+
+
+def test_nobody_takes_over_an_absence_that_he_slept_through_before_his_turn() -> None:
+    async def main() -> None:
+        async with Queue() as queue:
+            queue.process.to(queue.process.now + 2.1 * TIMING.attempt_s)
+            await queue.its_turn()
+            assert (queue.driver.state, queue.store.sent) == (State.STANDBY, 0)
+
+    asyncio.run(main())
+
+
+def test_who_withdraws_before_his_turn_sends_nothing() -> None:
+    async def main() -> None:
+        async with Queue() as queue:
+            queue.driver.close()
+            await queue.its_turn()
+            assert (queue.driver.state, queue.store.sent) == (State.CLOSED, 0)
 
     asyncio.run(main())

@@ -242,11 +242,41 @@ MUTANTS = (
     planted(
         "all that are due are taken at once",
         DRIVER,
-        "            async with self._hub.turns.mine(self._timing.attempt_s):\n"
-        "                return await self._take_now(effect)\n",
-        "            return await self._take_now(effect)\n",
+        "            async with self._hub.turns.mine(limit_s):\n                if",
+        "            if True:\n                if",
         test="tests/runtime/test_turns.py"
         "::test_so_many_take_at_once_and_a_renewal_or_release_waits_for_none_of_them",
+    ),
+    planted(
+        "a take is sent though the record has changed before its turn",
+        ELECTOR,
+        "        return self._missed is None and not self._closing\n",
+        "        return not self._closing\n",
+        test="tests/runtime/test_turns.py"
+        "::test_nobody_takes_over_an_absence_in_which_a_record_came_and_went_before_its_turn",
+    ),
+    planted(
+        "a take is sent though its candidate has withdrawn before its turn",
+        ELECTOR,
+        "        return self._missed is None and not self._closing\n",
+        "        return self._missed is None\n",
+        test="tests/runtime/test_turns.py::test_who_withdraws_before_his_turn_sends_nothing",
+    ),
+    planted(
+        "a take is sent though we slept before its turn",
+        DRIVER,
+        " and self._hub.clock() <= asked_at + limit_s:\n",
+        ":\n",
+        test="tests/runtime/test_turns.py"
+        "::test_nobody_takes_over_an_absence_that_he_slept_through_before_his_turn",
+    ),
+    planted(
+        "an absence that we slept through before a turn counts",
+        ELECTOR,
+        "        unseen = slept and newest.holding is Holding.ABSENT\n",
+        "        unseen = False\n",
+        test="tests/runtime/test_turns.py"
+        "::test_nobody_takes_over_an_absence_that_he_slept_through_before_his_turn",
     ),
     planted(
         "unknown is taken for success",
@@ -729,10 +759,17 @@ MUTANTS = (
         store="sqlite",
     ),
     planted(
+        "SQLite: a row that was there is not looked for again",
+        "incumbent.stores.sqlite.tables",
+        "        if version != self._found_at:\n",
+        "        if self._found_at < 0:\n",
+        store="sqlite",
+    ),
+    planted(
         "SQLite: a file that was replaced is not noticed",
         LOCAL,
-        "self._identity is not None and self._identify() == self._identity and not self._led_away",
-        "self._identity is not None and not self._led_away",
+        "        return self._identity is not None and self._identify() == self._identity\n",
+        "        return self._identity is not None\n",
         store="sqlite",
     ),
     planted(

@@ -282,9 +282,10 @@ PLANTED: tuple[Mutant, ...] = (
     planted(
         "files: a link that leads elsewhere is not looked at",
         "incumbent.stores.local.store",
-        "        return os.path.realpath(self.named) != self._real\n",
-        "        return False\n",
-        test="tests/stores/test_local.py::test_a_link_that_leads_elsewhere_deposes[file]",
+        "        if not os.path.samestat(theirs, found[0]):\n",
+        "        if False:\n",
+        test="tests/stores/test_local.py"
+        "::test_a_link_that_leads_elsewhere_deposes[file-to a store]",
     ),
     planted(
         "SQLite: a file with two names has two leaders",

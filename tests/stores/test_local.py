@@ -228,13 +228,20 @@ def test_nobody_sees_a_new_lock_file_unlocked(tmp_path: Path) -> None:
         folder.drop(key)
 
 
-def test_a_link_that_leads_elsewhere_deposes(place: LocalHarness, tmp_path: Path) -> None:
+@pytest.mark.parametrize("there", [False, True], ids=["to nothing", "to a store"])
+def test_a_link_that_leads_elsewhere_deposes(
+    place: LocalHarness, tmp_path: Path, there: bool
+) -> None:
     """`current -> release-2`: who comes new elects there, and the old holder would go on here."""
     (tmp_path / "release-1").mkdir()
     (tmp_path / "release-2").mkdir()
     current = tmp_path / "current"
     current.symlink_to("release-1")
-    url = f"{place.url.partition(':')[0]}://{current}/store"
+    scheme = place.url.partition(":")[0]
+    url = f"{scheme}://{current}/store"
+    if there:
+        with Election("e", store=f"{scheme}://{tmp_path}/release-2/store").hold(timeout_s=LIMIT_S):
+            pass
 
     def work(term: Term) -> str:
         (tmp_path / "new").symlink_to("release-2")

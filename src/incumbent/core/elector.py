@@ -68,6 +68,7 @@ class Elector:
     __slots__ = (
         "_absent_is_vacant",
         "_again",
+        "_asked_at",
         "_attempt",
         "_closing",
         "_handlers",
@@ -113,6 +114,7 @@ class Elector:
         self._closing = False
         self._watched: Snapshot | None = None
         self._take_at = math.inf
+        self._asked_at = math.inf
         self._again = 0.0
         self._yield_until = -math.inf
         self._high_serial = 0
@@ -140,6 +142,11 @@ class Elector:
     def watched(self) -> Snapshot | None:
         """The snapshot that a take would compare with."""
         return self._watched
+
+    @property
+    def take_stands(self) -> bool:
+        """Whether nothing came since the last `Take` that speaks against sending it."""
+        return self._missed is None and not self._closing
 
     def handle(self, event: ev.Event, now: float) -> list[ev.Effect]:
         """Take in one event at `now` and return what to do."""
@@ -228,7 +235,7 @@ class Elector:
         """Take what is watched, if its time has come."""
         take_at = max(self._take_at, self._again)
         if now >= take_at:
-            return self._take(effects)
+            return self._take(now, effects)
         if self._watched is None:
             raise AssertionError("waiting for nothing")
         self.wake_at = take_at
@@ -256,10 +263,11 @@ class Elector:
 
     # -- taking -----------------------------------------------------------------------------------
 
-    def _take(self, effects: list[ev.Effect]) -> _Step:
+    def _take(self, now: float, effects: list[ev.Effect]) -> _Step:
         if self._watched is None:
             raise AssertionError("taking what was not watched")
         self._attempt += 1
+        self._asked_at = now
         self._missed = None
         term = self._nonce(self._attempt)
         return State.TAKING, [*effects, ev.Take(self._attempt, term, self._watched)]
@@ -329,15 +337,31 @@ class Elector:
         if self._closing:
             return self._closed()
         self._again = now + self._timing.retry_every_s
-        notes = self._note_once("take-failed", event.cause)
-        missed, watched = self._missed, self._watched
-        if missed is not None and missed.serial >= self._high_serial and watched is not None:
-            # It may have come and gone meanwhile, and one absence looks like another.
-            state, effects = self._consider(missed, now, anew=missed.serial > watched.serial)
-            return state, [*notes, *effects]
-        return self._wait(now, notes)
+        return self._no_take(now, self._note_once("take-failed", event.cause))
 
-    def _take_unknown(self, event: ev.TakeUnknown, now: float) -> _Step:
+    def _take_not_sent(self, event: ev.TakeNotSent, now: float) -> _Step:
+        if event.attempt != self._attempt:
+            return self._stay(State.TAKING)
+        if self._closing:
+            return self._closed()
+        # To wait for a turn takes one attempt at most; if it took two, we slept (as in `_waited`).
+        slept = now > self._asked_at + 2 * self._timing.attempt_s
+        return self._no_take(now, [], slept=slept)
+
+    def _no_take(self, now: float, notes: list[ev.Effect], *, slept: bool = False) -> _Step:
+        """Go on with what was seen meanwhile, if anything was."""
+        newest = watched = self._watched
+        if self._missed is not None and self._missed.serial >= self._high_serial:
+            newest = self._missed
+        if newest is None or watched is None:
+            raise AssertionError("taking what was not watched")
+        # It may have come and gone meanwhile, and one absence looks like another.
+        unseen = slept and newest.holding is Holding.ABSENT
+        anew = unseen or newest.serial > watched.serial
+        state, effects = self._consider(newest, now, anew=anew)
+        return state, [*notes, *effects]
+
+    def _in_doubt(self, _: ev.TakeUnknown | ev.Tick, now: float) -> _Step:
         # A reply for an older attempt cannot be "unknown": the driver reports each attempt once.
         return State.DOUBT, [ev.ReadBack(self._attempt, self._nonce(self._attempt))]
 
@@ -357,9 +381,6 @@ class Elector:
             return self._closed()
         self.wake_at = now + self._timing.retry_every_s
         return State.DOUBT, []
-
-    def _read_back_again(self, _: ev.Tick, now: float) -> _Step:
-        return State.DOUBT, [ev.ReadBack(self._attempt, self._nonce(self._attempt))]
 
     def _close_soon(self, _: ev.Close, now: float) -> _Step:
         self._closing = True
@@ -536,12 +557,13 @@ _HANDLERS: dict[tuple[State, type[Any]], _Handler] = {
     (_S.TAKING, ev.TakeDone): Elector._take_done,
     (_S.TAKING, ev.TakeRefused): Elector._take_refused,
     (_S.TAKING, ev.TakeFailed): Elector._take_failed,
-    (_S.TAKING, ev.TakeUnknown): Elector._take_unknown,
+    (_S.TAKING, ev.TakeNotSent): Elector._take_not_sent,
+    (_S.TAKING, ev.TakeUnknown): Elector._in_doubt,
     (_S.TAKING, ev.Close): Elector._close_soon,
     (_S.DOUBT, ev.Seen): Elector._seen_meanwhile,
     (_S.DOUBT, ev.ReadBackDone): Elector._read_back,
     (_S.DOUBT, ev.ReadBackFailed): Elector._read_back_failed,
-    (_S.DOUBT, ev.Tick): Elector._read_back_again,
+    (_S.DOUBT, ev.Tick): Elector._in_doubt,
     (_S.DOUBT, ev.Close): Elector._close_soon,
     (_S.LEADING, ev.Seen): Elector._seen_leading,
     (_S.LEADING, ev.LeaseFailing): Elector._lease_failing,

@@ -40,6 +40,7 @@ __all__ = [
     "Take",
     "TakeDone",
     "TakeFailed",
+    "TakeNotSent",
     "TakeRefused",
     "TakeUnknown",
     "Tick",
@@ -134,6 +135,13 @@ class TakeFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class TakeNotSent:
+    """The take waited for its turn, until what it was decided on was old. Decide anew."""
+
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
 class TakeUnknown:
     """The take may have happened, or may yet happen."""
 
@@ -224,6 +232,7 @@ Event = (
     | TakeDone
     | TakeRefused
     | TakeFailed
+    | TakeNotSent
     | TakeUnknown
     | ReadBackDone
     | ReadBackFailed

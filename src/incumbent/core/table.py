@@ -56,6 +56,7 @@ TABLE: dict[State, dict[type[Any], tuple[State, ...]]] = {
         ev.TakeDone: (_S.LEADING, _S.RELEASING, *_AFTER_TERM, _S.TAKING),
         ev.TakeRefused: (*_AFTER_LOOK, _S.CLOSED),
         ev.TakeFailed: (_S.STANDBY, _S.TAKING, _S.CLOSED),
+        ev.TakeNotSent: (_S.STANDBY, _S.TAKING, _S.CLOSED),
         ev.TakeUnknown: (_S.DOUBT,),
         ev.Close: (_S.TAKING,),
     },

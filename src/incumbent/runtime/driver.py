@@ -23,12 +23,13 @@ from incumbent.core import events as ev
 from incumbent.core.elector import Elector, State
 from incumbent.core.records import Claim, Held, Holding, Snapshot, StepDownRequest
 from incumbent.core.timing import Timing
-from incumbent.errors import OutcomeUnknown, Refused, SessionGone, StoreError, StoreUnavailable
+from incumbent.errors import OutcomeUnknown, Refused, SessionGone, StoreError
 from incumbent.runtime.alarms import Alarm
 from incumbent.runtime.denial import Denial
 from incumbent.runtime.hub import Hub
 from incumbent.runtime.lease import LeaseKeeper
 from incumbent.runtime.term import Term
+from incumbent.runtime.turns import NoTurn
 from incumbent.runtime.watchdog import Watchdog
 
 __all__ = ["Driver", "Listener", "TermFactory"]
@@ -337,7 +338,7 @@ class Driver:
         event: ev.Event = ev.LookFailed()
         try:
             with self.denial.looking():
-                async with self._hub.turns.limited(self._timing.attempt_s):
+                async with self._hub.turns.mine(), asyncio.timeout(self._timing.attempt_s):
                     event = ev.Seen(await self._store.read(self.name), fresh=True)
         except (StoreError, TimeoutError) as error:
             self._listener.note("unreachable", _say(error, self._timing))
@@ -349,13 +350,17 @@ class Driver:
     async def _take(self, effect: ev.Take) -> ev.Event:
         """Take when it is our turn, with all of the time limit then: nothing is sent before.
 
-        What is watched may have changed meanwhile. The store compares it, as it does with any take.
+        Nor then, if something speaks against it by now. A store compares the version that is
+        watched; but an absence has none, and a record may have come and gone while we waited.
         """
+        limit_s, asked_at = self._timing.attempt_s, self._hub.clock()
         try:
-            async with self._hub.turns.mine(self._timing.attempt_s):
-                return await self._take_now(effect)
-        except StoreUnavailable as error:
-            return ev.TakeFailed(effect.attempt, str(error))
+            async with self._hub.turns.mine(limit_s):
+                if self._machine.take_stands and self._hub.clock() <= asked_at + limit_s:
+                    return await self._take_now(effect)
+        except NoTurn:
+            pass
+        return ev.TakeNotSent(effect.attempt)
 
     async def _take_now(self, effect: ev.Take) -> ev.Event:
         timing, attempt = self._timing, effect.attempt
@@ -408,9 +413,12 @@ class Driver:
         claim = self._claim
         if claim is None:
             raise AssertionError("nothing to read back")
+        limit_s = self._timing.attempt_s
         try:
-            async with self._hub.turns.limited(self._timing.attempt_s):
+            async with self._hub.turns.mine(limit_s), asyncio.timeout(limit_s):
                 found = await self._store.read_back(self.name, claim)
+        except NoTurn:
+            return ev.ReadBackFailed(effect.attempt, "its turn did not come")
         except (StoreError, TimeoutError) as error:
             return ev.ReadBackFailed(effect.attempt, _say(error, self._timing))
         if isinstance(found, Held):

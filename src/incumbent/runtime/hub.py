@@ -36,13 +36,14 @@ class Hub:
         watchdog: Watchdog | None,
         clock: Clock = boottime,
         alarms: Alarms | None = None,
+        turns: Turns | None = None,
     ) -> None:
         self.store = store
         self.owner = owner
         self.watchdog = watchdog
         self.clock = clock
         self.alarms = alarms or LoopAlarms(asyncio.get_running_loop(), clock)
-        self.turns = Turns()
+        self.turns = turns or Turns()
         self._watchdogs = [watchdog] if watchdog is not None else []
         self._sessions: dict[Timing, LeaseKeeper] = {}
         self._opened: WeakValueDictionary[str, LeaseKeeper] = WeakValueDictionary()

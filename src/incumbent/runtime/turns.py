@@ -10,6 +10,9 @@ A thousand elections whose holder died are due at one instant. Begun together, t
 
 So they wait here before they begin. What waits is a look, a take, and a take's reading back. A
 renewal waits for no turn, nor does a release: they are what others wait for.
+
+A look may wait as long as it takes: it is a fresh one when its turn comes. A take may not: it was
+decided on what was known when it began to wait (`driver._take`).
 """
 
 from __future__ import annotations
@@ -18,44 +21,35 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from incumbent.errors import StoreUnavailable
-
-__all__ = ["AT_ONCE", "Turns"]
+__all__ = ["AT_ONCE", "NoTurn", "Turns"]
 
 AT_ONCE = 16
 """What the connections to a store carry."""
 
 
+class NoTurn(Exception):
+    """One's turn did not come in time; nothing was sent."""
+
+
 class Turns:
     """The turns of one process in one store, in the order in which they were asked for."""
 
-    def __init__(self) -> None:
-        self._free = asyncio.Semaphore(AT_ONCE)
+    def __init__(self, at_once: int = AT_ONCE) -> None:
+        self._free = asyncio.Semaphore(at_once)
 
     @asynccontextmanager
-    async def mine(self, limit_s: float) -> AsyncIterator[None]:
+    async def mine(self, limit_s: float | None = None) -> AsyncIterator[None]:
         """Wait for one's turn, and have it.
 
         Raises:
-            StoreUnavailable: it did not come within `limit_s`; nothing was sent.
+            NoTurn: it did not come within `limit_s`.
         """
         try:
             async with asyncio.timeout(limit_s):
                 await self._free.acquire()
         except TimeoutError:
-            raise StoreUnavailable("too many requests of this process are waiting") from None
+            raise NoTurn from None
         try:
             yield
         finally:
             self._free.release()
-
-    @asynccontextmanager
-    async def limited(self, limit_s: float) -> AsyncIterator[None]:
-        """Have one's turn, for no longer than one may have waited for it.
-
-        Raises:
-            StoreUnavailable: it did not come.
-            TimeoutError: it took too long.
-        """
-        async with self.mine(limit_s), asyncio.timeout(limit_s):
-            yield

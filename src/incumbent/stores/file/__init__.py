@@ -34,6 +34,4 @@ def open(url: StoreURL) -> FileStore:
             "file:///var/lib/app/locks"
         )
     # The real path: the folder must be the same one for everybody.
-    store = FileStore(Path(path))
-    store.named = url.path
-    return store
+    return FileStore(Path(path), named=url.path)

@@ -54,10 +54,14 @@ class FileStore(LocalStore[FileRecords]):
 
     capabilities = CAPABILITIES
 
-    def __init__(self, path: Path, machine: Machine | None = None) -> None:
+    def __init__(self, path: Path, machine: Machine | None = None, named: str = "") -> None:
         self._folders = (path / ELECTIONS, path / SESSIONS)
         super().__init__(
-            path, machine or Machine(), files=(path, *self._folders), locks=path / SESSIONS
+            path,
+            machine or Machine(),
+            files=(path, *self._folders),
+            locks=path / SESSIONS,
+            named=named,
         )
         self._elections_watch = self._sessions_watch = -1
         self._unread: set[str] | None = None

@@ -22,7 +22,7 @@ __all__ = ["kind", "other_name", "refusal", "store_error"]
 
 _NETWORK = (
     "9p acfs afs beegfs ceph cifs coda fhgfs gfs gfs2 glusterfs gpfs lustre ncpfs nfs nfs4 ocfs2 "
-    "orangefs pvfs2 smb3 smbfs virtiofs"
+    "orangefs prl_fs pvfs2 smb3 smbfs vboxsf virtiofs wekafs"
 )
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 """How the kernel writes space, tab, newline and backslash; all else it leaves as it is."""

@@ -108,16 +108,18 @@ class LocalStore(StoreDefaults, Generic[R]):
     Args:
         path: a file, or a folder.
         machine: the real one, or a twin.
-        files: the files and folders which, if any of them is replaced, make it another store.
+        files: the files and folders which, if any of them is replaced, make it another store;
+            `path` is the first.
         locks: the folder of the sessions' lock files.
-
-    Attributes:
-        named: by what name others find it: a path that leads to `path`, by links perhaps.
+        named: by what name others find it: a path that leads to `path`, by links perhaps. The same
+            as `path` if not given.
     """
 
-    def __init__(self, path: Path, machine: Machine, *, files: Sequence[Path], locks: Path) -> None:
+    def __init__(
+        self, path: Path, machine: Machine, *, files: Sequence[Path], locks: Path, named: str = ""
+    ) -> None:
         self.path = path
-        self.named = str(path)
+        self._named = named or str(path)
         self._real = os.path.realpath(path)
         self.url = f"{self.capabilities.scheme}://{path}"
         self._machine = machine
@@ -193,9 +195,7 @@ class LocalStore(StoreDefaults, Generic[R]):
     def _abandon(self) -> None:
         """In a forked child: what the parent has opened is the parent's, and is not even closed."""
         _ABANDONED.append((self._records, self._inotify))
-        named = self.named
-        self.__init__(self.path, self._machine)  # type: ignore[misc]
-        self.named = named
+        self.__init__(self.path, self._machine, self._named)  # type: ignore[misc]
 
     async def close(self) -> None:
         """Give back every resource but the locks of sessions that go on: nothing is released."""
@@ -215,9 +215,9 @@ class LocalStore(StoreDefaults, Generic[R]):
             assert self._records is not None
             return self._records
         self._disconnect()
-        if self._led_away:
+        if os.path.realpath(self._named) != self._real:
             raise StoreUnusable(
-                f"{self.named} does not lead to {self.path} any more, and others elect where it "
+                f"{self._named} does not lead to {self.path} any more, and others elect where it "
                 "leads now: start this process anew"
             )
         try:
@@ -240,22 +240,22 @@ class LocalStore(StoreDefaults, Generic[R]):
             self._records = None
 
     def _identify(self) -> tuple[tuple[int, int], ...] | None:
+        """Return which files have the names; None if not all are there, or others are found.
+
+        Others: our name for the store leads elsewhere now, and who comes new elects there.
+        """
         try:
             found = [os.stat(path) for path in self._files]
+            theirs = os.stat(self._named)
         except OSError:
+            return None
+        if not os.path.samestat(theirs, found[0]):
             return None
         return tuple((file.st_dev, file.st_ino) for file in found)
 
     def _is_same(self) -> bool:
         """Tell whether the files that are open are still those that have the names."""
-        return (
-            self._identity is not None and self._identify() == self._identity and not self._led_away
-        )
-
-    @property
-    def _led_away(self) -> bool:
-        """Tell whether the name leads to another place now: who comes new elects there."""
-        return os.path.realpath(self.named) != self._real
+        return self._identity is not None and self._identify() == self._identity
 
     def _sweep(self, records: R) -> None:
         """Remove the lock files of sessions that are over, left by processes that were killed."""

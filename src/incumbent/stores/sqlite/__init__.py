@@ -32,6 +32,4 @@ def open(url: StoreURL) -> SqliteStore:
             "sqlite:///var/lib/app/incumbent.db"
         )
     # The real path: the files beside the database must be the same ones for everybody.
-    store = SqliteStore(Path(os.path.realpath(url.path)))
-    store.named = url.path
-    return store
+    return SqliteStore(Path(os.path.realpath(url.path)), named=url.path)

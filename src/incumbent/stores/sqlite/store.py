@@ -50,13 +50,14 @@ class SqliteStore(LocalStore[Tables]):
     capabilities = CAPABILITIES
     _machine: Machine
 
-    def __init__(self, path: Path, machine: Machine | None = None) -> None:
+    def __init__(self, path: Path, machine: Machine | None = None, named: str = "") -> None:
         beside = [path.with_name(path.name + end) for end in ("-bell", "-wal", "-shm")]
         super().__init__(
             path,
             machine or Machine(),
             files=(path, *beside),
             locks=path.with_name(path.name + "-locks"),
+            named=named,
         )
         self._opener = self._machine.chance(8)
         self._bell_path = beside[0]
@@ -97,4 +98,4 @@ class SqliteStore(LocalStore[Tables]):
         self._refresh_soon()
 
     def _changes(self) -> Callable[[Tables], Changes]:
-        return partial(Tables.changes, since=self._serial, there=sorted(self._there))
+        return partial(Tables.changes, since=self._serial, there=frozenset(self._there))

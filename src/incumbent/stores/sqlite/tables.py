@@ -37,7 +37,7 @@ import sqlite3
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -72,6 +72,8 @@ APPLICATION_ID = 0x1C0BE47
 BUSY_S = 1.0
 OPENING_BUSY_S = 10.0
 """Twenty replicas that start at once all want to create the file; nobody has a term yet."""
+VARIABLES = 500
+"""How many a statement may have is a setting of SQLite's build; all allow so many."""
 VOID = -1
 
 _OPEN: weakref.WeakValueDictionary[int, Tables] = weakref.WeakValueDictionary()
@@ -129,6 +131,8 @@ class Tables:
         self._wall = wall
         self._create = create
         self._used = threading.RLock()
+        self._found_at = -1
+        self._found: set[str] = set()
         if path in _LEFT_OPEN:
             raise StoreUnusable(
                 f"{path} was in use when this process was forked, and SQLite cannot open it here: "
@@ -223,7 +227,7 @@ class Tables:
         with self._using():
             return [_snapshot(row) for row in self._db.execute(_SELECT + "ORDER BY e.name")]
 
-    def changes(self, since: int, there: Iterable[str] = ()) -> tuple[int, list[Snapshot]]:
+    def changes(self, since: int, there: Set[str] = frozenset()) -> tuple[int, list[Snapshot]]:
         """Return the serial now, and what changed after `since`, our own renewals left out.
 
         Of the elections in `there`, those whose row somebody has deleted are reported, too. Who
@@ -240,9 +244,20 @@ class Tables:
                     (since, since, self._opener),
                 )
                 found = [_snapshot(row) for row in rows]
-            here = "SELECT count(*) FROM election WHERE name = ?"
-            gone = [name for name in there if not _one(self._db, here, (name,))]
-            return serial, found + [self._absent_at(name, serial + 1) for name in gone]
+            return serial, found + [self._absent_at(name, serial + 1) for name in self._gone(there)]
+
+    def _gone(self, there: Set[str]) -> list[str]:
+        """Return which of `there` have no row; what was found stays until others have written."""
+        version = _one(self._db, "PRAGMA data_version")
+        if version != self._found_at:
+            self._found_at, self._found = version, set()
+        sought = sorted(there - self._found)
+        for start in range(0, len(sought), VARIABLES):
+            some = sought[start : start + VARIABLES]
+            places = ", ".join("?" * len(some))
+            query = f"SELECT name FROM election WHERE name IN ({places})"
+            self._found.update(name for (name,) in self._db.execute(query, some))
+        return [name for name in sought if name not in self._found]
 
     def held(self, name: str, claim: Claim) -> Held | Snapshot:
         """Return the term of `claim` if the record carries its nonce, else the record."""

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 
 from incumbent.core.timing import Timing
 from incumbent.runtime.hub import Hub
+from incumbent.runtime.turns import AT_ONCE, Turns
 from incumbent.testing.simulator.bench import Bench
 from incumbent.testing.simulator.faults import FAULTS, TAMPERING, Fault, restore
 from incumbent.testing.simulator.judge import Judge, Violated
@@ -176,7 +177,8 @@ class History:
     async def _hub(self, process: Process) -> Hub:
         store = await self.bench.store(process)
         clock = process.clock.boot
-        return Hub(store, process.identity, process.watchdog(), clock, process.alarms)
+        turns = Turns(1 if self.outcome.seed % 7 == 0 else AT_ONCE)
+        return Hub(store, process.identity, process.watchdog(), clock, process.alarms, turns)
 
     def _died(self, process: Process, cause: str) -> None:
         self.alive.remove(process)
