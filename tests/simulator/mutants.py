@@ -724,7 +724,8 @@ MUTANTS = (
         LOCAL,
         "        if over.lease_key and over.lease_key != held.lease.key:\n",
         "        if over.lease_key:\n",
-        store="sqlite",
+        test="tests/stores/test_local.py"
+        "::test_a_leftover_is_retaken_under_its_own_session_whose_lock_stays[sqlite]",
     ),
     planted(
         "SQLite: a session that is not over is swept away",

@@ -342,6 +342,21 @@ def test_a_takeover_voids_the_session_of_the_dead(place: LocalHarness) -> None:
     run(main)
 
 
+def test_a_leftover_is_retaken_under_its_own_session_whose_lock_stays(place: LocalHarness) -> None:
+    async def main() -> None:
+        candidate = await Candidate.new(place, "p")
+        first = await candidate.take("e")
+        second = await candidate.take("e", over=first.snapshot)
+        assert second.lease.key == first.lease.key
+        assert [file.stem for file in place.locks().glob("*.lock")] == [first.lease.key]
+        heir = await Candidate.new(place, "heir")
+        third = await heir.take("e", over=second.snapshot)
+        assert [file.stem for file in place.locks().glob("*.lock")] == [third.lease.key]
+        await place.close()
+
+    run(main)
+
+
 # ---- what people do to files
 
 
