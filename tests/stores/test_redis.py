@@ -701,6 +701,8 @@ def test_it_may_be_opened_again(own_redis: Redis) -> None:
         await store.open()
         try:
             with Watch(store, NAME) as watch:
+                # What a watch hears first ends an absence that was only read.
+                await watch.until(lambda s: True, "a first report")
                 held = await take(store)
                 await watch.until(at(held.snapshot.version), "the take")
             return held.term

@@ -249,7 +249,10 @@ async def a_record_deleted_by_hand(server: Redis) -> None:
     async with opened(server.url()) as store:
         h = RedisHarness(server)
         holder = Candidate(h, store, "a_1")
-        with Watch(store, NAME) as watch, Watch(store, "kept"):
+        with Watch(store, NAME) as watch, Watch(store, "kept") as kept:
+            # What a watch hears first ends an absence that was only read.
+            await watch.until(lambda s: True, "a first report")
+            await kept.until(lambda s: True, "a first report")
             held = await holder.take(NAME)
             await holder.take("kept")
             await watch.until(under(held.term), "the take")
