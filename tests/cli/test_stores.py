@@ -38,6 +38,9 @@ def test_the_table_for_programs() -> None:
         "one_process": False,
         "unseen_ttls": 0.0,
         "takeover_trips": 2,
+        "renews": True,
+        "partner": None,
+        "partner_breaks": None,
     }
     assert found["memory"]["evidence"] is None
     cells = {cell.name for cell in fields(Capabilities)}

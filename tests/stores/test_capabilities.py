@@ -505,6 +505,26 @@ async def scheme(subject: Subject, can: Capabilities) -> None:
     assert store.url.startswith(f"{can.scheme}://")
 
 
+async def renews(subject: Subject, can: Capabilities) -> None:
+    """A renewal is confirmed, and is seen."""
+    a, b = await a_candidate(subject, "a_1"), await a_candidate(subject, "b_2")
+    name = subject.name()
+    await a.take(name)
+    before = await b.read(name)
+    await a.renew(name)
+    assert ((await b.read(name)).lease_version != before.lease_version) == can.renews
+
+
+async def partner(subject: Subject, can: Capabilities) -> None:
+    """The format is our own. Those of others are tried beside their members, in tests/partners."""
+    assert can.partner == ""
+
+
+async def partner_breaks(subject: Subject, can: Capabilities) -> None:
+    """Where nobody else is, nobody else breaks anything."""
+    assert can.partner_breaks == ""
+
+
 CHECKS: dict[str, Check] = {
     check.__name__: check
     for check in (
@@ -516,6 +536,9 @@ CHECKS: dict[str, Check] = {
         judged_by,
         one_host,
         one_process,
+        partner,
+        partner_breaks,
+        renews,
         scheme,
         sessions,
         survives,
@@ -565,6 +588,9 @@ LIES: list[tuple[str, str, object]] = [
     ("sqlite", "one_host", False),
     ("sqlite", "one_process", True),
     ("memory", "one_process", False),
+    ("memory", "partner", "Camel"),
+    ("memory", "partner_breaks", "everything"),
+    ("memory", "renews", False),
     ("memory", "scheme", "remembering"),
     ("sqlite", "sessions", False),
     ("sqlite", "survives", ON_ONE_HOST | {Fault.SERVER_ISOLATED}),

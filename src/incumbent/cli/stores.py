@@ -167,6 +167,11 @@ def _list(faults: frozenset[Fault]) -> str:
 
 Cells = tuple[tuple[str, Callable[[Capabilities], str]], ...]
 
+
+def _renews(have: Capabilities) -> str:
+    return "no" if not have.renews else "process" if have.sessions else "election"
+
+
 _GRADES = {
     Grade.EXCLUSIVE_IN_STORE: "in store",
     Grade.EXCLUSIVE_WITH_FENCING: "fencing",
@@ -175,12 +180,19 @@ _GRADES = {
 _SHORT: Cells = (
     ("grade", lambda have: _GRADES[have.grade]),
     ("token", lambda have: _yes(have.token)),
-    ("renews", lambda have: "process" if have.sessions else "election"),
+    ("renews", _renews),
     ("judged by", lambda have: have.judged_by),
     ("absent", lambda have: "vacant" if have.absent_is_vacant else "waits"),
     ("TTL", lambda have: "whole s" if have.whole_seconds else "any"),
     ("hosts", lambda have: "one" if have.one_host else "many"),
     ("proof", lambda have: _yes(bool(have.evidence))),
+)
+_COMPAT: Cells = (
+    ("speaks", lambda have: have.partner),
+    ("grade", lambda have: _GRADES[have.grade]),
+    ("token", lambda have: _yes(have.token)),
+    ("renews", _renews),
+    ("judged by", lambda have: have.judged_by),
 )
 _FAULTS = {
     Fault.HOLDER_KILLED: "kill",
@@ -195,13 +207,16 @@ _FAULTS = {
 }
 _WHAT = {True: ": all elections of a process", False: ": each election by itself"}
 _NEW = {True: "is vacant at once", False: "is waited for: one TTL at the very first start"}
+_ONCE = "none: a term ends in time to stop the work, and the election is open again"
 _LONG: Cells = (
+    ("speaks", lambda have: f"the format of {have.partner}" if have.partner else "our own format"),
     ("a term is", lambda have: have.grade.value),
     ("if", lambda have: have.assumes),
+    ("a member of theirs", lambda have: have.partner_breaks or "there is none"),
     ("fencing token", lambda have: _yes(have.token)),
     ("candidates", _candidates),
     ("expiry judged by", lambda have: have.judged_by),
-    ("renewal confirmed by", lambda have: have.confirmed_by),
+    ("renewal confirmed by", lambda have: have.confirmed_by if have.renews else _ONCE),
     ("renewed together", lambda have: _yes(have.sessions) + _WHAT[have.sessions]),
     ("standbys wake by", lambda have: have.wakes_by),
     ("proof of death", lambda have: have.evidence or "none: the TTL is waited out"),
@@ -227,14 +242,22 @@ def _same(of: Callable[[Capabilities], str], usable: list[tuple[str, Capabilitie
 
 
 def _draw_all(found: list[Installed]) -> None:
-    """Draw a row per store, in two tables that are no wider than 80 columns."""
+    """Draw a row per store, in tables that are no wider than 80 columns."""
     usable = [(store.scheme, store.capabilities) for store in found if store.capabilities]
+    ours = [(scheme, have) for scheme, have in usable if not have.partner]
+    compat = [(scheme, have) for scheme, have in usable if have.partner]
     survives: Cells = tuple((word, partial(_survives, fault)) for fault, word in _FAULTS.items())
-    for title, cells in (("store", _SHORT), ("survives", survives)):
-        below = {label: _same(of, usable) for label, of in cells if label in _BELOW}
+    for title, cells, stores in (
+        ("store", _SHORT, ours),
+        ("survives", survives, ours),
+        ("with members of others", _COMPAT, compat),
+    ):
+        if not stores:
+            continue
+        below = {label: _same(of, stores) for label, of in cells if label in _BELOW}
         differing = [(label, of) for label, of in cells if not below.get(label)]
         rows = table(title, *(label for label, _ in differing))
-        for scheme, have in usable:
+        for scheme, have in stores:
             rows.add_row(scheme, *(of(have) for _, of in differing))
         draw(rows)
         for label, what in below.items():

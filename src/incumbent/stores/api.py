@@ -127,6 +127,10 @@ class Capabilities:
         unseen_ttls: for how long a renewal may stay unseen where nobody is notified, as a share of
             the TTL; 0 where standbys are.
         takeover_trips: round trips to the store that a failover needs; see `failover_bound_s`.
+        renews: a term can be kept beyond its TTL; without, it ends in time to stop the work.
+        partner: whose format this speaks, so that members of theirs may compete for the same lock;
+            "" for our own. The promise is then about our candidates.
+        partner_breaks: what a member of theirs can break, or "" where there are none.
         grade: what a term is worth.
         assumes: the assumption under which it is.
         survives: the faults that leave the promise intact: no two holders whose work overlaps, and
@@ -149,6 +153,9 @@ class Capabilities:
     one_process: bool = False
     unseen_ttls: float = 0.0
     takeover_trips: int = 2
+    renews: bool = True
+    partner: str = ""
+    partner_breaks: str = ""
 
     def failover_bound_s(self, ttl_s: float, trip_s: float, rho: float) -> float:
         """Return how long after a holder's last renewal was sent its successor has begun.
