@@ -235,8 +235,9 @@ def test_a_commit_that_no_standby_has_confirms_nothing(own_postgres: Postgres) -
             own_postgres.execute("ALTER ROLE tests SET synchronous_commit = off")
             own_postgres.execute("ALTER SYSTEM SET synchronous_standby_names = 'ghost'")
             own_postgres.execute("SELECT pg_reload_conf()")
+            # The time limit makes it wait for their end: a renewal on one that ends is not meant.
             own_postgres.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+                "SELECT pg_terminate_backend(pid, 20000) FROM pg_stat_activity "
                 "WHERE application_name = 'incumbent'"
             )
             for end in ("pg_cancel_backend", "pg_terminate_backend"):
