@@ -77,7 +77,6 @@ def test_a_child_has_the_file_locks_of_the_database_that_it_opens(start: Start, 
             hear()
             term.check()
             say("holds", term.lost.is_set())
-            hear()
     """
     program = start(source, url)
     program.expect("child")
