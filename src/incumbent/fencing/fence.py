@@ -11,9 +11,11 @@ from typing import Any
 from incumbent.errors import ConfigError, StaleToken
 from incumbent.fencing import etcd, file, kubernetes, redis, sql
 
-__all__ = ["Fence"]
+__all__ = ["HEADER", "Fence"]
 
 LONGEST_NAME = 200
+HEADER = "Fencing-Token"
+"""The header of an HTTP request that carries the token, in decimal digits."""
 
 
 class Fence:
@@ -148,6 +150,17 @@ class Fence:
         with file.sealing(Path(path), self.token) as highest:
             self._judge(highest)
             yield
+
+    def http(self) -> dict[str, str]:
+        """Return the header that carries the token to a service: see `incumbent.fencing.http`.
+
+        Ask for it anew for each request. What the service answers to an old token is 412.
+
+        Raises:
+            LeadershipLost: the term is over, or can no longer be trusted.
+        """
+        self._check()
+        return {HEADER: str(self.token)}
 
     def _judge(self, highest: int) -> None:
         if highest > self.token:
