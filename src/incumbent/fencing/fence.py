@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from incumbent.errors import ConfigError, StaleToken
-from incumbent.fencing import etcd, file, kubernetes, redis, sql
+from incumbent.fencing import etcd, file, header, kubernetes, redis, sql
 
-__all__ = ["HEADER", "Fence"]
+__all__ = ["Fence"]
 
 LONGEST_NAME = 200
-HEADER = "Fencing-Token"
-"""The header of an HTTP request that carries the token, in decimal digits."""
 
 
 class Fence:
@@ -152,15 +150,26 @@ class Fence:
             yield
 
     def http(self) -> dict[str, str]:
-        """Return the header that carries the token to a service: see `incumbent.fencing.http`.
+        """Return the header fields that carry the token to a service: see `incumbent.fencing.http`.
 
-        Ask for it anew for each request. What the service answers to an old token is 412.
+        Ask for them anew for each request, and give each answer to `http_result`. At the start of
+        the term, read by a request that carries them before anything is written.
 
         Raises:
             LeadershipLost: the term is over, or can no longer be trusted.
         """
         self._check()
-        return {HEADER: str(self.token)}
+        return header.written(self.resource, self.token)
+
+    def http_result(self, status: int, body: bytes | str) -> None:
+        """Return, unless the service has refused the token.
+
+        Raises:
+            StaleToken: a later leader was there, and nothing was changed.
+        """
+        told = header.refusal(status, body)
+        if told:
+            raise StaleToken(told)
 
     def _judge(self, highest: int) -> None:
         if highest > self.token:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from typing import Any
 
-from incumbent.errors import StaleToken
-from incumbent.fencing.http.received import HEADER, KEY, SAFE_METHODS, Answer, Rules
+from incumbent.fencing import header
+from incumbent.fencing.http.received import KEY, SAFE_METHODS, Answer, Rules
 
 __all__ = ["FencingMiddleware"]
 
@@ -20,7 +20,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 class FencingMiddleware:
     """Hands `scope["incumbent.fence"]` to the application, and answers for it when it is refused.
 
-    Only HTTP is looked at: a WebSocket goes through untouched.
+    Only HTTP is looked at: a WebSocket goes through untouched, and finds no fence.
 
     Args:
         app: the application.
@@ -28,6 +28,9 @@ class FencingMiddleware:
         safe_methods: the methods that need no token.
         unasked: whether a handler may answer with success without having asked the fence, because
             it asks later (in a background task, say).
+
+    Raises:
+        ConfigError: the name is empty, or too long.
     """
 
     def __init__(
@@ -46,34 +49,40 @@ class FencingMiddleware:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        method = scope["method"]
-        name = HEADER.lower().encode()
-        values = [value.decode("latin-1") for key, value in scope["headers"] if key == name]
-        fence = self._rules.fence(method, values)
+        fields = (_values(scope, name) for name in (header.TOKEN, header.RESOURCE))
+        fence = self._rules.fence(scope["method"], *fields)
         if isinstance(fence, Answer):
             await _answer(send, fence)
             return
-        started = replaced = False
+        passed = replaced = False
 
         async def judged(message: Message) -> None:
-            nonlocal started, replaced
+            nonlocal passed, replaced
             if message["type"] == "http.response.start":
-                instead = self._rules.verdict(method, fence, message["status"])
+                instead = self._rules.verdict(fence, message["status"])
                 if instead is not None:
-                    replaced = started = True
+                    replaced = True
                     await _answer(send, instead)
                     return
-                started = True
+                passed = True
             if not replaced:
                 await send(message)
 
         try:
             await self._app({**scope, KEY: fence}, receive, judged)
-        except StaleToken as error:
-            # Another fence than ours may have refused: this service can be a leader itself.
-            if started or fence is None or fence.refused is not error:
+        except Exception as error:
+            told = self._rules.failed(fence, error)
+            # What has begun cannot be taken back: the server breaks it off.
+            if told is None or passed:
                 raise
-            await _answer(send, Answer(412, "Precondition Failed", str(error)))
+            # A framework may have answered for its handler, and let the error through as well.
+            if not replaced:
+                await _answer(send, told)
+
+
+def _values(scope: Scope, name: str) -> list[str]:
+    key = name.lower().encode()
+    return [value.decode("latin-1") for field, value in scope["headers"] if field.lower() == key]
 
 
 async def _answer(send: Send, answer: Answer) -> None:
