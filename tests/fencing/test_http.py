@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -35,7 +36,7 @@ def serve(request: pytest.FixtureRequest) -> Callable[..., Service]:
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Iterator[sqlite3.Connection]:
-    with closing(sqlite3.connect(tmp_path / "ledger.db")) as db:
+    with closing(sqlite3.connect(tmp_path / "ledger.db", check_same_thread=False)) as db:
         db.executescript(TABLE + "; CREATE TABLE entry (token INTEGER)")
         yield db
 
@@ -329,6 +330,24 @@ def test_a_leader_is_told(serve: Callable[..., Service], ledger: sqlite3.Connect
     answered = service.request("7")
     with pytest.raises(StaleToken, match="has seen token 9, and this term has 7"):
         old.http_result(answered.status, answered.body)
+
+
+def test_a_service_in_between_passes_token_and_refusal_on(
+    serve: Callable[..., Service], ledger: sqlite3.Connection
+) -> None:
+    behind = serve(book(ledger))
+
+    def pass_on(fence: ReceivedFence | None) -> int:
+        assert fence is not None
+        answered = behind.request(fence.http()[TOKEN])
+        fence.http_result(answered.status, answered.body)
+        return answered.status
+
+    # As another thread: asyncio runs one loop in each.
+    with ThreadPoolExecutor(1) as thread:
+        passing = serve(lambda fence: thread.submit(pass_on, fence).result())
+        assert [passing.request(token).status for token in ("9", "7", "9")] == [201, 412, 201]
+    assert entries(ledger) == [9, 9]
 
 
 @pytest.mark.parametrize("body", [b"", b"no", b"[]", b'{"type": "about:blank"}', b"\xff"])

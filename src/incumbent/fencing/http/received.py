@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from incumbent.errors import ConfigError, StaleToken
@@ -73,9 +74,23 @@ class ReceivedFence(Fence):
         """Check nothing: whether the term goes on is the sender's to know, and he has asked."""
 
     def _judge(self, highest: int) -> None:
+        with self._noted():
+            super()._judge(highest)
+
+    def http_result(self, status: int, body: bytes | str) -> None:
+        """Return, unless the service to which the request was passed on has refused the token.
+
+        Raises:
+            StaleToken: a later leader was there, and nothing was changed.
+        """
+        with self._noted():
+            super().http_result(status, body)
+
+    @contextmanager
+    def _noted(self) -> Iterator[None]:
         self.asked = True
         try:
-            super()._judge(highest)
+            yield
         except StaleToken as error:
             self.refused = error
             raise
