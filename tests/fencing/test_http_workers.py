@@ -17,6 +17,7 @@ import pytest
 
 from incumbent.errors import StaleToken
 from incumbent.fencing import Fence
+from incumbent.fencing.header import RESOURCE, TOKEN
 from incumbent.fencing.http import ReceivedFence
 from incumbent.fencing.sql import TABLE
 from tests.fencing.answering import NAME, Service
@@ -61,6 +62,11 @@ def fence(token: int) -> Fence:
     return Fence(NAME, token, lambda: None)
 
 
+def fields(token: int) -> list[tuple[str, str]]:
+    """Return what a leader sends."""
+    return [*fence(token).http().items(), *SECRET.items()]
+
+
 @dataclass
 class Ledger:
     """One of a server's ledgers, as its clients see it."""
@@ -73,13 +79,13 @@ class Ledger:
         return f"/{self.database}/entries"
 
     def send(self, token: int) -> Answer:
-        return self.server.request("POST", self.path, fence(token).http() | SECRET)
+        return self.server.request("POST", self.path, fields(token))
 
     def send_each(self, token: int) -> dict[int, Answer]:
         """Send it to every worker."""
-        return self.server.by_each("POST", self.path, fence(token).http() | SECRET)
+        return self.server.by_each("POST", self.path, fields(token))
 
-    def send_bare(self, headers: dict[str, str]) -> int:
+    def send_with(self, *headers: tuple[str, str]) -> int:
         return self.server.request("POST", self.path, headers).status
 
     def booked(self) -> list[int]:
@@ -112,8 +118,10 @@ def test_an_old_token_is_refused_by_every_worker_before_a_restart_and_after_it(
         workers |= refused.keys()
 
         # Who may not lead cannot lock the leader out.
-        assert ledger.send_bare(fence(2**63 - 1).http()) == 401
-        assert ledger.send_bare(SECRET) == 428
+        assert ledger.send_with(*fence(2**63 - 1).http().items()) == 401
+        assert ledger.send_with(*SECRET.items()) == 428
+        assert ledger.send_with(*fields(8), (TOKEN, "8")) == 400
+        assert ledger.send_with(*fields(8), (RESOURCE, NAME)) == 400
         assert ledger.send(7).status == 201
 
         # Leaders whose requests cross, and arrive in whatever order.

@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -69,16 +69,21 @@ class Receiver(ServerProcess):
             start_timeout_s=_LIMIT_S,
         )
 
-    def request(self, method: str, path: str, headers: Mapping[str, str] | None = None) -> Answer:
-        """Send one request, on a connection of its own."""
+    def request(self, method: str, path: str, headers: Iterable[tuple[str, str]] = ()) -> Answer:
+        """Send one request, on a connection of its own; a field may be there twice."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=_LIMIT_S)
         with contextlib.closing(connection):
-            connection.request(method, path, headers={"Connection": "close", **(headers or {})})
+            connection.putrequest(method, path)
+            for field in (("Connection", "close"), ("Content-Length", "0"), *headers):
+                connection.putheader(*field)
+            connection.endheaders()
             response = connection.getresponse()
             worker = int(response.headers["worker"])
             return Answer(response.status, worker, response.read())
 
-    def by_each(self, method: str, path: str, headers: Mapping[str, str]) -> dict[int, Answer]:
+    def by_each(
+        self, method: str, path: str, headers: Sequence[tuple[str, str]]
+    ) -> dict[int, Answer]:
         """Send requests until every worker has answered one; return the first answer of each."""
         answers: dict[int, Answer] = {}
         try:
