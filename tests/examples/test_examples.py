@@ -30,6 +30,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
     [
         ("hold.py", "settling with fencing token"),
         ("fencing.py", "sealed with"),
+        ("fencing_http.py", "refused: 'ledger' has seen token"),
         ("isolated.py", "the work ran in another process"),
     ],
 )

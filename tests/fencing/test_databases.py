@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from typing import Any
 
 import psycopg
 import pymysql
 import pytest
 import sqlalchemy
+import sqlalchemy.ext.asyncio
 
 from incumbent.errors import ConfigError, StaleToken
 from incumbent.fencing import Fence
@@ -129,6 +131,31 @@ def test_asynchronously_on_psycopg(connect: Connect, postgres: Postgres) -> None
             with pytest.raises(StaleToken):
                 await fence(3).sql_async(connection)
             await connection.rollback()
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("autocommit", [False, True])
+def test_asynchronously_by_sqlalchemy(postgres: Postgres, autocommit: bool) -> None:
+    postgres.execute("DROP TABLE IF EXISTS incumbent_fence")
+    postgres.execute(TABLE)
+    url = postgres.url().replace("postgresql:", "postgresql+psycopg_async:")
+    level = "AUTOCOMMIT" if autocommit else "READ COMMITTED"
+    begin = "begin a transaction before"
+
+    async def main() -> None:
+        engine = sqlalchemy.ext.asyncio.create_async_engine(url, isolation_level=level)
+        async with engine.connect() as connection:
+            with pytest.raises(ConfigError, match=begin) if autocommit else nullcontext():
+                await fence(4).sql_async(connection)
+            await connection.commit()
+        async with sqlalchemy.ext.asyncio.AsyncSession(engine) as session:
+            with pytest.raises(ConfigError, match=begin) if autocommit else nullcontext():
+                await fence(5).sql_async(session)
+            await session.commit()
+            with pytest.raises(ConfigError if autocommit else StaleToken):
+                await fence(4).sql_async(session)
+        await engine.dispose()
 
     asyncio.run(main())
 

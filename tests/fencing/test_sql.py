@@ -129,6 +129,18 @@ def test_sqlalchemy_by_connection_and_by_session(path: Path) -> None:
     engine.dispose()
 
 
+def test_sqlalchemy_that_commits_each_statement_by_itself_is_refused(path: Path) -> None:
+    engine = sqlalchemy.create_engine(f"sqlite:///{path}", isolation_level="AUTOCOMMIT")
+    with engine.begin() as connection:
+        connection.execute(sqlalchemy.text(TABLE))
+        with pytest.raises(ConfigError, match="begin a transaction before"):
+            fence(4).sql(connection)
+    refused = pytest.raises(ConfigError, match="begin a transaction before")
+    with refused, sqlalchemy.orm.Session(engine) as session, session.begin():
+        fence(4).sql(session)
+    engine.dispose()
+
+
 class OwnConnection(sqlite3.Connection):
     """Applications derive from what they use."""
 

@@ -6,9 +6,9 @@ its own:
     python -m tests.simulator.mutants "trust counted from the answer"
 
 tries one and prints what found it, and after how many histories; without a name it lists them, with
-what they are in and what finds them. Those of single stores, which are found on their real servers,
-are in `tests.stores.planted`. An edit whose text is not in the source any more (the code has moved
-on) is an error: bring the mutant along with the code.
+what they are in and what finds them. Those of single stores, found on their real servers, are in
+`tests.stores.planted`, and those of fencing in `tests.fencing.planted`. An edit whose text is not
+in the source any more (the code has moved on) is an error: bring the mutant along with the code.
 
 Most are found by the simulator. Where that says "test", the simulator cannot see the mistake, since
 another line of defence makes up for it, and a test of that very rule finds it.
@@ -1118,9 +1118,10 @@ def _try(mutant: Mutant) -> dict[str, object]:
 
 def everything() -> tuple[Mutant, ...]:
     """Return all mutants, those of single stores included."""
+    from tests.fencing.planted import PLANTED as FENCING
     from tests.stores.planted import PLANTED
 
-    return (*MUTANTS, *PLANTED)
+    return (*MUTANTS, *PLANTED, *FENCING)
 
 
 def main() -> None:

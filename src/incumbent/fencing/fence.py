@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from incumbent.errors import ConfigError, StaleToken
-from incumbent.fencing import etcd, file, kubernetes, redis, sql
+from incumbent.fencing import etcd, file, header, kubernetes, redis, sql
 
 __all__ = ["Fence"]
 
@@ -148,6 +148,28 @@ class Fence:
         with file.sealing(Path(path), self.token) as highest:
             self._judge(highest)
             yield
+
+    def http(self) -> dict[str, str]:
+        """Return the header fields that carry the token to a service: see `incumbent.fencing.http`.
+
+        Ask for them anew for each request, and give each answer to `http_result`. At the start of
+        the term, read by a request that carries them before anything is written.
+
+        Raises:
+            LeadershipLost: the term is over, or can no longer be trusted.
+        """
+        self._check()
+        return header.written(self.resource, self.token)
+
+    def http_result(self, status: int, body: bytes | str) -> None:
+        """Return, unless the service has refused the token.
+
+        Raises:
+            StaleToken: a later leader was there, and nothing was changed.
+        """
+        told = header.refusal(status, body)
+        if told:
+            raise StaleToken(told)
 
     def _judge(self, highest: int) -> None:
         if highest > self.token:

@@ -57,7 +57,10 @@ def seal(connection: Any, resource: str, token: int) -> int:
         raise_it, read = _for_sqlalchemy(connection)
         values = {"resource": resource, "token": token}
         connection.execute(raise_it, values)
-        return int(connection.execute(read, {"resource": resource}).scalar_one())
+        highest = connection.execute(read, {"resource": resource}).scalar_one()
+        used = connection if hasattr(connection, "dialect") else connection.connection()
+        _refuse_autocommit_below(used)
+        return int(highest)
     raise_it, read = _for_driver(connection)
     cursor = connection.cursor()
     try:
@@ -76,7 +79,10 @@ async def seal_async(connection: Any, resource: str, token: int) -> int:
         raise_it, read = _for_sqlalchemy(connection)
         values = {"resource": resource, "token": token}
         await connection.execute(raise_it, values)
-        return int((await connection.execute(read, {"resource": resource})).scalar_one())
+        highest = (await connection.execute(read, {"resource": resource})).scalar_one()
+        used = connection if hasattr(connection, "dialect") else await connection.connection()
+        _refuse_autocommit_below(used.sync_connection)
+        return int(highest)
     if _library(connection) != "psycopg":
         raise _unknown(connection)
     raise_it, read = _for_driver(connection)
@@ -90,11 +96,18 @@ async def seal_async(connection: Any, resource: str, token: int) -> int:
 
 def _library(connection: Any) -> str:
     """Return the top package of the class, or of the one that it was made from."""
+    library = _known_library(connection)
+    if not library:
+        raise _unknown(connection)
+    return library
+
+
+def _known_library(connection: Any) -> str:
     for kind in type(connection).__mro__:
         library: str = kind.__module__.partition(".")[0]
         if library in _DIALECTS or library == "sqlalchemy":
             return library
-    raise _unknown(connection)
+    return ""
 
 
 def _for_driver(connection: Any) -> tuple[str, str]:
@@ -127,6 +140,16 @@ def _refuse_autocommit(connection: Any) -> None:
             "this connection commits each statement by itself, so the seal would protect nothing "
             "that follows: begin a transaction before"
         )
+
+
+def _refuse_autocommit_below(connection: Any) -> None:
+    """Do so for what SQLAlchemy uses: it says of itself that it is in a transaction, in any case.
+
+    Of a driver that is unknown here nothing is known.
+    """
+    used = connection.connection.driver_connection
+    if _known_library(used):
+        _refuse_autocommit(used)
 
 
 def _in_transaction(connection: Any) -> bool:

@@ -1,0 +1,110 @@
+"""Mistakes in the rules of fencing, over HTTP and below it, and the test that finds each.
+
+They are tried like those of `tests.simulator.mutants`. Nothing of incumbent is imported here: who
+tries a mistake has to be able to plant it first.
+"""
+
+from __future__ import annotations
+
+from tests.simulator.mutants import Mutant, planted
+
+__all__ = ["PLANTED"]
+
+FENCE = "incumbent.fencing.fence"
+HEADER = "incumbent.fencing.header"
+RECEIVED = "incumbent.fencing.http.received"
+SQL = "incumbent.fencing.sql"
+
+_HTTP = "tests/fencing/test_http.py::"
+_UNTIL = _HTTP + "test_a_leader_writes_until_a_later_one_has"
+
+PLANTED: tuple[Mutant, ...] = (
+    planted(
+        "fence: the token is compared, and its transaction is over",
+        SQL,
+        "        (highest,) = cursor.fetchone()\n    finally:\n",
+        "        (highest,) = cursor.fetchone()\n"
+        "        connection.commit()\n"
+        "        cursor.execute('SELECT 1')\n"
+        "    finally:\n",
+        test="tests/fencing/test_http_workers.py::test_a_write_that_was_let_through_is_not_overtaken",
+    ),
+    planted(
+        "fence: SQLAlchemy is believed that it is in a transaction",
+        SQL,
+        "    if _known_library(used):\n",
+        "    if False:\n",
+        test="tests/fencing/test_sql.py"
+        "::test_sqlalchemy_that_commits_each_statement_by_itself_is_refused",
+    ),
+    planted(
+        "fence: a leader is refused its second write",
+        FENCE,
+        "        if highest > self.token:\n",
+        "        if highest >= self.token:\n",
+        test=f"{_UNTIL}[wsgi]",
+    ),
+    planted(
+        "fence: an old token takes the place of a later one",
+        SQL,
+        "            ELSE incumbent_fence.token END\n",
+        "            ELSE excluded.token END\n",
+        test=f"{_UNTIL}[wsgi]",
+    ),
+    planted(
+        "fence: what was seen is forgotten with the connection",
+        SQL,
+        "CREATE TABLE IF NOT EXISTS",
+        "CREATE TEMPORARY TABLE IF NOT EXISTS",
+        test=f"{_HTTP}test_a_service_that_starts_again_remembers[asgi]",
+    ),
+    planted(
+        "HTTP: the refusal comes after the write",
+        RECEIVED,
+        "            self.refused = error\n            raise\n",
+        "            self.refused = error\n",
+        test=f"{_UNTIL}[asgi]",
+    ),
+    planted(
+        "HTTP: a token is whatever Python reads as a number",
+        HEADER,
+        "    if not _TOKEN.fullmatch(text):\n",
+        "    if not text.strip().isdecimal():\n",
+        test=f"{_HTTP}test_what_is_no_token_is_refused",
+    ),
+    planted(
+        "HTTP: of two tokens the first counts",
+        RECEIVED,
+        " if len(tokens) == 1 else None\n",
+        " if tokens else None\n",
+        test=f"{_HTTP}test_what_is_no_token_is_refused",
+    ),
+    planted(
+        "HTTP: a token of another election counts",
+        RECEIVED,
+        "        if [name.strip(",
+        "        if False and [name.strip(",
+        test=f"{_HTTP}test_a_token_for_something_else_is_refused",
+    ),
+    planted(
+        "HTTP: what carries no token is handled",
+        RECEIVED,
+        "            if method.upper() in self.safe_methods:\n",
+        "            if method:\n",
+        test=f"{_HTTP}test_a_request_that_may_change_something_needs_a_token",
+    ),
+    planted(
+        "HTTP: a read that was not sealed is answered",
+        RECEIVED,
+        "        if self.unasked or fence.asked or",
+        "        if self.unasked or True or",
+        test=f"{_HTTP}test_a_read_that_carries_a_token_is_sealed",
+    ),
+    planted(
+        "HTTP: a term that is over sends its token",
+        FENCE,
+        "        self._check()\n        return header.written",
+        "        return header.written",
+        test=f"{_HTTP}test_a_leader_sends_the_token_as_long_as_it_leads",
+    ),
+)
