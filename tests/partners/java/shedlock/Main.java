@@ -15,7 +15,7 @@ import org.postgresql.ds.PGSimpleDataSource;
 import org.springframework.jdbc.core.JdbcTemplate;
 
 /**
- * A member of a ShedLock lock: JDBC-URL USER PASSWORD LOCK AT-MOST-MS WORD...
+ * A member of a ShedLock lock: JDBC-URL USER PASSWORD TABLE LOCK AT-MOST-MS WORD...
  *
  * It extends the lock three times in its time, as ShedLock's own keep-alive does. The words:
  * `client-time` (plain JDBC, the member's own clock; without it the database's), `ahead=MS` (that
@@ -27,11 +27,12 @@ final class Main {
 
     public static void main(String[] words) throws Exception {
         Lines.leaveInOrder();
-        String name = words[3];
-        Duration atMost = Duration.ofMillis(Long.parseLong(words[4]));
+        String table = words[3];
+        String name = words[4];
+        Duration atMost = Duration.ofMillis(Long.parseLong(words[5]));
         boolean clientTime = false;
         boolean extends_ = true;
-        for (int i = 5; i < words.length; i++) {
+        for (int i = 6; i < words.length; i++) {
             if (words[i].equals("client-time")) {
                 clientTime = true;
             } else if (words[i].startsWith("ahead=")) {
@@ -43,14 +44,16 @@ final class Main {
                 throw new IllegalArgumentException(words[i]);
             }
         }
-        LockProvider provider = provider(source(words[0], words[1], words[2]), clientTime);
+        LockProvider provider = provider(source(words[0], words[1], words[2]), table, clientTime);
+        boolean waits = false;
         while (!Lines.leaving()) {
             Optional<SimpleLock> lock = provider.lock(configuration(name, atMost));
             if (lock.isPresent()) {
                 hold(lock.get(), atMost, extends_);
-            } else {
+            } else if (!waits) {
                 Lines.say("waiting");
             }
+            waits = lock.isEmpty();
             Lines.pause();
         }
     }
@@ -81,12 +84,14 @@ final class Main {
         return new LockConfiguration(ClockProvider.now(), name, atMost, Duration.ZERO);
     }
 
-    private static LockProvider provider(DataSource source, boolean clientTime) {
+    private static LockProvider provider(
+            DataSource source, String table, boolean clientTime) {
         if (clientTime) {
-            return new JdbcLockProvider(source);
+            return new JdbcLockProvider(source, table);
         }
         return new JdbcTemplateLockProvider(JdbcTemplateLockProvider.Configuration.builder()
                 .withJdbcTemplate(new JdbcTemplate(source))
+                .withTableName(table)
                 .usingDbTime()
                 .build());
     }
