@@ -14,6 +14,7 @@ from tests.partners.member import Member
 from tests.servers import java
 from tests.servers.mariadb import MariaDb
 from tests.servers.postgresql import Postgres
+from tests.servers.process import ServerError
 from tests.servers.unprivileged import PASSWORD
 
 PLACES = (
@@ -22,7 +23,9 @@ PLACES = (
     "mariadb-shedlock",
     "mariadb-spring",
 )
-TTL_S = 2.0
+CROSSED = ("postgresql-shedlock", "mariadb-spring")
+"""Both databases and both libraries, for what depends on one of the two alone."""
+TTL_S = 4.0
 LOCK = "Nightly_Report"
 
 
@@ -75,6 +78,23 @@ class Place:
         found = self.execute(f"SELECT {table.owner} FROM {table.table} WHERE {self.where(lock)}")
         return found[0][0] if found else None
 
+    def still_ours(self, lock: str, token: int) -> str:
+        """Return what docs/stores has for a transaction of one's own: does a token still count?"""
+        table = self.table
+        key = " AND ".join(f"t.{name} = '{value}'" for name, value in table.key(lock).items())
+        return (
+            f"SELECT 1 FROM incumbent_lock o JOIN {table.table} t "
+            f"ON t.{table.owner} = o.mark AND {key} "
+            f"WHERE o.place = '{table.place}' AND o.lock_name = '{lock}' AND o.held = 1 "
+            f"AND o.token = {token} {self.server.for_share}"
+        )
+
+    def until(self, lock: str = LOCK) -> Any:
+        """Return until when the lock keeps others out."""
+        table = self.table
+        found = self.execute(f"SELECT {table.until} FROM {table.table} WHERE {self.where(lock)}")
+        return found[0][0]
+
     def theirs(
         self, folder: Path, name: str, *words: str, lock: str = LOCK, ttl_s: float = TTL_S
     ) -> Member:
@@ -89,6 +109,19 @@ class Place:
         """Return a member of ours."""
         words = (self.url(lock), "report", name, str(ttl_s))
         return Member(name, [sys.executable, "-m", "tests.partners.ours", *words], folder)
+
+
+def ahead(member: Member, by_s: int) -> Member:
+    """Return the member with the wall clock of its whole process ahead by so much."""
+    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+    if not found:
+        raise ServerError("there is no libfaketime: see APT_PACKAGES in the Makefile")
+    environment = {
+        "LD_PRELOAD": str(found[0]),
+        "FAKETIME": f"+{by_s}s",
+        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+    }
+    return Member(member.name, member.command, member.log_path.parent, environment)
 
 
 def place(name: str, fixture: Callable[[str], Any]) -> Place:

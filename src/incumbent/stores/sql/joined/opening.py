@@ -32,7 +32,7 @@ RECIPES = tuple(_MADE)
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,59}")
 _REGION = re.compile(r"[-A-Za-z0-9 _./:]{1,100}")
 
-_PARTNERS = {"shedlock": "ShedLock", "spring": "Spring Integration 7's JdbcLockRegistry"}
+_PARTNERS = {"shedlock": "ShedLock", "spring": "Spring Integration"}
 _BREAKS = {
     "shedlock": (
         "takes our lock early if its clock is ahead of the database's, and overlaps with our term "

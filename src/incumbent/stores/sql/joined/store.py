@@ -86,6 +86,8 @@ class JoinedStore(StoreDefaults):
     async def open(self, *, create: bool = True) -> None:
         """Connect, and create our table if need be; theirs must be there."""
         await self._server.open(create=create)
+        # A table of another version of theirs has other columns: refused now, by the column's name.
+        await self._server.look([self._statements.read("")])
         self._waker = asyncio.Event()
         self._follower = asyncio.get_running_loop().create_task(self._follow_all())
 
@@ -179,6 +181,8 @@ class JoinedStore(StoreDefaults):
             self._rows[name] = now
         if before is not None and now.given_up_since(before):
             self._given_up[name] = now.row
+        elif before is not None and now.row != before.row:
+            self._given_up.pop(name, None)
         given_up = name in self._given_up and self._given_up[name] == now.row
         return self._snapshot(name, now, given_up=given_up)
 
