@@ -85,7 +85,7 @@ class Place:
         return (
             f"SELECT 1 FROM incumbent_lock o JOIN {table.table} t "
             f"ON t.{table.owner} = o.mark AND {key} "
-            f"WHERE o.place = '{table.place}' AND o.lock_name = '{lock}' AND o.held = 1 "
+            f"WHERE o.name = '{table.place}/{next(iter(table.key(lock).values()))}' AND o.held = 1 "
             f"AND o.token = {token} {self.server.for_share}"
         )
 

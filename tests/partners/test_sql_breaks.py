@@ -29,6 +29,8 @@ def still_ours(here: Place, token: int) -> bool:
     return bool(here.execute(here.still_ours(LOCK, token)))
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize("here", ["postgresql-shedlock", "mariadb-spring"], indirect=True)
 def test_a_clock_that_is_ahead_takes_our_lock_early(here: Place, tmp_path: Path) -> None:
     """Our member learns of it at its next renewal; the check in its own transaction knows at once.

@@ -387,6 +387,9 @@ def test_a_lock_of_one_name_is_one_election(here: Place) -> None:
             assert here.owner("Only_One") == here.table.mark(held.term)
             with pytest.raises(ConfigError, match="is one lock"):
                 await store.read("b")
+            with Watch(store, "b") as watch:
+                told = await watch.until(lambda s: s.holding is Holding.FOREIGN, "the mistake")
+                assert "is one lock" in told.why
             assert [s.name for s in await store.elections()] == ["a"]
             assert "&lock=Only_One" in store.url
 

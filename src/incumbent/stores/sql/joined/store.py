@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterable
 
 from incumbent.core.events import Seen
 from incumbent.core.records import Claim, Held, Holding, Lease, Snapshot, StepDownRequest
-from incumbent.errors import Refused, StoreError
+from incumbent.errors import ConfigError, Refused, StoreError
 from incumbent.stores.api import Capabilities, Finding, Sink, StoreDefaults
 from incumbent.stores.recipes import LockName
 from incumbent.stores.sql.api import Rows
@@ -193,7 +193,11 @@ class JoinedStore(StoreDefaults):
 
     def follow(self, name: str, sink: Sink) -> None:
         """Report the record now and after each change."""
-        self._lock.of(name)
+        try:
+            self._lock.of(name)
+        except ConfigError as error:  # A candidate hears of it as of any lock that it cannot have.
+            sink(Seen(Snapshot(name, Holding.FOREIGN, None, 0, why=str(error))))
+            return
         self._sinks.setdefault(name, []).append(sink)
         if name in self._known:
             sink(Seen(self._known[name]))
