@@ -25,6 +25,8 @@ HTTP = "incumbent.stores.http"
 LEASES = "incumbent.stores.kubernetes.store"
 SQL = "incumbent.stores.sql.store"
 STATEMENTS = "incumbent.stores.sql.statements"
+JOINED_ROWS = "incumbent.stores.sql.joined.rows"
+JOINED_SQL = "incumbent.stores.sql.joined.statements"
 POSTGRESQL = "incumbent.stores.postgresql.connection"
 BELL = "incumbent.stores.postgresql.bell"
 MYSQL = "incumbent.stores.mysql.connection"
@@ -40,6 +42,7 @@ _ZOOKEEPER = "tests/stores/test_zookeeper.py::"
 _CONSUL = "tests/stores/test_consul.py::"
 _SQL = "tests/stores/test_sql.py::"
 _POSTGRESQL = "tests/stores/test_postgresql.py::"
+_JOINED = "tests/stores/test_sql_joined.py::"
 
 _RENEWAL = (
     "                written = await "
@@ -256,6 +259,70 @@ PLANTED: tuple[Mutant, ...] = (
         "            if not await self._proven(connection):\n",
         "            if connection is None:\n",
         test=f"{_CELL}[postgresql, pooled-wakes_by]",
+    ),
+    # -- locks of other libraries in a database
+    planted(
+        "joined: a lock is free as soon as its time has passed",
+        JOINED_ROWS,
+        "Holding.VACANT if found.over and free else Holding.HELD",
+        "Holding.VACANT if found.over else Holding.HELD",
+        test=f"{_JOINED}test_one_whose_time_has_passed_stands_still_besides[postgresql-shedlock]",
+    ),
+    planted(
+        "joined: a lock that expires was given up",
+        JOINED_ROWS,
+        "        return same and self.over and self.row.until < before.row.until\n",
+        "        return same and self.over\n",
+        test=f"{_JOINED}test_one_that_expires_under_our_eyes_is_not_given_up[postgresql-shedlock]",
+    ),
+    planted(
+        "joined: who follows the robber does not wait for the robbed",
+        JOINED_ROWS,
+        "        alive_s = ttl_s if lives else 0.0\n",
+        "        alive_s = 0.0\n",
+        test=f"{_JOINED}test_whoever_follows_the_robber_waits_for_the_robbed[mariadb-spring]",
+    ),
+    planted(
+        "joined: a robbery is old news to the robbed",
+        JOINED_ROWS,
+        "        serial=2 * serial + 1,\n        holder=",
+        "        serial=2 * serial,\n        holder=",
+        test=f"{_JOINED}test_a_robbed_term_is_over_and_touches_nothing[postgresql-shedlock]",
+    ),
+    planted(
+        "joined: a renewal extends whoever's lock it is",
+        JOINED_SQL,
+        '            f"{theirs} WHERE {self._key(lock)} AND {self._table.owner} = {mark} "\n',
+        '            f"{theirs} WHERE {self._key(lock)} "\n',
+        test=f"{_JOINED}test_a_robbed_term_is_over_and_touches_nothing[mariadb-spring]",
+    ),
+    planted(
+        "joined: the database's clock is not asked at the take",
+        JOINED_SQL,
+        '                    f"AND {table.until} < {dialect.now}"\n',
+        '                    f"AND {table.until} IS NOT NULL"\n',
+        test=f"{_JOINED}test_a_lock_of_theirs_is_theirs_until_its_time_has_passed[mariadb-spring]",
+    ),
+    planted(
+        "joined: a lock that was extended meanwhile is taken",
+        JOINED_SQL,
+        '                    f"AND {dialect.written(table.until)} = {text(seen.row.until)} "\n',
+        '                    ""\n',
+        test=f"{_JOINED}test_one_whose_time_has_passed_stands_still_besides[mariadb-spring]",
+    ),
+    planted(
+        "joined: a renewal keeps them out for less than it is trusted",
+        JOINED_SQL,
+        "{self._dialect.after(ttl_s)}",
+        "{self._dialect.after(ttl_s / 9)}",
+        test=f"{_JOINED}test_what_we_write_keeps_them_out_for_a_ttl[postgresql-shedlock]",
+    ),
+    planted(
+        "joined: a take keeps them out for less than it is trusted",
+        JOINED_SQL,
+        '                f"{table.until} = {dialect.after(claim.ttl_s)} "\n',
+        '                f"{table.until} = {dialect.after(claim.ttl_s / 9)} "\n',
+        test=f"{_JOINED}test_a_lock_that_is_taken_over_keeps_them_out_as_well[mariadb-spring]",
     ),
     # -- plain files, and locks
     planted(

@@ -3,6 +3,8 @@
     mysql://USER:PASSWORD@HOST:PORT/DATABASE?ssl-mode=VERIFY_IDENTITY&ssl-ca=PATH
     mariadb://USER:PASSWORD@/DATABASE?socket=/run/mysqld/mysqld.sock
 
+`recipe` joins the lock of another library in its own table (`incumbent.stores.sql.joined`).
+
 Neither of them can notify anybody, so standbys look: one query for all that is followed, several
 times a TTL. `server` speaks to the database, `connection` has its errors; what is done there is
 `incumbent.stores.sql`.
@@ -17,8 +19,9 @@ from urllib.parse import quote
 from incumbent.errors import ConfigError
 from incumbent.stores.api import ON_ONE_SERVER, Capabilities, Grade, StoreURL, missing_extra
 from incumbent.stores.sql import LOOKS_PER_TTL, SqlStore
+from incumbent.stores.sql.joined import OPTIONS, RECIPES, JoinedStore, capabilities, joined
 
-__all__ = ["MysqlStore", "open"]
+__all__ = ["MysqlStore", "open", "set_ups"]
 
 CAPABILITIES = Capabilities(
     scheme="mysql",
@@ -50,14 +53,21 @@ class MysqlStore(SqlStore):
     capabilities = CAPABILITIES
 
 
-def open(url: StoreURL) -> MysqlStore:
+def set_ups() -> dict[str, Capabilities]:
+    """Return the capabilities of set-ups that differ from those of the scheme, by the option."""
+    return {f"recipe={recipe}": capabilities("mysql", recipe) for recipe in RECIPES}
+
+
+def open(url: StoreURL) -> MysqlStore | JoinedStore:
     """Return the store of `mysql://…`; nothing is sent yet.
 
     Raises:
         ConfigError: the URL has no database, or an option that is not known or cannot be.
         MissingExtra: PyMySQL is not installed.
     """
-    options = url.take_options("socket", "ssl-ca", "ssl-cert", "ssl-key", "ssl-mode")
+    known = ("socket", "ssl-ca", "ssl-cert", "ssl-key", "ssl-mode")
+    options = url.take_options(*known, *OPTIONS)
+    guest = joined(url.scheme, options)
     database = url.path.removeprefix("/")
     if not database or "/" in database:
         raise ConfigError(
@@ -80,6 +90,10 @@ def open(url: StoreURL) -> MysqlStore:
     host = f"[{url.host}]" if ":" in url.host else url.host
     port = "" if url.port is None else f":{url.port}"
     shown = f"mysql://{user}{host}{port}/{quote(database)}"
+    if guest is not None:
+        have = capabilities("mysql", guest.table.recipe)
+        server = MysqlServer(params, context, required=required, tables=guest.tables)
+        return JoinedStore(server, guest.table, guest.lock, f"{shown}?{guest.query}", have)
     server = MysqlServer(params, context, required=required)
     return MysqlStore(server, shown, CAPABILITIES)
 

@@ -8,18 +8,18 @@ refused for the right, or, once that is there, for the column.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from incumbent.errors import PermissionDenied, StoreAbsent, StoreError
 from incumbent.stores.api import Finding
-from incumbent.stores.sql.api import NEEDED, Rows
+from incumbent.stores.sql.api import Rows, Tables
 
 __all__ = ["examine"]
 
 _TRIES = {
     "SELECT": "SELECT 1 FROM {table} WHERE 1 = 0",
     "INSERT": "INSERT INTO {table} ({columns}) SELECT {values} FROM DUAL WHERE 1 = 0",
-    "UPDATE": "UPDATE {table} SET {column} = 0 WHERE 1 = 0",
+    "UPDATE": "UPDATE {table} SET {column} = {column} WHERE 1 = 0",
     "DELETE": "DELETE FROM {table} WHERE 1 = 0",
 }
 _COLUMNS = {
@@ -43,17 +43,19 @@ _CREATE = "CREATE TABLE incumbent_doctor (a INTEGER, a INTEGER)"
 _DUPLICATE = "(1060)"
 
 
-async def examine(ask: Callable[[Sequence[str]], Awaitable[list[Rows]]]) -> list[Finding]:
+async def examine(
+    ask: Callable[[Sequence[str]], Awaitable[list[Rows]]], tables: Tables
+) -> list[Finding]:
     """Return a finding for each table, and one for the right to create one that is missing."""
     findings, absent = [], []
     (((who, database),),) = await ask(["SELECT CURRENT_USER(), DATABASE()"])
     user, _, host = str(who).rpartition("@")
     grantee = f"'{user}'@'{host}'"
-    for table, needed in NEEDED.items():
+    for table, needed in tables.needed.items():
         lacking = []
         for verb in needed:
             try:
-                await ask([_statement(verb, table)])
+                await ask([_statement(verb, table, {**_COLUMNS, **tables.columns}[table])])
             except PermissionDenied:
                 lacking.append(verb)
             except StoreAbsent:
@@ -73,11 +75,10 @@ async def examine(ask: Callable[[Sequence[str]], Awaitable[list[Rows]]]) -> list
     return findings
 
 
-def _statement(verb: str, table: str) -> str:
-    columns = _COLUMNS[table]
+def _statement(verb: str, table: str, columns: Mapping[str, str]) -> str:
     return _TRIES[verb].format(
         table=table,
-        column="ttl_s",
+        column=next(iter(columns)),
         columns=", ".join(columns),
         values=", ".join(columns.values()),
     )

@@ -15,10 +15,11 @@ written; what was only read, as our session's row is in a take, is not among the
 
 from __future__ import annotations
 
+import math
 import re
 import ssl
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from incumbent.core.records import FORMAT
@@ -26,13 +27,12 @@ from incumbent.errors import StoreAbsent, StoreError, StoreUnavailable, StoreUnu
 from incumbent.stores.api import Finding, unreached
 from incumbent.stores.mysql import rights
 from incumbent.stores.mysql.connection import Connection, NoTls
-from incumbent.stores.sql.api import Heard, Rows
+from incumbent.stores.sql.api import NEEDED, Heard, Rows, Tables
 from incumbent.stores.sql.pool import Pool
 
 __all__ = ["MysqlDialect", "MysqlServer"]
 
 LIMIT_S = 5.0
-TABLES = ("incumbent_counter", "incumbent_session", "incumbent_election")
 _PLAIN = re.compile(r"[-A-Za-z0-9 _./:#@+=,]*")
 
 
@@ -40,6 +40,9 @@ class MysqlDialect:
     """How MySQL and MariaDB write SQL."""
 
     prefix = ""
+    family = "mysql"
+    form = " ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+    now = "UTC_TIMESTAMP(6)"
 
     def text(self, value: str) -> str:
         """Return a literal, without having to know what needs a backslash."""
@@ -60,12 +63,29 @@ class MysqlDialect:
             f"VALUES ({self.text(name)}, 0, 0) ON DUPLICATE KEY UPDATE serial = serial"
         )
 
+    def after(self, ttl_s: float) -> str:
+        """Return the time that is so much later, and a millisecond: columns may round to that."""
+        return f"TIMESTAMPADD(MICROSECOND, {math.ceil(ttl_s * 1e6) + 1000}, {self.now})"
+
+    def seconds(self, since: str, until: str) -> str:
+        """Return the time between two columns."""
+        return f"TIMESTAMPDIFF(MICROSECOND, {since}, {until}) / 1000000"
+
+    def written(self, time: str) -> str:
+        """Return a time as text."""
+        return f"CAST({time} AS CHAR)"
+
+    def insert_new(self, table: str, columns: Sequence[str], source: str) -> str:
+        """Return an INSERT that changes nothing if there is a row with that key."""
+        same = f"{table}.{columns[0]} = {table}.{columns[0]}"
+        return f"INSERT INTO {table} ({', '.join(columns)}) {source} ON DUPLICATE KEY UPDATE {same}"
+
     def say(self, text: str, source: str) -> Sequence[str]:
         """Return nothing: nobody can be told."""
         return ()
 
 
-_FORM = "ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
+_FORM = MysqlDialect.form.strip()
 _SCHEMA = (
     (
         "CREATE TABLE IF NOT EXISTS incumbent_counter (name VARCHAR(255) NOT NULL PRIMARY KEY, "
@@ -89,6 +109,9 @@ _SCHEMA = (
     ),
 )
 
+_ELECTIONS = Tables("incumbent_counter", _SCHEMA, NEEDED)
+"""The tables of our own format."""
+
 
 class MysqlServer:
     """One database.
@@ -97,17 +120,24 @@ class MysqlServer:
         params: how to connect, as PyMySQL wants it.
         tls: how to encrypt, or None.
         required: whether a server that has no TLS will not do.
+        tables: which tables, in this dialect; those of our own format if not given.
     """
 
     listens = False
     dialect = MysqlDialect()
 
     def __init__(
-        self, params: Mapping[str, Any], tls: ssl.SSLContext | None, *, required: bool
+        self,
+        params: Mapping[str, Any],
+        tls: ssl.SSLContext | None,
+        *,
+        required: bool,
+        tables: Callable[[MysqlDialect], Tables] | None = None,
     ) -> None:
         self._params = params
         self._tls = tls
         self._required = required
+        self._tables = tables(self.dialect) if tables else _ELECTIONS
         self._pool = Pool(self._connection)
 
     async def _connection(self) -> Connection:
@@ -129,25 +159,31 @@ class MysqlServer:
             facts = await self._facts()
         if why := _refusal(facts):
             raise StoreUnusable(why)
-        listed = ", ".join(map(self.dialect.text, TABLES))
+        names = list(self._tables.needed)
+        listed = ", ".join(map(self.dialect.text, names))
         question = (
             "SELECT table_name, engine FROM information_schema.tables "
             f"WHERE table_schema = DATABASE() AND table_name IN ({listed})"
         )
         (engines,) = await self.look([question])
-        if len(engines) < len(TABLES):
+        there = {str(table).lower() for table, _ in engines}
+        for table, missing in self._tables.theirs.items():
+            if table.lower() not in there:
+                raise StoreUnusable(missing)
+        if len(there) < len(names):
             if not create:
                 raise StoreAbsent(
                     "incumbent's tables are not there yet: the first candidate creates them; if "
                     "there are candidates, they use another database"
                 )
             async with self._pool.use() as connection:
-                await connection.ask(_SCHEMA, writes=True)
+                await connection.ask(self._tables.create, writes=True)
             (engines,) = await self.look([question])
         for table, engine in engines:
             if str(engine).lower() != "innodb":
                 raise StoreUnusable(f"the table {table} is kept by {engine}: it must be InnoDB")
-        (found,) = await self.look(["SELECT serial FROM incumbent_counter WHERE name = ''"])
+        where = f"FROM {self._tables.format_in} WHERE name = ''"
+        (found,) = await self.look([f"SELECT serial {where}"])
         if not found or int(found[0][0]) != FORMAT:
             raise StoreUnusable(
                 f"the tables have format {found[0][0] if found else 'none'}; this incumbent knows "
@@ -236,7 +272,7 @@ class MysqlServer:
                 "whether a commit waits for a replica cannot be told: after the time limit of "
                 "semi-synchronous replication it does not",
             ),
-            *await rights.examine(self._try),
+            *await rights.examine(self._try, self._tables),
         ]
 
     async def _try(self, statements: Sequence[str]) -> list[Rows]:

@@ -5,6 +5,8 @@
     postgresql://USER@POOLER/DATABASE?listen=HOST:PORT
 
 All of libpq's ways apply (a password file, a service file, the variables PGHOST, PGPASSWORD, …).
+`recipe` joins the lock of another library in its own table (`incumbent.stores.sql.joined`).
+
 `listen` says where the server itself is if the URL leads to a pooler in transaction mode, and
 `schema` where the tables are. `server` speaks to PostgreSQL, `connection` has its errors, `bell`
 wakes standbys; what is done there is `incumbent.stores.sql`.
@@ -18,8 +20,9 @@ from urllib.parse import quote
 from incumbent.errors import ConfigError, MissingExtra
 from incumbent.stores.api import ON_ONE_SERVER, Capabilities, Grade, StoreURL
 from incumbent.stores.sql import SqlStore
+from incumbent.stores.sql.joined import OPTIONS, RECIPES, JoinedStore, capabilities, joined
 
-__all__ = ["PostgresStore", "open"]
+__all__ = ["PostgresStore", "open", "set_ups"]
 
 CAPABILITIES = Capabilities(
     scheme="postgresql",
@@ -74,15 +77,23 @@ class PostgresStore(SqlStore):
     capabilities = CAPABILITIES
 
 
-def open(url: StoreURL) -> PostgresStore:
+def set_ups() -> dict[str, Capabilities]:
+    """Return the capabilities of set-ups that differ from those of the scheme, by the option."""
+    return {f"recipe={recipe}": capabilities("postgresql", recipe) for recipe in RECIPES}
+
+
+def open(url: StoreURL) -> PostgresStore | JoinedStore:
     """Return the store of `postgresql://…`; nothing is sent yet.
 
     Raises:
         ConfigError: the URL has an option that is not known, or a value that cannot be.
         MissingExtra: psycopg is not installed.
     """
-    options = url.take_options(*_LIBPQ, "listen", "schema")
+    options = url.take_options(*_LIBPQ, "listen", "schema", *OPTIONS)
+    guest = joined(url.scheme, options)
     schema, listen = options.pop("schema", ""), options.pop("listen", "")
+    if guest is not None and listen:
+        raise ConfigError("listen= does not go with recipe=: its members notify nobody")
     if schema and not _SCHEMA.fullmatch(schema):
         raise ConfigError(f"schema={schema!r}: use up to 40 of a-z, A-Z, 0-9 and '_'")
     database = url.path.removeprefix("/")
@@ -112,6 +123,11 @@ def open(url: StoreURL) -> PostgresStore:
         direct = make_conninfo("", **{**params, **_place(listen)}) if listen else conninfo
     except psycopg.Error as error:
         raise ConfigError(f"{url.scheme}:// cannot be used: {error}") from None
+    if guest is not None:
+        have = capabilities("postgresql", guest.table.recipe)
+        shown = _shown(url, database, schema, guest.query)
+        server = PostgresServer(conninfo, direct, schema, guest.tables)
+        return JoinedStore(server, guest.table, guest.lock, shown, have)
     server = PostgresServer(conninfo, direct, schema)
     return PostgresStore(server, _shown(url, database, schema), CAPABILITIES)
 
@@ -123,9 +139,9 @@ def _place(listen: str) -> dict[str, str]:
     return {"host": host.strip("[]"), "port": port}
 
 
-def _shown(url: StoreURL, database: str, schema: str) -> str:
+def _shown(url: StoreURL, database: str, schema: str, more: str = "") -> str:
     user = f"{quote(url.username)}@" if url.username else ""
     host = f"[{url.host}]" if ":" in url.host else url.host
     port = "" if url.port is None else f":{url.port}"
-    where = f"?schema={schema}" if schema else ""
-    return f"postgresql://{user}{host}{port}/{quote(database)}{where}"
+    query = "&".join(filter(None, (f"schema={schema}" if schema else "", more)))
+    return f"postgresql://{user}{host}{port}/{quote(database)}{query and '?'}{query}"

@@ -8,23 +8,28 @@ what is there.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from incumbent.stores.api import Finding
-from incumbent.stores.sql.api import NEEDED, Dialect, Rows
+from incumbent.stores.sql.api import Dialect, Rows
 
 __all__ = ["examine"]
 
 
 async def examine(
-    look: Callable[[Sequence[str]], Awaitable[list[Rows]]], dialect: Dialect, schema: str
+    look: Callable[[Sequence[str]], Awaitable[list[Rows]]],
+    dialect: Dialect,
+    schema: str,
+    tables_needed: Mapping[str, tuple[str, ...]],
 ) -> list[Finding]:
     """Return a finding for the schema, and one for each table that is there."""
     text = dialect.text
+    # A name that is not quoted is in lower case for the server.
+    wanted = {table.lower(): verbs for table, verbs in tables_needed.items()}
     where = text(schema) if schema else "current_schema()"
     seen = f"n.nspname = {text(schema)}" if schema else "pg_table_is_visible(c.oid)"
-    listed = ", ".join(map(text, NEEDED))
-    verbs = sorted({verb for needed in NEEDED.values() for verb in needed})
+    listed = ", ".join(map(text, wanted))
+    verbs = sorted({verb for needed in wanted.values() for verb in needed})
     may = ", ".join(f"has_table_privilege(c.oid, '{verb}')" for verb in verbs)
     (schemas, tables) = await look(
         [
@@ -50,7 +55,7 @@ async def examine(
     if uses == "f":
         fix = f"GRANT USAGE ON SCHEMA {name} TO {user}"
         findings.append(_finding("right to use", f"may not use the schema {name}", fix))
-    missing = [table for table in NEEDED if table not in {row[0] for row in tables}]
+    missing = [table for table in wanted if table not in {row[0] for row in tables}]
     if missing:
         there = f"{' and '.join(missing)} not there yet"
         if creates == "t":
@@ -63,13 +68,13 @@ async def examine(
             findings.append(_finding("right to create", text_, fix))
     for table, place, *answers in sorted(tables):
         having = {verb for verb, answer in zip(verbs, answers, strict=True) if answer == "t"}
-        lacking = ", ".join(verb for verb in NEEDED[table] if verb not in having)
+        lacking = ", ".join(verb for verb in wanted[table] if verb not in having)
         check = f"rights on {table}"
         if lacking:
             fix = f"GRANT {lacking} ON {place}.{table} TO {user}"
             findings.append(_finding(check, f"may not {lacking}: no candidate can do without", fix))
         else:
-            findings.append(Finding(check, True, f"may {', '.join(NEEDED[table])}"))
+            findings.append(Finding(check, True, f"may {', '.join(wanted[table])}"))
     return findings
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from incumbent.core.records import FORMAT
@@ -14,7 +14,7 @@ from incumbent.stores.api import Finding, unreached
 from incumbent.stores.postgresql import rights
 from incumbent.stores.postgresql.bell import PROOF_S, Bell
 from incumbent.stores.postgresql.connection import Connection
-from incumbent.stores.sql.api import Heard, Rows
+from incumbent.stores.sql.api import NEEDED, Heard, Rows, Tables
 from incumbent.stores.sql.pool import Pool
 
 __all__ = ["PostgresDialect", "PostgresServer"]
@@ -30,6 +30,9 @@ class PostgresDialect:
 
     prefix: str
     channel: str
+    family = "postgresql"
+    form = ""
+    now = "(clock_timestamp() AT TIME ZONE 'UTC')"
 
     def text(self, value: str) -> str:
         """Return a literal, without having to know what needs a backslash."""
@@ -48,15 +51,39 @@ class PostgresDialect:
             f"VALUES ({self.text(name)}, 0, 0) ON CONFLICT DO NOTHING"
         )
 
+    def after(self, ttl_s: float) -> str:
+        """Return the time that is so much later."""
+        return f"({self.now} + make_interval(secs => {ttl_s!r}))"
+
+    def seconds(self, since: str, until: str) -> str:
+        """Return the time between two columns; a time without an end is long."""
+        finite = f"isfinite({since}) AND isfinite({until})"
+        return f"CASE WHEN {finite} THEN extract(epoch FROM ({until} - {since})) ELSE 1e9 END"
+
+    def written(self, time: str) -> str:
+        """Return a time as text."""
+        return f"CAST({time} AS text)"
+
+    def insert_new(self, table: str, columns: Sequence[str], source: str) -> str:
+        """Return an INSERT that does nothing if there is a row with that key."""
+        return f"INSERT INTO {table} ({', '.join(columns)}) {source} ON CONFLICT DO NOTHING"
+
     def say(self, text: str, source: str) -> Sequence[str]:
         """Return a NOTIFY: it is sent at the commit."""
         return [f"SELECT pg_notify({self.text(self.channel)}, {text}) FROM {source}"]
 
 
+_ONE_BY_ONE = "SELECT pg_advisory_xact_lock(7453892)"
+"""Of several candidates that make the same tables at once, all succeed."""
+
+
+def _elections(prefix: str) -> Tables:
+    """Return the tables of our own format."""
+    return Tables("incumbent_counter", _schema(prefix), NEEDED)
+
+
 def _schema(prefix: str) -> list[str]:
-    """Return what makes the tables; of several candidates that do it at once, all succeed."""
     return [
-        "SELECT pg_advisory_xact_lock(7453892)",
         (
             f"CREATE TABLE IF NOT EXISTS {prefix}incumbent_counter "
             "(name text PRIMARY KEY, serial bigint NOT NULL, ttl_s double precision NOT NULL)"
@@ -91,14 +118,22 @@ class PostgresServer:
         conninfo: where requests go, as libpq reads it.
         direct: where to listen: the server itself, past any pooler.
         schema: of the tables; "" for the first of the search path.
+        tables: which tables, in this dialect; those of our own format if not given.
     """
 
-    def __init__(self, conninfo: str, direct: str, schema: str = "") -> None:
+    def __init__(
+        self,
+        conninfo: str,
+        direct: str,
+        schema: str = "",
+        tables: Callable[[PostgresDialect], Tables] | None = None,
+    ) -> None:
         quoted = '"' + schema.replace('"', '""') + '".' if schema else ""
         self._conninfo = conninfo
         self._direct = direct
         self._schema = schema
         self._dialect = PostgresDialect(quoted, f"incumbent {schema}".strip())
+        self._tables = tables(self._dialect) if tables else _elections(quoted)
         self._pool = Pool(self._connection)
         self._bell: Bell | None = None
 
@@ -115,25 +150,29 @@ class PostgresServer:
     async def open(self, *, create: bool) -> None:
         """Connect, and create the tables if need be."""
         self._pool.open()
-        tables = self.dialect.text(f"{self.dialect.prefix}incumbent_counter")
+        prefix = self.dialect.prefix
+        tables = (self._tables.format_in, *self._tables.theirs)
         questions = [
             "SELECT current_setting('server_version_num')",
-            f"SELECT to_regclass({tables})",
+            *(f"SELECT to_regclass({self.dialect.text(prefix + table)})" for table in tables),
         ]
         try:
-            facts, found = await self.look(questions)
+            facts, found, *theirs = await self.look(questions)
         except StoreUnavailable:  # Nobody tries again for us, and a network may have just healed.
-            facts, found = await self.look(questions)
+            facts, found, *theirs = await self.look(questions)
         if int(facts[0][0]) < LEAST_VERSION:
             raise StoreUnusable(f"PostgreSQL {LEAST_VERSION // 10_000} or newer is needed")
+        for answer, missing in zip(theirs, self._tables.theirs.values(), strict=True):
+            if answer[0][0] is None:
+                raise StoreUnusable(missing)
         if found[0][0] is None:
             if not create:
                 raise StoreAbsent(
                     "incumbent's tables are not there yet: the first candidate creates them; if "
                     "there are candidates, they use another database or schema"
                 )
-            await self.write(_schema(self.dialect.prefix), LOOK_MS / 1000)
-        where = f"FROM {self.dialect.prefix}incumbent_counter WHERE name = ''"
+            await self.write([_ONE_BY_ONE, *self._tables.create], LOOK_MS / 1000)
+        where = f"FROM {prefix}{self._tables.format_in} WHERE name = ''"
         (found,) = await self.look([f"SELECT serial {where}"])
         if not found or int(found[0][0]) != FORMAT:
             raise StoreUnusable(
@@ -232,7 +271,7 @@ class PostgresServer:
             findings.append(Finding("failover", False, text, fix))
         else:
             findings.append(Finding("failover", None, "no standby is to be seen"))
-        findings += await rights.examine(self.look, self.dialect, self._schema)
+        findings += await rights.examine(self.look, self.dialect, self._schema, self._tables.needed)
         return findings if self._bell is None else [*findings, await self._ears(self._bell)]
 
     async def _ears(self, bell: Bell) -> Finding:

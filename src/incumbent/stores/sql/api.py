@@ -17,12 +17,13 @@ Rules
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from incumbent.stores.api import Finding
 
-__all__ = ["NEEDED", "Dialect", "Heard", "Rows", "Server"]
+__all__ = ["NEEDED", "Dialect", "Heard", "Rows", "Server", "Tables"]
 
 NEEDED = {
     "incumbent_counter": ("SELECT", "INSERT", "UPDATE"),
@@ -30,6 +31,26 @@ NEEDED = {
     "incumbent_election": ("SELECT", "INSERT", "UPDATE"),
 }
 """The tables, and what a candidate does in each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tables:
+    """What must be in a database for one way to keep elections there.
+
+    Attributes:
+        format_in: the table in which the row named "" has the format as its serial.
+        create: the statements that make our tables; several candidates may send them at once.
+        needed: what a candidate does in each table, theirs included.
+        theirs: tables that others make, with what is said where one is missing.
+        columns: of each table that is not of our own format, with a literal of their type.
+    """
+
+    format_in: str
+    create: Sequence[str]
+    needed: Mapping[str, tuple[str, ...]]
+    theirs: Mapping[str, str] = field(default_factory=dict)
+    columns: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
 
 Rows = list[tuple[Any, ...]]
 """What one statement returned. Numbers may come as text."""
