@@ -51,7 +51,8 @@ LOCK_FLAGS = 0x2DDCCBC058A50C18
 """What theirs take for a lock; a semaphore has others, at the same key."""
 GREATEST_TTL_S = 60.0
 LEAST_SESSION_S = 10
-THEIRS_LOOK_S = 5.0
+LOOK_S = 1.0
+"""How often their lock is tried beside the queries: the end of a lock-delay is no change."""
 WAIT_S = 60.0
 _ATTEMPTS = 5
 _SLACK_S = 10.0
@@ -162,7 +163,7 @@ class ConsulLocks:
     async def changed(self, lock: str, state: State) -> None:
         """Wait by a blocking query; what was heard of is read anew, for it may be old already."""
         if state.since <= 0:
-            await asyncio.sleep(THEIRS_LOOK_S)
+            await asyncio.sleep(LOOK_S)
             return
         async with asyncio.timeout(WAIT_S * 17 / 16 + _SLACK_S):
             await self._client.below(f"{lock}/", state.since, WAIT_S)
@@ -301,7 +302,7 @@ def _state(items: dict[str, Item], index: int, *, absent_at: int = 0) -> State:
     if item is not None and item.flags != LOCK_FLAGS:
         owner, who = Owner.STRANGE, f"the key has flags {item.flags:#x}: it is no lock of `consul`"
     elif item is not None and item.session:
-        owner, who, wait_s = Owner.THEIRS, f"consul session {item.session}", THEIRS_LOOK_S
+        owner, who, wait_s = Owner.THEIRS, f"consul session {item.session}", LOOK_S
         if isinstance(parsed, dict) and parsed["session"] == item.session:
             owner, who, wait_s = Owner.OURS, "", 0.0
     return State(

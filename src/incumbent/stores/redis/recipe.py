@@ -28,8 +28,8 @@ Rules
    is refused has changed nothing.
 
 How a standby wakes: our own writes publish; of theirs the server tells if it is configured so
-(`notify-keyspace-events Kg$x`). Without it, their lock is looked at each second, and when its time
-to live is over.
+(`notify-keyspace-events Kg$x`). Without it, and of an expiry, which it tells late, their lock is
+looked at each second.
 """
 
 from __future__ import annotations
@@ -87,11 +87,11 @@ local value = kind == 'string' and redis.call('GET', lock) or false
 READ = (
     _PRELUDE
     + """
-return {mark, text(serial), kind, value, redis.call('PTTL', lock), record}
+return {mark, text(serial), kind, value, record}
 """
 )
-"""Answer: the mark of what is known, its number, the type of the key, its value and time to live in
-milliseconds, and the record, if it is believed."""
+"""Answer: the mark of what is known, its number, the type of the key, its value, and the record, if
+it is believed."""
 
 CHANGE = (
     _PRELUDE
@@ -150,10 +150,10 @@ class RedisLocks:
 
     async def read(self, lock: str, *, urgent: bool = False) -> State:
         """Return key and record as they are."""
-        mark, number, kind, value, left_ms, record = await self._client.run(
+        mark, number, kind, value, record = await self._client.run(
             READ, lock, beside=BESIDE + lock, writes=False, urgent=urgent
         )
-        return _state(mark, int(number), kind, value, int(left_ms), record)
+        return _state(mark, int(number), kind, value, record)
 
     async def swap(
         self, lock: str, over: State, record: wire.Object, deed: Deed, *, urgent: bool = False
@@ -338,7 +338,7 @@ def _literally(text: str) -> str:
 
 
 def _state(
-    mark: bytes, number: int, kind: bytes, value: bytes | None, left_ms: int, record: bytes | None
+    mark: bytes, number: int, kind: bytes, value: bytes | None, record: bytes | None
 ) -> State:
     parsed = None if record is None else wire.parse(record)
     token = parsed["token"] if isinstance(parsed, dict) else None
@@ -348,7 +348,7 @@ def _state(
     elif value is not None:
         owner = Owner.THEIRS
         who = _shown(value)
-        wait_s = left_ms / 1000 if left_ms > 0 else LOOK_S
+        wait_s = THEIRS_LOOK_S
         if isinstance(parsed, dict) and value == OUR_VALUE + parsed["term"].encode():
             owner, who, wait_s = Owner.OURS, "", 0.0
     history = mark.decode().split()[0]
