@@ -42,9 +42,7 @@ def theirs(server: Redis, key: str, folder: Path, how: str = "extends") -> Membe
 
 
 @pytest.fixture(scope="module")
-def dialogues(
-    redis_server: Redis, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Together]:
+def dialogues(redis_server: Redis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Together]:
     def pair(folder: Path) -> tuple[Member, Member]:
         key = f"lock-{secrets.token_hex(4)}"
         return theirs(redis_server, key, folder), ours(redis_server, key, folder)

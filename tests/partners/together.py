@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -53,5 +54,5 @@ def play(
         return passed, passed.transcript(one.name, other.name)
 
     for first, how in dialogues:
-        together.begin((first, how), lambda first=first, how=how: one(first, how))  # type: ignore[misc]
+        together.begin((first, how), partial(one, first, how))
     return together

@@ -6,17 +6,18 @@ import asyncio
 import contextlib
 import json
 import secrets
-from collections.abc import AsyncIterator
-from dataclasses import replace
+from collections.abc import AsyncIterator, Awaitable
+from typing import Any
 
 import pytest
+from redis.exceptions import LockNotOwnedError
 
-from incumbent.core.records import Claim, Held, Holding, Snapshot
-from incumbent.errors import ConfigError, Refused
+from incumbent.core.records import Holding, Snapshot
+from incumbent.errors import ConfigError, OutcomeUnknown, Refused, StoreUnavailable
 from incumbent.stores import open_store
-from incumbent.stores.api import Store
-from incumbent.stores.beside import LockStore, wire
-from incumbent.stores.redis.recipe import BESIDE, OUR_VALUE
+from incumbent.stores.api import Grade, Store
+from incumbent.stores.beside import wire
+from incumbent.stores.redis.recipe import BESIDE
 from incumbent.testing import conformance
 from incumbent.testing.conformance.kit import Candidate, Watch
 from tests.servers.redis import Redis
@@ -81,3 +82,212 @@ class Harness:
 @pytest.mark.parametrize("case", conformance.CASES, ids=str)
 def test_conformance(case: conformance.Case, redis_server: Redis) -> None:
     conformance.run(case, lambda: Harness(redis_server))
+
+
+# -- its own rules --------------------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def two(server: Redis) -> AsyncIterator[tuple[Harness, Candidate, Candidate]]:
+    harness = Harness(server)
+    try:
+        a, b = await harness.store(), await harness.store()
+        yield harness, Candidate(harness, a, "alpha_1"), Candidate(harness, b, "beta_2")
+    finally:
+        await harness.close()
+
+
+def is_theirs(snapshot: Snapshot) -> bool:
+    return snapshot.holding is Holding.HELD and not snapshot.term
+
+
+async def refused(work: Awaitable[Any]) -> Snapshot:
+    with pytest.raises(Refused) as error:
+        await work
+    return error.value.snapshot
+
+
+def test_the_library_itself_finds_our_lock_and_we_find_its(redis_server: Redis) -> None:
+    async def main() -> None:
+        async with two(redis_server) as (harness, a, b):
+            name = harness.name()
+            lock = redis_server.client().lock(harness.lock(name), timeout=60)
+            held = await a.take(name)
+            assert not lock.acquire(blocking=False)
+            await a.release(held)
+            assert lock.acquire(blocking=False)
+            seen = await b.read(name)
+            assert is_theirs(seen)
+            token = lock.local.token.decode()
+            assert token not in seen.holder, "whoever knows all of it could release the lock"
+            assert is_theirs(await refused(b.take(name, seen)))
+            lock.release()
+            await b.take(name)
+            lock.local.token = b"of somebody else"
+            with pytest.raises(LockNotOwnedError):
+                lock.release()
+
+    asyncio.run(main())
+
+
+def test_a_lock_of_theirs_is_not_taken_even_if_it_came_in_the_last_moment(
+    redis_server: Redis,
+) -> None:
+    """What was watched is vacant still, as far as our record says: the script has to look."""
+
+    async def main() -> None:
+        async with two(redis_server) as (harness, a, b):
+            name = harness.name()
+            vacant = await a.release(await a.take(name))
+            assert (await b.read(name)).watched == vacant.watched
+            with raw(redis_server) as admin:
+                admin.set(harness.lock(name), "theirs")
+                assert is_theirs(await refused(b.take(name, vacant)))
+                assert admin.get(harness.lock(name)) == b"theirs"
+
+    asyncio.run(main())
+
+
+def test_a_holder_whose_key_is_gone_is_refused_and_its_record_is_waited_out(
+    redis_server: Redis,
+) -> None:
+    async def main() -> None:
+        async with two(redis_server) as (harness, a, b):
+            name = harness.name()
+            held = await a.take(name)
+            before = await b.read(name)
+            with raw(redis_server) as admin:
+                admin.delete(harness.lock(name))
+                assert (await b.read(name)).watched == before.watched, "no sign of its death"
+                told = await refused(a.renew(name))
+                assert told.term == held.term
+                admin.set(harness.lock(name), "theirs")
+                assert is_theirs(await b.read(name))
+                assert is_theirs(await refused(a.renew(name)))
+                admin.delete(harness.lock(name))
+            again = await b.read(name)
+            assert (again.holding, again.term) == (Holding.HELD, held.term)
+            later = await b.take(name, again)
+            assert (later.token or 0) > (held.token or 0)
+
+    asyncio.run(main())
+
+
+def test_a_release_leaves_their_lock_alone(redis_server: Redis) -> None:
+    async def main() -> None:
+        async with two(redis_server) as (harness, a, _):
+            name = harness.name()
+            held = await a.take(name)
+            with raw(redis_server) as admin:
+                admin.set(harness.lock(name), "theirs")
+                assert is_theirs(await a.release(held))
+                assert admin.get(harness.lock(name)) == b"theirs"
+
+    asyncio.run(main())
+
+
+def test_a_renewal_keeps_them_out_for_a_whole_ttl(redis_server: Redis) -> None:
+    async def main() -> None:
+        async with two(redis_server) as (harness, a, _):
+            name = harness.name()
+            await a.take(name, ttl_s=600.0)
+            with raw(redis_server) as admin:
+                assert 500_000 < admin.pttl(harness.lock(name)) <= 600_000
+                admin.pexpire(harness.lock(name), 300_000)
+                await a.renew(name)
+                assert 500_000 < admin.pttl(harness.lock(name)) <= 600_000
+
+    asyncio.run(main())
+
+
+def test_what_the_server_knew_before_it_was_started_anew_is_not_believed(own_redis: Redis) -> None:
+    """It may be an old copy, in which nobody holds."""
+
+    async def main() -> None:
+        async with two(own_redis) as (harness, a, b):
+            name = harness.name()
+            held = await a.take(name)
+            await a.release(held)
+            await asyncio.to_thread(own_redis.save_data)
+            held = await a.take(name)
+            await asyncio.to_thread(own_redis.kill)
+            own_redis.restore_data()
+            await asyncio.to_thread(own_redis.start)
+            seen = await eventually_read(b, name)
+            assert seen.holding is Holding.ABSENT, "vacant in the old copy, and held by a"
+            told = await refused(renewed(a, name))
+            assert told.holding is Holding.ABSENT
+            later = await b.take(name, seen)
+            assert (later.token or 0) > (held.token or 0)
+
+    asyncio.run(main())
+
+
+async def eventually_read(one: Candidate, name: str) -> Snapshot:
+    """Read; a connection may break once by the restart."""
+    with contextlib.suppress(StoreUnavailable):
+        return await one.read(name)
+    return await one.read(name)
+
+
+async def renewed(one: Candidate, name: str) -> object:
+    with contextlib.suppress(StoreUnavailable, OutcomeUnknown):
+        return await one.renew(name)
+    return await one.renew(name)
+
+
+def test_a_key_of_another_kind_is_left_alone(redis_server: Redis) -> None:
+    async def main() -> None:
+        async with two(redis_server) as (harness, a, _):
+            name = harness.name()
+            with raw(redis_server) as admin:
+                admin.rpush(harness.lock(name), "x")
+                seen = await a.read(name)
+                assert seen.holding is Holding.FOREIGN
+                assert "list" in seen.why
+                await refused(a.take(name, seen))
+                assert admin.type(harness.lock(name)) == b"list"
+
+    asyncio.run(main())
+
+
+def test_whoever_follows_hears_of_their_release_from_the_server(own_redis: Redis) -> None:
+    async def main() -> None:
+        async with two(own_redis) as (harness, a, b):
+            name = harness.name()
+            with raw(own_redis) as admin:
+                admin.config_set("notify-keyspace-events", "Kg$x")
+                await a.release(await a.take(name))
+                with Watch(b.store, name) as watch:
+                    await watch.until(lambda s: s.holding is Holding.VACANT, "the vacancy")
+                    admin.set(harness.lock(name), "theirs", px=600_000)
+                    await watch.until(is_theirs, "their lock")
+                    admin.delete(harness.lock(name))
+                    await watch.until(lambda s: s.holding is Holding.VACANT, "their release")
+            findings = {found.check: found.ok for found in await b.store.examine()}
+            assert findings["news of their locks"]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ("recipe=redis-py&prefix=x", "has no prefix; name the key by lock="),
+        ("recipe=redis-py&lock=x", None),
+        ("lock=x", "lock= names the lock of another library"),
+        ("recipe=redlock", "there is no recipe='redlock'"),
+    ],
+)
+def test_its_url(options: str, why: str | None) -> None:
+    url = f"redis://host:1/0?{options}"
+    if why is None:
+        store = open_store(url)
+        assert store.url == "redis://host:1/0?recipe=redis-py&lock=x"
+        assert store.capabilities.partner == "redis-py's Lock"
+        assert store.capabilities.grade is Grade.EXCLUSIVE_WITH_FENCING
+        accepted = open_store(f"{url}&replicas=accept")
+        assert accepted.capabilities.grade is Grade.EFFICIENCY_ONLY
+    else:
+        with pytest.raises(ConfigError, match=why):
+            open_store(url)

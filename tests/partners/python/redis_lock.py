@@ -1,4 +1,6 @@
-"""A member of redis-py's `Lock`: `python -m tests.partners.python.redis_lock URL KEY TIMEOUT_S HOW`.
+"""A member of redis-py's `Lock`.
+
+    python -m tests.partners.python.redis_lock URL KEY TIMEOUT_S HOW
 
 HOW is "extends", as a careful one does, which asks for its whole time anew with each third of it;
 or "lapses", which works on and never looks whether the lock is still its own.

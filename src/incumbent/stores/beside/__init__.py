@@ -11,7 +11,7 @@ stand in a record of our own, which is changed in one step with their lock.
 
 from __future__ import annotations
 
-from incumbent.stores.beside.api import Conflict, Deed, Locks, Owner, State
+from incumbent.stores.beside.api import Conflict, Deed, Locks, Lost, Owner, State
 from incumbent.stores.beside.store import LockStore
 
-__all__ = ["Conflict", "Deed", "LockStore", "Locks", "Owner", "State"]
+__all__ = ["Conflict", "Deed", "LockStore", "Locks", "Lost", "Owner", "State"]

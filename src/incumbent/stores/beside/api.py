@@ -2,15 +2,16 @@
 
 Rules
 -----
-1. **Lock and record change in one step**, or in an order in which whatever was done before the step
-   that failed means the same to everybody (`Deed` says what each step is). What is compared is
-   `State.version`, or for a record that is not there `State.mark`, and the lock.
+1. **Lock and record change in one step**, or in an order in which whatever was done before the
+   step that failed means the same to everybody. What is compared is `State.version`, or for a
+   record that is not there `State.mark`, and the lock.
 2. **A lock of theirs is never taken from them.** `Deed.TAKE` succeeds only over a lock that is free
    by *their* rule, or that the very term has which the record names.
 3. **A version belongs to one write**, and is not used again, not even after a deletion.
-4. **What keeps them out lasts as long as our term is trusted**: from each confirmed take or renewal
-   for W of its TTL (`core.timing`) at the least, by whatever clock their rule knows.
-5. **A renewal (`Deed.KEEP`) is refused unless the lock is still ours** in the step that confirms it.
+4. **What keeps them out lasts as long as our term is trusted**: from each confirmed take or
+   renewal for W of its TTL (`core.timing`) at the least, by whatever clock their rule knows.
+5. **A renewal (`Deed.KEEP`) is refused unless the lock is still ours** in the step that confirms
+   it.
 6. **The token grows with every take**, over release, deletion and restart: a number that the server
    gives to the acquiring write, or a counter that is kept apart and is never set back.
 7. **Say what you know**, as everywhere: `Conflict` and `StoreUnavailable` promise that nothing was
@@ -30,11 +31,15 @@ from incumbent.errors import StoreError
 from incumbent.stores.api import Finding
 from incumbent.stores.beside.wire import Object
 
-__all__ = ["Conflict", "Deed", "Locks", "Owner", "State"]
+__all__ = ["Conflict", "Deed", "Locks", "Lost", "Owner", "State"]
 
 
 class Conflict(StoreError):
     """The lock or the record is not as expected; nothing was changed."""
+
+
+class Lost(Conflict):
+    """The lock is not that term's any more, whatever it looks like from outside."""
 
 
 class Owner(Enum):
@@ -124,6 +129,7 @@ class Locks(Protocol):
 
         Raises:
             Conflict: they are not.
+            Lost: the deed was to keep a lock that is ours no more; to read anew will not mend it.
             OutcomeUnknown: it may have happened.
             StoreUnavailable, StoreUnusable, PermissionDenied: it did not happen.
         """

@@ -1,19 +1,19 @@
 """Elections over any `Locks`: our rules beside those of the other library.
 
 How it holds. A term holds the other library's lock, as its members do, and the record beside it
-names the term. Members of theirs see the lock and nothing else, and keep out as long as it is not
-free by their rule. Among our own candidates the record counts: only what stood still for a TTL
-under the eyes of the one who takes is taken over, by comparing and swapping that very version.
+names the term. Members of theirs see the lock and nothing else, and keep out as long as it is
+not free by their rule. Among our own candidates the record counts: only what stood still for a
+TTL under the eyes of the one who takes is taken over, by comparing and swapping that version.
 
 Rules
 -----
-1. **What they hold is never taken.** It is shown as held by somebody without a term, and a take over
-   it is refused. When it is worth a look again, the driver says (`State.wait_s`).
-2. **A record that names a holder counts, whoever has the lock.** The lock may have lapsed by a clock
-   that was stepped, or been deleted; the holder may be alive until its trust is over. So its record
-   is waited out for its TTL even when the lock looks free, also after one of theirs had it.
-3. **A renewal needs both**: record and lock. A holder whose lock was deleted, or is theirs by now, is
-   refused, though no other of ours holds.
+1. **What they hold is never taken.** It is shown as held by somebody without a term, and a take
+   over it is refused. When it is worth a look again, the driver says (`State.wait_s`).
+2. **A record that names a holder counts, whoever has the lock.** The lock may have lapsed by a
+   clock that was stepped, or been deleted; the holder may be alive until its trust is over. So its
+   record is waited out for its TTL even when the lock looks free, also after one of theirs had it.
+3. **A renewal needs both**: record and lock. A holder whose lock was deleted, or is theirs by
+   now, is refused, though no other of ours holds.
 4. **A conflict is looked into before it is believed**: it may be our own write.
 5. A release names the term, and frees the lock only if it is that term's.
 
@@ -31,7 +31,7 @@ from incumbent.core.records import Claim, Held, Holding, Lease, Snapshot, StepDo
 from incumbent.errors import ConfigError, Refused, StoreError, StoreUnavailable
 from incumbent.stores.api import Capabilities, Finding, Sink, StoreDefaults
 from incumbent.stores.beside import wire
-from incumbent.stores.beside.api import Conflict, Deed, Locks, Owner, State
+from incumbent.stores.beside.api import Conflict, Deed, Locks, Lost, Owner, State
 from incumbent.stores.beside.wire import Object
 from incumbent.stores.recipes import LockName
 
@@ -138,6 +138,8 @@ class LockStore(StoreDefaults):
             record = wire.renewed(_record(state), state.token)
             try:
                 written = await self._swap(name, state, record, Deed.KEEP, urgent=True)
+            except Lost:
+                raise Refused(await self.read(name)) from None
             except Conflict:
                 continue
             return lease.at(written.version)

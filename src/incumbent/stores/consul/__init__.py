@@ -89,5 +89,5 @@ def open(url: StoreURL) -> Store:
     template = url.options.get("lock", "{name}").strip("/")
     where = replace(settings, prefix="").url
     mark = "&" if "?" in where else "?"
-    shown = urlencode({key: url.options[key] for key in ("recipe", "lock") if key in url.options})
+    shown = urlencode({k: v for k, v in url.options.items() if k in ("recipe", "lock")})
     return LockStore(ConsulLocks(settings), f"{where}{mark}{shown}", RECIPES[recipe], template)

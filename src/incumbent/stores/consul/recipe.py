@@ -11,13 +11,13 @@ its own for each term.
 What confirms a renewal: a transaction that writes our record at the ModifyIndex that it had, while
 the key is still under our session (`check-session`). It is one entry of the raft log. That the
 session is renewed as well, before it, confirms nothing: the answer comes from the memory of one
-server, from which it may be deposed.
+server, which may have been deposed.
 
 Why nobody of theirs gets in while we are trusted, though a server judges when our session is over:
 **the lock-delay**. When a session ends without giving its keys up, they cannot be locked for its
 lock-delay. Each confirmed renewal shows that the session was alive when it was written, so the
 session ended after that, if it did; and with a lock-delay of the TTL, by clocks of the servers that
-are off by at most rho, no other session has the key before the trust that this renewal gave is over.
+are off by at most rho, no other session has the key before the trust that the renewal gave is over.
 So nothing hangs on how long sessions live (between one and two times their TTL, and longer when
 another server comes to lead). Consul's lock-delay is 60 s at most, and so is our TTL here.
 
@@ -132,18 +132,18 @@ class ConsulLocks:
         record = {**record, "session": session}
         item: Item | None = over.lock
         path = f"{lock}/{_KEY}"
-        operations = []
+        operations: list[Operation] = []
         if item is None:
             operations.append({"Verb": "check-not-exists", "Key": path})
         else:
             operations.append({"Verb": "check-index", "Key": path, "Index": item.index})
             if over.owner is Owner.OURS:
-                dead = {"Key": path, "Session": item.session, "Flags": LOCK_FLAGS, "Value": ""}
-                operations.append({"Verb": "unlock", **dead})
+                dead: Operation = {"Session": item.session, "Flags": LOCK_FLAGS, "Value": ""}
+                operations.append({"Verb": "unlock", "Key": path, **dead})
         operations += _created(lock, over)
         operations.append(_write(lock, over, record))
         named = base64.b64encode(record["holder"].encode()).decode()
-        locked = {"Key": path, "Session": session, "Flags": LOCK_FLAGS, "Value": named}
+        locked: Operation = {"Key": path, "Session": session, "Flags": LOCK_FLAGS, "Value": named}
         operations.append({"Verb": "lock", **locked})
         try:
             written = await self._transact(operations)
@@ -264,7 +264,7 @@ def _created(lock: str, over: State) -> Iterable[Operation]:
     if over.version is not None:
         return
     path = f"{lock}/{_CREATED}"
-    if over.mark:
+    if over.mark != 0:
         yield {"Verb": "check-index", "Key": path, "Index": over.mark}
     else:
         yield {"Verb": "check-not-exists", "Key": path}

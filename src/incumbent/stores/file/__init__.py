@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-
 from urllib.parse import urlencode
 
 from incumbent.errors import ConfigError
@@ -77,7 +76,11 @@ def open(url: StoreURL) -> Store:
     # The real path: the folder must be the same one for everybody.
     if recipe:
         if "/" in options.get("lock", ""):
-            raise ConfigError("file://: lock= names a file in the folder of the URL, without slashes")
+            raise ConfigError(
+                "file://: lock= names a file in the folder of the URL, without slashes"
+            )
         shown = f"file://{path}?{urlencode(options)}"
-        return LockStore(FileLocks(Path(path)), shown, RECIPES[recipe], options.get("lock", "{name}"))
+        return LockStore(
+            FileLocks(Path(path)), shown, RECIPES[recipe], options.get("lock", "{name}")
+        )
     return FileStore(Path(path), named=url.path)

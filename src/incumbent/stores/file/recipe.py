@@ -50,7 +50,7 @@ from typing import TypeVar
 from incumbent.clock import boottime
 from incumbent.errors import ConfigError, StoreAbsent, StoreError, StoreUnavailable, StoreUnusable
 from incumbent.stores.api import Finding
-from incumbent.stores.beside import Conflict, Deed, Owner, State, wire
+from incumbent.stores.beside import Conflict, Deed, Lost, Owner, State, wire
 from incumbent.stores.local import filesystem, inotify
 from incumbent.stores.local.worker import Worker
 
@@ -259,7 +259,7 @@ class FileLocks:
             self._held[term] = grip
         else:
             if deed is Deed.KEEP and not (now.owner is Owner.OURS and self._is_kept(lock, term)):
-                raise Conflict(f"{lock!r} is not locked by us")
+                raise Lost(f"{lock!r} is not locked by us")
             written = self._write(lock, now, record)
         if deed in (Deed.TAKE, Deed.KEEP):
             self._lasts(term, record["ttl_s"])
@@ -294,9 +294,9 @@ class FileLocks:
         return _Grip(fd, spare, inode)
 
     def _handed_on(self, lock: str, before: str) -> _Grip | None:
-        """Return the lock of a term of this process that is taken over, as a candidate may.
+        """Return the lock of a term of this process that is taken over.
 
-        It was silent for its TTL, or is a leftover: the lock alone would keep us out until it lapses.
+        It was silent for its TTL, or is a leftover: its lock would keep us out until it lapses.
         """
         grip = self._held.get(before)
         if grip is None or not self._is_of(lock, grip):
@@ -304,7 +304,7 @@ class FileLocks:
         return self._held.pop(before)
 
     def _is_kept(self, lock: str, term: str) -> bool:
-        """Tell whether a term of ours has its lock: to ask for it anew fails if somebody else has."""
+        """Tell whether a term of ours has its lock: asking anew fails if somebody else has it."""
         grip = self._held.get(term)
         if grip is None or not self._is_of(lock, grip):
             return False

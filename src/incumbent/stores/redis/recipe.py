@@ -97,19 +97,22 @@ CHANGE = (
     _PRELUDE
     + """
 local expected, deed, own, over, px = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-if mark ~= expected then return 0 end
-if deed == 'take' and kind ~= 'none' and value ~= over then return 0 end
-if deed == 'keep' and value ~= own then return 0 end
+if mark ~= expected then return {0} end
+if deed == 'take' and kind ~= 'none' and value ~= over then return {0} end
+if deed == 'keep' and value ~= own then return {0} end
 redis.call('HSET', side, 'format', '1', 'history', history, 'serial', ARGV[6], 'record', ARGV[7])
 if deed == 'take' then redis.call('SET', lock, own, 'PX', px) end
 if deed == 'keep' then redis.call('PEXPIRE', lock, px) end
 if deed == 'free' and value == own then redis.call('DEL', lock) end
 redis.call('PUBLISH', ARGV[8], ARGV[6])
-return 1
+kind = redis.call('TYPE', lock).ok
+return {1, kind, kind == 'string' and redis.call('GET', lock) or false}
 """
 )
 """Arguments: the mark that is expected; the deed; our value; the value of the term that is taken
-over, or ""; the time to live in milliseconds; the number and the record to write; the channel."""
+over, or ""; the time to live in milliseconds; the number and the record to write; the channel.
+
+Answer: whether it was done, and then the type and the value of the key."""
 
 
 class RedisLocks:
@@ -165,7 +168,7 @@ class RedisLocks:
         before = over.record["term"] if isinstance(over.record, dict) else ""
         value = wire.encode(record)
         own = OUR_VALUE + record["term"].encode()
-        done = await self._client.run(
+        answer = await self._client.run(
             CHANGE,
             lock,
             str(over.mark),
@@ -180,21 +183,11 @@ class RedisLocks:
             writes=True,
             urgent=urgent,
         )
-        if done != 1:
+        if answer[0] != 1:
             raise Conflict(f"{lock!r} is not as expected")
         history = str(over.mark).split()[0]
-        ours = deed in (Deed.TAKE, Deed.KEEP) or (deed is Deed.TOUCH and over.owner is Owner.OURS)
-        theirs = over.owner is Owner.THEIRS and not ours
-        return State(
-            owner=Owner.OURS if ours else Owner.THEIRS if theirs else Owner.FREE,
-            number=number,
-            who=over.who if theirs else "",
-            record=record,
-            version=(history, number),
-            mark=f"{history} {number}",
-            token=record["token"],
-            wait_s=over.wait_s if theirs else 0.0,
-        )
+        _, kind, found = answer
+        return _state(f"{history} {number}".encode(), number, kind, found, value)
 
     async def changed(self, lock: str, state: State) -> None:
         """Return when something was published about the lock, or it is to be looked at."""
@@ -370,5 +363,3 @@ def _shown(value: bytes) -> str:
     if value.startswith(OUR_VALUE):
         return f"{text.removeprefix(OUR_VALUE.decode())} of incumbent, whose record is gone"
     return f"redis-py {text[:_SHOWN]}…" if len(text) > _SHOWN else f"redis-py {text}"
-
-
