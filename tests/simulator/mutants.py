@@ -1119,8 +1119,9 @@ def _try(mutant: Mutant) -> dict[str, object]:
 def everything() -> tuple[Mutant, ...]:
     """Return all mutants, those of single stores included."""
     from tests.stores.planted import PLANTED
+    from tests.stores.planted_locks import PLANTED_LOCKS
 
-    return (*MUTANTS, *PLANTED)
+    return (*MUTANTS, *PLANTED, *PLANTED_LOCKS)
 
 
 def main() -> None:

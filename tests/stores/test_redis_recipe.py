@@ -6,8 +6,8 @@ import asyncio
 import contextlib
 import json
 import secrets
-from collections.abc import AsyncIterator, Awaitable
-from typing import Any
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any, TypeVar
 
 import pytest
 from redis.exceptions import LockNotOwnedError
@@ -17,6 +17,7 @@ from incumbent.errors import ConfigError, OutcomeUnknown, Refused, StoreUnavaila
 from incumbent.stores import open_store
 from incumbent.stores.api import Grade, Store
 from incumbent.stores.beside import wire
+from incumbent.stores.redis import recipe
 from incumbent.stores.redis.recipe import BESIDE
 from incumbent.testing import conformance
 from incumbent.testing.conformance.kit import Candidate, Watch
@@ -24,6 +25,7 @@ from tests.servers.redis import Redis
 from tests.stores.redis_kit import raw
 
 TTL_S = 5.0
+T = TypeVar("T")
 
 
 class Harness:
@@ -130,110 +132,135 @@ def test_the_library_itself_finds_our_lock_and_we_find_its(redis_server: Redis) 
     asyncio.run(main())
 
 
-def test_a_lock_of_theirs_is_not_taken_even_if_it_came_in_the_last_moment(
-    redis_server: Redis,
-) -> None:
+async def a_lock_of_theirs_that_came_in_the_last_moment(server: Redis) -> None:
     """What was watched is vacant still, as far as our record says: the script has to look."""
-
-    async def main() -> None:
-        async with two(redis_server) as (harness, a, b):
-            name = harness.name()
-            vacant = await a.release(await a.take(name))
-            assert (await b.read(name)).watched == vacant.watched
-            with raw(redis_server) as admin:
-                admin.set(harness.lock(name), "theirs")
-                assert is_theirs(await refused(b.take(name, vacant)))
-                assert admin.get(harness.lock(name)) == b"theirs"
-
-    asyncio.run(main())
+    async with two(server) as (harness, a, b):
+        name = harness.name()
+        vacant = await a.release(await a.take(name))
+        assert (await b.read(name)).watched == vacant.watched
+        with raw(server) as admin:
+            admin.set(harness.lock(name), "theirs")
+            assert is_theirs(await refused(b.take(name, vacant)))
+            assert admin.get(harness.lock(name)) == b"theirs"
 
 
-def test_a_holder_whose_key_is_gone_is_refused_and_its_record_is_waited_out(
-    redis_server: Redis,
-) -> None:
-    async def main() -> None:
-        async with two(redis_server) as (harness, a, b):
-            name = harness.name()
-            held = await a.take(name)
-            before = await b.read(name)
-            with raw(redis_server) as admin:
-                admin.delete(harness.lock(name))
-                assert (await b.read(name)).watched == before.watched, "no sign of its death"
-                told = await refused(a.renew(name))
-                assert told.term == held.term
-                admin.set(harness.lock(name), "theirs")
-                assert is_theirs(await b.read(name))
-                assert is_theirs(await refused(a.renew(name)))
-                admin.delete(harness.lock(name))
-            again = await b.read(name)
-            assert (again.holding, again.term) == (Holding.HELD, held.term)
-            later = await b.take(name, again)
-            assert (later.token or 0) > (held.token or 0)
-
-    asyncio.run(main())
+async def a_holder_whose_key_is_gone(server: Redis) -> None:
+    async with two(server) as (harness, a, b):
+        name = harness.name()
+        held = await a.take(name)
+        before = await b.read(name)
+        with raw(server) as admin:
+            admin.delete(harness.lock(name))
+            assert (await b.read(name)).watched == before.watched, "no sign of its death"
+            told = await refused(a.renew(name))
+            assert told.term == held.term
+            admin.set(harness.lock(name), "theirs")
+            assert is_theirs(await b.read(name))
+            assert is_theirs(await refused(a.renew(name)))
+            admin.delete(harness.lock(name))
+        again = await b.read(name)
+        assert (again.holding, again.term) == (Holding.HELD, held.term)
+        later = await b.take(name, again)
+        assert (later.token or 0) > (held.token or 0)
 
 
-def test_a_release_leaves_their_lock_alone(redis_server: Redis) -> None:
-    async def main() -> None:
-        async with two(redis_server) as (harness, a, _):
-            name = harness.name()
-            held = await a.take(name)
-            with raw(redis_server) as admin:
-                admin.set(harness.lock(name), "theirs")
-                assert is_theirs(await a.release(held))
-                assert admin.get(harness.lock(name)) == b"theirs"
-
-    asyncio.run(main())
+async def a_release_leaves_their_lock_alone(server: Redis) -> None:
+    async with two(server) as (harness, a, _):
+        name = harness.name()
+        held = await a.take(name)
+        with raw(server) as admin:
+            admin.set(harness.lock(name), "theirs")
+            assert is_theirs(await a.release(held))
+            assert admin.get(harness.lock(name)) == b"theirs"
 
 
-def test_a_renewal_keeps_them_out_for_a_whole_ttl(redis_server: Redis) -> None:
-    async def main() -> None:
-        async with two(redis_server) as (harness, a, _):
-            name = harness.name()
-            await a.take(name, ttl_s=600.0)
-            with raw(redis_server) as admin:
-                assert 500_000 < admin.pttl(harness.lock(name)) <= 600_000
-                admin.pexpire(harness.lock(name), 300_000)
-                await a.renew(name)
-                assert 500_000 < admin.pttl(harness.lock(name)) <= 600_000
-
-    asyncio.run(main())
+async def a_renewal_keeps_them_out_for_a_whole_ttl(server: Redis) -> None:
+    async with two(server) as (harness, a, _):
+        name = harness.name()
+        await a.take(name, ttl_s=600.0)
+        with raw(server) as admin:
+            assert 500_000 < admin.pttl(harness.lock(name)) <= 600_000
+            admin.pexpire(harness.lock(name), 300_000)
+            await a.renew(name)
+            assert 500_000 < admin.pttl(harness.lock(name)) <= 600_000
 
 
-def test_what_the_server_knew_before_it_was_started_anew_is_not_believed(own_redis: Redis) -> None:
-    """It may be an old copy, in which nobody holds."""
-
-    async def main() -> None:
-        async with two(own_redis) as (harness, a, b):
-            name = harness.name()
-            held = await a.take(name)
-            await a.release(held)
-            await asyncio.to_thread(own_redis.save_data)
-            held = await a.take(name)
-            await asyncio.to_thread(own_redis.kill)
-            own_redis.restore_data()
-            await asyncio.to_thread(own_redis.start)
-            seen = await eventually_read(b, name)
-            assert seen.holding is Holding.ABSENT, "vacant in the old copy, and held by a"
-            told = await refused(renewed(a, name))
-            assert told.holding is Holding.ABSENT
-            later = await b.take(name, seen)
-            assert (later.token or 0) > (held.token or 0)
-
-    asyncio.run(main())
+async def an_old_copy_is_not_believed(server: Redis) -> None:
+    """Nobody holds, according to what the server knew before it was started anew."""
+    async with two(server) as (harness, a, b):
+        name = harness.name()
+        held = await a.take(name)
+        await a.release(held)
+        await asyncio.to_thread(server.save_data)
+        held = await a.take(name)
+        await asyncio.to_thread(server.kill)
+        server.restore_data()
+        await asyncio.to_thread(server.start)
+        seen = await once_more(b.read, name)
+        assert seen.holding is Holding.ABSENT, "vacant in the old copy, and held by a"
+        told = await refused(once_more(a.renew, name))
+        assert told.holding is Holding.ABSENT
+        later = await b.take(name, seen)
+        assert (later.token or 0) > (held.token or 0)
 
 
-async def eventually_read(one: Candidate, name: str) -> Snapshot:
-    """Read; a connection may break once by the restart."""
-    with contextlib.suppress(StoreUnavailable):
-        return await one.read(name)
-    return await one.read(name)
-
-
-async def renewed(one: Candidate, name: str) -> object:
+async def once_more(ask: Callable[[str], Awaitable[T]], name: str) -> T:
+    """Ask; a connection may break once by the restart."""
     with contextlib.suppress(StoreUnavailable, OutcomeUnknown):
-        return await one.renew(name)
-    return await one.renew(name)
+        return await ask(name)
+    return await ask(name)
+
+
+Check = Callable[[Redis], Awaitable[None]]
+
+MISTAKES: dict[str, tuple[str, str, Check]] = {
+    "what theirs has is taken": (
+        "if deed == 'take' and kind ~= 'none' and value ~= over then return {0} end",
+        "",
+        a_lock_of_theirs_that_came_in_the_last_moment,
+    ),
+    "a renewal does not look at the key": (
+        "if deed == 'keep' and value ~= own then return {0} end",
+        "",
+        a_holder_whose_key_is_gone,
+    ),
+    "a release deletes whatever is there": (
+        "if deed == 'free' and value == own",
+        "if deed == 'free'",
+        a_release_leaves_their_lock_alone,
+    ),
+    "a renewal does not make the key last": (
+        "redis.call('PEXPIRE', lock, px)",
+        "redis.call('PTTL', lock)",
+        a_renewal_keeps_them_out_for_a_whole_ttl,
+    ),
+    "an old copy is believed": (
+        "meta[2] == history and known",
+        "known",
+        an_old_copy_is_not_believed,
+    ),
+}
+
+
+@pytest.mark.parametrize("check", [check for _, _, check in MISTAKES.values()])
+def test_its_rules(own_redis: Redis, check: Check) -> None:
+    asyncio.run(run(check(own_redis)))
+
+
+async def run(check: Awaitable[None]) -> None:
+    await check
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_planted_mistakes_are_found(
+    own_redis: Redis, monkeypatch: pytest.MonkeyPatch, mistake: str
+) -> None:
+    right, wrong, check = MISTAKES[mistake]
+    assert right in recipe.CHANGE
+    for name in ("CHANGE", "READ"):
+        monkeypatch.setattr(recipe, name, getattr(recipe, name).replace(right, wrong))
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        asyncio.run(run(check(own_redis)))
 
 
 def test_a_key_of_another_kind_is_left_alone(redis_server: Redis) -> None:
