@@ -28,6 +28,8 @@ LONGEST = (
     "tests/servers/test_servers.py",
     "tests/stores/test_mysql.py",
     "tests/stores/test_redis_worlds.py",
+    "tests/partners/test_consul.py",
+    "tests/stores/test_file_recipe.py",
     "tests/cli/test_watch.py",
     "tests/stores/test_kubernetes_sessions.py",
     "tests/cli/test_demo.py",

@@ -113,23 +113,50 @@ def test_the_library_itself_finds_our_lock_and_we_find_its(redis_server: Redis) 
     async def main() -> None:
         async with two(redis_server) as (harness, a, b):
             name = harness.name()
-            lock = redis_server.client().lock(harness.lock(name), timeout=60)
-            held = await a.take(name)
-            assert not lock.acquire(blocking=False)
-            await a.release(held)
-            assert lock.acquire(blocking=False)
-            seen = await b.read(name)
-            assert is_theirs(seen)
-            token = lock.local.token.decode()
-            assert token not in seen.holder, "whoever knows all of it could release the lock"
-            assert is_theirs(await refused(b.take(name, seen)))
-            lock.release()
-            await b.take(name)
-            lock.local.token = b"of somebody else"
-            with pytest.raises(LockNotOwnedError):
+            with raw(redis_server) as client:
+                lock = client.lock(harness.lock(name), timeout=60)
+                held = await a.take(name)
+                assert not lock.acquire(blocking=False)
+                await a.release(held)
+                assert lock.acquire(blocking=False)
+                seen = await b.read(name)
+                assert is_theirs(seen)
+                token = lock.local.token.decode()
+                assert token not in seen.holder, "whoever knows all of it could release the lock"
+                assert is_theirs(await refused(b.take(name, seen)))
                 lock.release()
+                await b.take(name)
+                lock.local.token = b"of somebody else"
+                with pytest.raises(LockNotOwnedError):
+                    lock.release()
 
     asyncio.run(main())
+
+
+def test_a_lock_of_theirs_without_a_timeout_is_waited_for(redis_server: Redis) -> None:
+    async def main() -> None:
+        async with two(redis_server) as (harness, a, _):
+            name = harness.name()
+            with raw(redis_server) as client:
+                assert client.lock(harness.lock(name)).acquire(blocking=False)
+                assert client.pttl(harness.lock(name)) == -1
+                assert is_theirs(await refused(a.take(name)))
+
+    asyncio.run(main())
+
+
+async def an_emptied_server_is_waited_out(server: Redis) -> None:
+    async with two(server) as (harness, a, b):
+        name = harness.name()
+        held = await a.take(name)
+        with raw(server) as admin:
+            admin.flushall()
+        seen = await b.read(name)
+        assert seen.holding is Holding.ABSENT
+        assert seen.serial >= held.snapshot.serial
+        assert (await refused(a.renew(name))).holding is Holding.ABSENT
+        later = await b.take(name, seen)
+        assert (later.token or 0) > (held.token or 0)
 
 
 async def a_lock_of_theirs_that_came_in_the_last_moment(server: Redis) -> None:
@@ -238,6 +265,11 @@ MISTAKES: dict[str, tuple[str, str, Check]] = {
         "meta[2] == history and known",
         "known",
         an_old_copy_is_not_believed,
+    ),
+    "numbers begin anew in an emptied server": (
+        "math.max(known or 0, now)",
+        "(known or 0)",
+        an_emptied_server_is_waited_out,
     ),
 }
 

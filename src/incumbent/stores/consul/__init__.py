@@ -58,12 +58,12 @@ LOCK = replace(
     sessions=False,
     confirmed_by="a transaction at the record's known ModifyIndex, under our session: one raft "
     "entry",
-    takeover_trips=4,
+    takeover_trips=5,  # as above; what a query tells is read anew, and a take makes its session
     partner="consul lock",
     partner_breaks=(
-        "its command goes on for moments after its session has ended, which a server judges by a "
-        "timer, unless its own lock-delay is longer; whoever deletes the key or ends our session "
-        "by hand has the lock while we hold it, until our next renewal is refused. Fence"
+        "its command works on when `consul lock` is killed, or its session has ended and the "
+        "lock-delay with it; whoever deletes the key has the lock while we hold it, until our next "
+        "renewal is refused. Fence"
     ),
 )
 RECIPES = {"lock": LOCK}
