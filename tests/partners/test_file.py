@@ -30,9 +30,9 @@ def ours(folder: Path, name: str = "incumbent") -> Member:
     return Member(name, [sys.executable, *words], folder)
 
 
-def theirs(folder: Path, options: str = "--no-fork") -> Member:
+def theirs(folder: Path, options: str = "--no-fork", file: str = "jobs.lock") -> Member:
     (folder / "locks").mkdir(exist_ok=True)
-    line = f"{CHILD} waiting; exec flock {options} '{folder}/locks/jobs.lock' {CHILD}"
+    line = f"{CHILD} waiting; exec flock {options} '{folder}/locks/{file}' {CHILD}"
     return Member("flock", ["/bin/sh", "-c", line], folder)
 
 
@@ -78,13 +78,13 @@ def test_a_command_works_on_without_the_lock_and_the_fence_refuses_it(tmp_path: 
 def test_a_file_that_is_made_anew_lets_it_in_and_the_fence_refuses_our_old_term(
     tmp_path: Path,
 ) -> None:
-    holder, intruder = ours(tmp_path), theirs(tmp_path)
+    holder, intruder = ours(tmp_path), theirs(tmp_path, file="made-anew")
     with ended(holder, intruder):
         holder.start()
         old = holder.wait_for("holding", LIMIT_S)["token"]
-        (tmp_path / "locks/jobs.lock").unlink()
         intruder.start()
         intruder.wait_for("holding", LIMIT_S)
+        (tmp_path / "locks/made-anew").rename(tmp_path / "locks/jobs.lock")
         holder.wait_for("stopped", LIMIT_S)
         intruder.wait_for("beat", LIMIT_S, count=3)
         assert len(holder.all("holding")) == 1, "it does not take it from them"

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from incumbent.core.records import Holding, Snapshot
-from incumbent.errors import ConfigError, Refused
+from incumbent.errors import ConfigError, Refused, StoreUnusable
 from incumbent.stores import open_store
 from incumbent.stores.api import Store
 from incumbent.stores.beside import wire
@@ -261,3 +261,17 @@ def test_its_url() -> None:
         open_store("file:///var/lib/x?recipe=flock&lock=a/b")
     with pytest.raises(ConfigError, match="there is no recipe='lockf'"):
         open_store("file:///var/lib/x?recipe=lockf")
+
+
+def test_one_lock_is_of_one_election(tmp_path: Path) -> None:
+    async def main() -> None:
+        store = open_store(f"file://{tmp_path}?recipe=flock&lock=only")
+        await store.open()
+        try:
+            assert (await store.read("jobs")).holding is Holding.ABSENT
+            with pytest.raises(StoreUnusable, match="lock=only is one lock, and election 'jobs'"):
+                await store.read("others")
+        finally:
+            await store.close()
+
+    asyncio.run(main())

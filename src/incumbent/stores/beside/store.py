@@ -25,10 +25,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from incumbent.core.events import Seen
 from incumbent.core.records import Claim, Held, Holding, Lease, Snapshot, StepDownRequest
-from incumbent.errors import ConfigError, Refused, StoreError, StoreUnavailable
+from incumbent.errors import ConfigError, Refused, StoreError, StoreUnavailable, StoreUnusable
 from incumbent.stores.api import Capabilities, Finding, Sink, StoreDefaults
 from incumbent.stores.beside import wire
 from incumbent.stores.beside.api import Conflict, Deed, Locks, Lost, Owner, State
@@ -92,8 +93,15 @@ class LockStore(StoreDefaults):
         """Return the record as it is now."""
         return _snapshot(name, await self._read(name))
 
+    def _lock(self, name: str) -> str:
+        """Return how the lock is called; that it is another election's ends no candidate."""
+        try:
+            return self._locks.of(name)
+        except ConfigError as error:
+            raise StoreUnusable(str(error)) from None
+
     async def _read(self, name: str, *, urgent: bool = False) -> State:
-        state = self._seen[name] = await self._driver.read(self._locks.of(name), urgent=urgent)
+        state = self._seen[name] = await self._driver.read(self._lock(name), urgent=urgent)
         return state
 
     async def read_back(self, name: str, claim: Claim) -> Held | Snapshot:
@@ -194,7 +202,7 @@ class LockStore(StoreDefaults):
     async def _swap(
         self, name: str, over: State, record: Object, deed: Deed, *, urgent: bool = False
     ) -> State:
-        lock = self._locks.of(name)
+        lock = self._lock(name)
         try:
             written = await self._driver.swap(lock, over, record, deed, urgent=urgent)
         except BaseException:
@@ -232,9 +240,10 @@ class LockStore(StoreDefaults):
 
     async def _attend(self, name: str) -> None:
         """Read whenever something may have changed, and tell what is new; errors cost time."""
-        failures, lock = 0, self._locks.of(name)
+        failures = 0
         while True:
             try:
+                lock = self._lock(name)
                 async with asyncio.timeout(_LOOK_S):
                     state = await self._driver.read(lock)
                 self._seen[name] = state
@@ -264,11 +273,8 @@ class LockStore(StoreDefaults):
         beginning, place, end = self._template.partition("{name}")
         found = []
         for name in await self._driver.elections(beginning, end if place else ""):
-            try:
-                lock = self._locks.of(name)
-            except ConfigError:
-                continue
-            found.append(_snapshot(name, await self._driver.read(lock)))
+            with suppress(StoreUnusable):  # Another election of this one lock.
+                found.append(_snapshot(name, await self._driver.read(self._lock(name))))
         return found
 
     async def examine(self) -> list[Finding]:

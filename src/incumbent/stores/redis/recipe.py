@@ -241,7 +241,6 @@ class _Ear:
         self._client = client
         self._database = database
         self._heard: dict[str, asyncio.Event] = {}
-        self._wanted: list[str] = []
         self._line: Line | None = None
         self._task: asyncio.Task[None] | None = None
         self._complaint = ""
@@ -301,8 +300,8 @@ class _Ear:
         try:
             async with asyncio.timeout(_CONNECT_S):
                 await line.connect()
+            self._line = line  # Who is new from here on subscribes by itself.
             await self._subscribe(line, list(self._heard))
-            self._line = line
             while True:
                 answer = await line.receive(LOOK_S)
                 if isinstance(answer, list):
