@@ -28,8 +28,8 @@ from tests.servers.consul import Consul
 from tests.servers.process import ServerError
 from tests.servers.speaker import Event
 
-TTL_S = 1.5
-BEATS = 35
+TTL_S = 3.0
+BEATS = 65
 LIMIT_S = 90.0
 NO_TOKEN = 0
 CHILD = f"{sys.executable} -m tests.partners.python.child"

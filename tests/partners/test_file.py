@@ -17,8 +17,8 @@ from tests.partners.member import Member
 from tests.partners.passing import ended
 from tests.partners.together import DIALOGUES, Together, play
 
-TTL_S = 1.5
-BEATS = 35
+TTL_S = 3.0
+BEATS = 65
 LIMIT_S = 60.0
 NO_TOKEN = 0
 CHILD = f"{sys.executable} -m tests.partners.python.child"

@@ -19,8 +19,8 @@ from tests.partners.together import DIALOGUES, Together, play
 from tests.servers.process import ServerError
 from tests.servers.redis import Redis
 
-TTL_S = 1.5
-BEATS = 35
+TTL_S = 3.0
+BEATS = 65
 LIMIT_S = 60.0
 LAPSE = """
 local value = redis.call('GET', KEYS[1])

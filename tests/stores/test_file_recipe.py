@@ -179,7 +179,7 @@ def test_a_child_that_inherited_the_lock_keeps_it(tmp_path: Path) -> None:
     async def main() -> None:
         async with two(tmp_path) as (harness, a, b):
             name = harness.name()
-            held = await a.take(name, ttl_s=0.5)
+            held = await a.take(name, ttl_s=2.0)
             (fd,) = a.store.inherited_fds(held.lease)
             with waiting(fd) as end:
                 let_go = partial(a.store.inherited_fds, held.lease)
@@ -240,9 +240,9 @@ def test_who_is_renewed_does_not_lapse(tmp_path: Path) -> None:
     async def main() -> None:
         async with two(tmp_path) as (harness, a, _):
             name = harness.name()
-            held = await a.take(name, ttl_s=1.0)
+            held = await a.take(name, ttl_s=2.0)
             begun = asyncio.get_running_loop().time()
-            while asyncio.get_running_loop().time() < begun + 2.5:
+            while asyncio.get_running_loop().time() < begun + 4.5:
                 await a.renew(name)
                 await asyncio.sleep(0.1)  # sleep: the lapse is a matter of time
             assert a.store.inherited_fds(held.lease)
