@@ -7,13 +7,14 @@ import contextlib
 import json
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 from redis.exceptions import LockNotOwnedError
 
 from incumbent.core.records import Holding, Snapshot
-from incumbent.errors import ConfigError, OutcomeUnknown, Refused, StoreUnavailable
+from incumbent.errors import ConfigError, OutcomeUnknown, Refused, StoreUnavailable, StoreUnusable
 from incumbent.stores import open_store
 from incumbent.stores.api import Grade, Store
 from incumbent.stores.beside import wire
@@ -22,7 +23,7 @@ from incumbent.stores.redis.recipe import BESIDE
 from incumbent.testing import conformance
 from incumbent.testing.conformance.kit import Candidate, Watch
 from tests.servers.redis import Redis
-from tests.stores.redis_kit import raw
+from tests.stores.redis_kit import eventually, raw
 
 TTL_S = 5.0
 T = TypeVar("T")
@@ -293,6 +294,29 @@ def test_planted_mistakes_are_found(
         monkeypatch.setattr(recipe, name, getattr(recipe, name).replace(right, wrong))
     with pytest.raises((AssertionError, pytest.fail.Exception)):
         asyncio.run(run(check(own_redis)))
+
+
+def test_the_first_replica_that_joins_ends_all_terms_and_none_begins(
+    own_redis: Redis, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        async with two(own_redis) as (harness, a, _):
+            name = harness.name()
+            await a.take(name)
+            settings = [f"replicaof {own_redis.host} {own_redis.port}"]
+            with Redis(tmp_path / "replica", settings=settings), raw(own_redis) as admin:
+                await eventually("it follows", lambda: admin.info()["connected_slaves"] == 1)
+                assert not (await refused(a.renew(name))).term
+                admin.delete(harness.lock(name))
+                assert (await a.read(name)).holding is Holding.ABSENT
+                with pytest.raises(StoreUnusable, match="has got 1 replicas"):
+                    await a.take(name)
+                anew = open_store(own_redis.url("recipe=redis-py"))
+                with pytest.raises(StoreUnusable, match="has 1 replica"):
+                    await anew.open()
+                await anew.close()
+
+    asyncio.run(main())
 
 
 def test_a_key_of_another_kind_is_left_alone(redis_server: Redis) -> None:

@@ -24,7 +24,9 @@ Rules
 3. **The number of a write goes on from the server's clock in microseconds** where it was lost, or
    where another history has begun. That of a take is the token. It stands apart from the key, which
    is deleted with each release.
-4. Whatever can fail comes first: the hash is written before the key, and a script whose first write
+4. **No term begins on a server that has got replicas**, unless they are accepted. The first one
+   that joins ends all terms: with it another history begins.
+5. Whatever can fail comes first: the hash is written before the key, and a script whose first write
    is refused has changed nothing.
 
 How a standby wakes: our own writes publish; of theirs the server tells if it is configured so
@@ -72,6 +74,7 @@ local meta = redis.call('HMGET', side, 'format', 'history', 'serial', 'record')
 if meta[1] ~= '1' and (meta[1] or redis.call('HLEN', side) > 0) then
   return redis.error_reply('INCUMBENT format ' .. (meta[1] or ''))
 end
+local replicas = string.match(info, 'connected_slaves:(%d+)') or '0'
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local function text(number) return string.format('%.0f', number) end
@@ -98,6 +101,7 @@ CHANGE = (
     + """
 local expected, deed, own, over, px = ARGV[1], ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 if mark ~= expected then return {0} end
+if deed == 'take' and replicas ~= '0' and ARGV[9] == '' then return {2, replicas} end
 if deed == 'take' and kind ~= 'none' and value ~= over then return {0} end
 if deed == 'keep' and value ~= own then return {0} end
 redis.call('HSET', side, 'format', '1', 'history', history, 'serial', ARGV[6], 'record', ARGV[7])
@@ -110,9 +114,11 @@ return {1, kind, kind == 'string' and redis.call('GET', lock) or false}
 """
 )
 """Arguments: the mark that is expected; the deed; our value; the value of the term that is taken
-over, or ""; the time to live in milliseconds; the number and the record to write; the channel.
+over, or ""; the time to live in milliseconds; the number and the record to write; the channel;
+whether replicas are accepted, or "".
 
-Answer: whether it was done, and then the type and the value of the key."""
+Answer: 0 if something is not as expected; 2 and the number of replicas, if a take may not be made
+there; or 1, and the type and the value of the key."""
 
 
 class RedisLocks:
@@ -179,10 +185,13 @@ class RedisLocks:
             str(number),
             value,
             _channel(self._address.database, lock),
+            "accepted" if self._replicas else "",
             beside=BESIDE + lock,
             writes=True,
             urgent=urgent,
         )
+        if answer[0] == 2:
+            raise replicated(self._address.name, f"has got {answer[1].decode()} replicas")
         if answer[0] != 1:
             raise Conflict(f"{lock!r} is not as expected")
         history = str(over.mark).split()[0]
