@@ -31,6 +31,8 @@ LONGEST = (
     "tests/partners/test_sql_conformance.py",
     "tests/stores/test_sql_joined.py",
     "tests/stores/test_redis_worlds.py",
+    "tests/partners/test_consul.py",
+    "tests/stores/test_file_recipe.py",
     "tests/cli/test_watch.py",
     "tests/stores/test_kubernetes_sessions.py",
     "tests/cli/test_demo.py",

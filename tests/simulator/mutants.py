@@ -1120,8 +1120,9 @@ def everything() -> tuple[Mutant, ...]:
     """Return all mutants, those of single stores included."""
     from tests.fencing.planted import PLANTED as FENCING
     from tests.stores.planted import PLANTED
+    from tests.stores.planted_locks import PLANTED_LOCKS
 
-    return (*MUTANTS, *PLANTED, *FENCING)
+    return (*MUTANTS, *PLANTED, *PLANTED_LOCKS, *FENCING)
 
 
 def main() -> None:

@@ -32,7 +32,9 @@ __all__ = [
 
 
 def store_of(url: str) -> KeyValueStore:
-    return open_redis(StoreURL.parse(url))
+    store = open_redis(StoreURL.parse(url))
+    assert isinstance(store, KeyValueStore)
+    return store
 
 
 @contextlib.asynccontextmanager

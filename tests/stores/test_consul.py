@@ -40,7 +40,9 @@ LIMIT_S = 60.0
 
 
 def store_of(url: str) -> KeyValueStore:
-    return open_consul(StoreURL.parse(url))
+    store = open_consul(StoreURL.parse(url))
+    assert isinstance(store, KeyValueStore)
+    return store
 
 
 @contextlib.asynccontextmanager

@@ -13,9 +13,10 @@ from collections.abc import Iterator
 import pytest
 
 from incumbent.core import events as ev
-from incumbent.core.records import Held, Holding
+from incumbent.core.records import Claim, Held, Holding
 from incumbent.core.timing import Timing
 from incumbent.errors import OutcomeUnknown, StoreUnavailable
+from incumbent.stores import open_store
 from tests.servers.consul import Consul, ConsulCluster
 from tests.stores.candidate import candidate
 from tests.stores.test_consul import NAME, claimed, in_thread, opened, taken
@@ -58,6 +59,35 @@ def test_a_server_without_its_peers_confirms_nothing(consul_cluster: ConsulClust
             await in_thread(consul_cluster.leader)
             await in_thread(leader.wait_ready)
             assert (await store.read(NAME)).term == held.term
+
+    asyncio.run(main())
+
+
+def test_a_session_that_one_server_renewed_confirms_no_lock(consul_cluster: ConsulCluster) -> None:
+    """Beside `consul lock`: the answer to the session's renewal comes, and counts for nothing."""
+
+    async def main() -> None:
+        leader = await in_thread(consul_cluster.leader)
+        peers = [server for server in consul_cluster.servers if server is not leader]
+        store = open_store(leader.url("?recipe=lock"))
+        await store.open()
+        try:
+            claim = Claim("a_1", "a_1/x.1", 60.0)
+            held = await store.take(NAME, claim, await store.read(NAME))
+            await store.renew(held.lease)
+            session = (await in_thread(leader.get, f"{NAME}/.lock"))["Session"]
+            with paused(peers):
+                path = f"/v1/session/renew/{session}"
+                theirs = asyncio.ensure_future(in_thread(leader.request, "PUT", path))
+                ours = asyncio.gather(store.renew(held.lease), return_exceptions=True)
+                assert await theirs
+                (renewed,) = await ours
+            assert isinstance(renewed, OutcomeUnknown | StoreUnavailable), renewed
+            await in_thread(consul_cluster.leader)
+            await in_thread(leader.wait_ready)
+            assert isinstance(await store.read_back(NAME, claim), Held)
+        finally:
+            await store.close()
 
     asyncio.run(main())
 

@@ -115,7 +115,8 @@ class Capabilities:
         scheme: the URL scheme.
         sessions: many elections of one process are kept by renewing one lease.
         token: every term has a fencing token.
-        judged_by: who decides that a holder is gone: "observers" or "server".
+        judged_by: who decides that a holder is gone: "observers", "server", or the "kernel" of the
+            host, whose lock ends with its holder.
         confirmed_by: the call that confirms a renewal.
         wakes_by: how a standby learns of a change.
         evidence: what proof of death shortens the wait, or "".

@@ -3,6 +3,7 @@
     consul://                                the agent of CONSUL_HTTP_ADDR, or 127.0.0.1:8500
     consul://HOST:PORT/PREFIX
     consul://TOKEN@HOST:PORT/PREFIX?cafile=PATH&certfile=PATH&keyfile=PATH&tls=true&dc=NAME
+    consul://HOST:PORT?recipe=lock&lock=KEY  the lock of `consul lock KEY`; see `recipe`
 
 `driver` is what a key-value driver must do, `watch` its following, `client` the requests and what
 their answers mean, `config` the URL and the environment variables of Consul's own tools. What makes
@@ -19,12 +20,19 @@ the LockIndex starts again when the key is deleted; and a renewal is answered wi
 
 from __future__ import annotations
 
-from incumbent.stores.api import ON_QUORUM, Capabilities, Grade, StoreURL
+from dataclasses import replace
+from urllib.parse import urlencode
+
+from incumbent.errors import ConfigError
+from incumbent.stores.api import ON_QUORUM, Capabilities, Grade, Store, StoreURL
+from incumbent.stores.beside import LockStore
 from incumbent.stores.consul import config
 from incumbent.stores.consul.driver import Consul
+from incumbent.stores.consul.recipe import ConsulLocks
 from incumbent.stores.kv import KeyValueStore
+from incumbent.stores.recipes import recipe_of
 
-__all__ = ["CAPABILITIES", "open"]
+__all__ = ["CAPABILITIES", "open", "set_ups"]
 
 CAPABILITIES = Capabilities(
     scheme="consul",
@@ -45,11 +53,41 @@ CAPABILITIES = Capabilities(
 )
 
 
-def open(url: StoreURL) -> KeyValueStore:
+LOCK = replace(
+    CAPABILITIES,
+    sessions=False,
+    confirmed_by="a transaction at the record's known ModifyIndex, under our session: one raft "
+    "entry",
+    takeover_trips=5,  # as above; what a query tells is read anew, and a take makes its session
+    partner="consul lock",
+    partner_breaks=(
+        "its command works on when `consul lock` is killed, or its session has ended and the "
+        "lock-delay with it; whoever deletes the key has the lock while we hold it, until our next "
+        "renewal is refused. Fence"
+    ),
+)
+RECIPES = {"lock": LOCK}
+
+
+def set_ups() -> dict[str, Capabilities]:
+    """Return what is declared where an option makes it another store, by that option."""
+    return {f"recipe={recipe}": declared for recipe, declared in RECIPES.items()}
+
+
+def open(url: StoreURL) -> Store:
     """Return the store of `consul://HOST:PORT/PREFIX`; nothing is sent yet.
 
     Raises:
         ConfigError: the URL, or an environment variable that counts, cannot be used.
     """
     settings = config.load(url)
-    return KeyValueStore(Consul(settings), settings.url, CAPABILITIES)
+    recipe = recipe_of(url.scheme, url.options, RECIPES)
+    if not recipe:
+        return KeyValueStore(Consul(settings), settings.url, CAPABILITIES)
+    if url.path.strip("/"):
+        raise ConfigError(f"consul://: recipe={recipe} has no prefix; name the whole key by lock=")
+    template = url.options.get("lock", "{name}").strip("/")
+    where = replace(settings, prefix="").url
+    mark = "&" if "?" in where else "?"
+    shown = urlencode({k: v for k, v in url.options.items() if k in ("recipe", "lock")})
+    return LockStore(ConsulLocks(settings), f"{where}{mark}{shown}", RECIPES[recipe], template)

@@ -61,16 +61,27 @@ _Effect = Literal["read", "write"]
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A key of Consul: its whole name, what stands in it (in base64), and when it was written."""
+    """A key of Consul: its whole name, what stands in it (in base64), and when it was written.
+
+    And by which session it is locked, or "", with the flags that say what kind of a lock it is.
+    """
 
     path: str
     value: str
     index: int
+    session: str = ""
+    flags: int = 0
 
     @classmethod
     def of(cls, obj: dict[str, Any]) -> Item:
         """Return the item that an answer shows."""
-        return cls(obj["Key"], obj.get("Value") or "", int(obj["ModifyIndex"]))
+        return cls(
+            obj["Key"],
+            obj.get("Value") or "",
+            int(obj["ModifyIndex"]),
+            obj.get("Session") or "",
+            int(obj.get("Flags") or 0),
+        )
 
     def decoded(self) -> bytes:
         """Return what was written."""
@@ -184,6 +195,28 @@ class Client:
                         path = operations[error["OpIndex"]]["Key"]
                         raise PermissionDenied(_missing("write", path, self._place))
                 raise Conflict("; ".join(str(error["What"]) for error in errors))
+        raise refusal(response, "write", self._place)
+
+    async def put(self, path: str, body: Any = None, *, urgent: bool = False) -> Any:
+        """Return the answer to a request about a session; None if there is no such session.
+
+        Args:
+            path: what is asked for.
+            body: what is said with it.
+            urgent: see `Pool.request`.
+
+        Raises:
+            OutcomeUnknown: it may have been done.
+            StoreUnavailable, PermissionDenied, StoreUnusable: it was not.
+        """
+        data = b"" if body is None else json.dumps(body).encode()
+        with _meanings("write", self._place):
+            target = _target(path, self._where)
+            response = await self._send(self._requests, "PUT", target, data, urgent=urgent)
+            if response.status == 200:
+                return json.loads(response.body)
+        if response.status == 404:
+            return None
         raise refusal(response, "write", self._place)
 
     async def ask(self, path: str) -> Any:

@@ -102,7 +102,7 @@ def load(url: StoreURL, environ: Environ = os.environ) -> Settings:
     Raises:
         ConfigError: the URL, or a variable that counts, cannot be used.
     """
-    options = url.take_options("cafile", "certfile", "keyfile", "tls", "dc")
+    options = url.take_options("cafile", "certfile", "keyfile", "tls", "dc", "recipe", "lock")
     asked = _flag("the option tls", options["tls"]) if "tls" in options else None
     files = {name: value for name, value in options.items() if name.endswith("file")}
     if files and asked is False:

@@ -25,6 +25,7 @@ __all__ = [
     "MODIFIED",
     "MOVED",
     "OVERFLOWN",
+    "READ",
     "REMOVED",
     "Inotify",
     "Notice",
@@ -32,6 +33,8 @@ __all__ = [
 
 MODIFIED = 0x002
 CLOSED = 0x008
+READ = 0x010
+"""Somebody who had opened the file for reading only has closed it, or died."""
 GONE = 0x004 | 0x800
 """The attributes changed (deleting an open file changes its link count), or it moved."""
 MOVED = 0x800

@@ -4,6 +4,7 @@
     rediss://…                     with TLS; &ssl_ca_certs=PATH&ssl_certfile=PATH&ssl_keyfile=PATH
     redis:///PATH[?db=DATABASE]    a Unix socket
     valkey://, valkeys://          the same
+    …?recipe=redis-py&lock=KEY     the lock of redis-py, `redis.lock.Lock`; see `recipe`
 
 `scripts` has the rules: what is compared and written, and what of a server that forgets is
 believed. `driver` makes a key-value store of it, `follower` and `view` its notifications; `client`
@@ -18,10 +19,20 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 from incumbent.errors import ConfigError
-from incumbent.stores.api import ON_ONE_SERVER, Capabilities, Fault, Grade, StoreURL, missing_extra
+from incumbent.stores.api import (
+    ON_ONE_SERVER,
+    Capabilities,
+    Fault,
+    Grade,
+    Store,
+    StoreURL,
+    missing_extra,
+)
+from incumbent.stores.beside import LockStore
 from incumbent.stores.kv import KeyValueStore
+from incumbent.stores.recipes import recipe_of
 
-__all__ = ["CAPABILITIES", "open"]
+__all__ = ["CAPABILITIES", "open", "set_ups"]
 
 CAPABILITIES = Capabilities(
     scheme="redis",
@@ -49,10 +60,29 @@ REPLICATED = replace(
         "leave ?replicas=accept out, which takes a server without replicas (docs/stores/redis.md)"
     ),
 )
+REDIS_PY = replace(
+    CAPABILITIES,
+    sessions=False,
+    confirmed_by="a script that finds our nonce in the key and extends it, on the primary",
+    wakes_by="publish and subscribe; of a lock of theirs, keyspace events or a read every 1 s",
+    takeover_trips=3,
+    partner="redis-py's Lock",
+    partner_breaks=(
+        "its lock lapses by the server's wall clock while its work goes on, and it is not stopped; "
+        "without a timeout it is held for ever after a crash; a clock of the server that is set "
+        "forward, or DEL, gives it a lock that we hold until our next renewal is refused. Fence"
+    ),
+)
+RECIPES = {"redis-py": REDIS_PY}
 _TLS = {"ssl_ca_certs": "ca_certs", "ssl_certfile": "certfile", "ssl_keyfile": "keyfile"}
 
 
-def open(url: StoreURL) -> KeyValueStore:
+def set_ups() -> dict[str, Capabilities]:
+    """Return what is declared where an option makes it another store, by that option."""
+    return {f"recipe={recipe}": declared for recipe, declared in RECIPES.items()}
+
+
+def open(url: StoreURL) -> Store:
     """Return the store of `redis://HOST`; nothing is sent yet.
 
     Raises:
@@ -60,7 +90,12 @@ def open(url: StoreURL) -> KeyValueStore:
         MissingExtra: redis-py is not installed.
     """
     secure = url.scheme in ("rediss", "valkeys")
-    options = url.take_options("prefix", "replicas", "db", *(_TLS if secure else ()))
+    options = url.take_options(
+        "prefix", "replicas", "db", "recipe", "lock", *(_TLS if secure else ())
+    )
+    recipe = recipe_of(url.scheme, options, RECIPES)
+    if recipe and "prefix" in options:
+        raise ConfigError(f"{url.scheme}://: recipe={recipe} has no prefix; name the key by lock=")
     replicas = options.get("replicas", "")
     if replicas not in ("", "accept"):
         raise ConfigError(f"replicas={replicas!r} is not known: use 'accept', or leave it out")
@@ -70,20 +105,29 @@ def open(url: StoreURL) -> KeyValueStore:
     place = _place(url, options.get("db", ""), secure=secure)
     name = _name(url, place)
     shown: dict[str, str] = {}
-    for key in ("prefix", "replicas"):
+    for key in ("prefix", "replicas", "recipe", "lock"):
         if key in options:
             shown[key] = options[key]
     try:
         from incumbent.stores.redis.client import Address
         from incumbent.stores.redis.driver import RedisKeyValue
+        from incumbent.stores.redis.recipe import RedisLocks
     except ModuleNotFoundError as error:
         raise missing_extra(url.scheme, "redis", error) from None
     tls = _tls(options) if secure else None
     address = Address(name, username=url.username, password=url.password, tls=tls, **place)
-    driver = RedisKeyValue(address, prefix, replicas=bool(replicas))
     declared = REPLICATED if replicas else CAPABILITIES
     mark = "&" if "?" in name else "?"
     full = name + (f"{mark}{urlencode(shown)}" if shown else "")
+    if recipe:
+        if replicas:
+            lock_of = replace(RECIPES[recipe], grade=declared.grade, assumes=declared.assumes)
+        else:
+            lock_of = RECIPES[recipe]
+        locks = RedisLocks(address, replicas=bool(replicas))
+        template = options.get("lock", "{name}")
+        return LockStore(locks, full, replace(lock_of, scheme=url.scheme), template)
+    driver = RedisKeyValue(address, prefix, replicas=bool(replicas))
     return KeyValueStore(driver, full, replace(declared, scheme=url.scheme))
 
 

@@ -243,7 +243,13 @@ class Client:
         await self._lane.line.close(wait_s=CLOSE_S)
 
     async def run(
-        self, script: str, key: str, *arguments: Word | int, writes: bool, urgent: bool = False
+        self,
+        script: str,
+        key: str,
+        *arguments: Word | int,
+        writes: bool,
+        urgent: bool = False,
+        beside: str = "",
     ) -> Any:
         """Run a script.
 
@@ -253,19 +259,21 @@ class Client:
             *arguments: what it is told.
             writes: whether it may change anything.
             urgent: whether to wait for no request that is not.
+            beside: a second key that it touches, if there is one.
 
         Raises:
             OutcomeUnknown: it may have run, and `writes`.
             StoreUnavailable, StoreUnusable, PermissionDenied: nothing was written.
         """
         name = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
+        words = (2, key, beside, *arguments) if beside else (1, key, *arguments)
         async with self._request(writes=writes, urgent=urgent) as line:
             try:
-                return await _ask(line, "EVALSHA", name, 1, key, *arguments)
+                return await _ask(line, "EVALSHA", name, *words)
             except Refusal as refusal:
                 if refusal.code != "NOSCRIPT":
                     raise
-            return await _ask(line, "EVAL", script, 1, key, *arguments)
+            return await _ask(line, "EVAL", script, *words)
 
     async def ask(self, *words: Word | int) -> Any:
         """Send a command that writes nothing, and return the answer."""

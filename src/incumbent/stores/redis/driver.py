@@ -44,7 +44,7 @@ from incumbent.stores.redis.follower import Follower
 from incumbent.stores.redis.scripts import CHANGE, READ
 from incumbent.stores.redis.view import View
 
-__all__ = ["RedisKeyValue", "Version"]
+__all__ = ["RedisKeyValue", "Version", "refuse", "replicated"]
 
 _ATTEMPTS = 5
 _OPENING_PAUSES_S = (0.1, 0.4)
@@ -78,6 +78,31 @@ class _Reading:
         """Return the number of the write that left the key as it is."""
         entry = self.entries[key]
         return self.numbers[key] if entry is None else entry.revision
+
+
+def refuse(facts: Mapping[str, str], name: str) -> None:
+    """Refuse a server whose answers may be old, or that cannot do what the scripts need.
+
+    Raises:
+        StoreUnavailable: it is a replica.
+        StoreUnusable: it is a Sentinel, or too old.
+    """
+    if "sentinel" in (facts.get("redis_mode"), facts.get("server_mode")):
+        raise StoreUnusable(f"{name} is a Sentinel, which keeps no data: name the primary")
+    if facts.get("role") != "master":
+        raise StoreUnavailable(f"{name} is a replica, or none that we know: name the primary")
+    version = tuple(map(int, facts.get("redis_version", "0").split(".")[:2]))
+    if version < LEAST_VERSION:
+        raise StoreUnusable(f"{name} is Redis {facts.get('redis_version')}; 6.0 is needed")
+
+
+def replicated(name: str, why: str) -> StoreUnusable:
+    """Return what is said of a server that another one may follow."""
+    return StoreUnusable(
+        f"{name} {why}. A replica that is promoted while the old primary still answers makes two "
+        "leaders. Use a server without replicas; or add ?replicas=accept, which is for "
+        "efficiency only, and fence"
+    )
 
 
 class RedisKeyValue:
@@ -135,23 +160,12 @@ class RedisKeyValue:
 
     def _check(self, facts: Mapping[str, str]) -> None:
         """Refuse a server that cannot keep the promise."""
-        name = self._address.name
-        if "sentinel" in (facts.get("redis_mode"), facts.get("server_mode")):
-            raise StoreUnusable(f"{name} is a Sentinel, which keeps no data: name the primary")
-        if facts.get("role") != "master":
-            raise StoreUnavailable(f"{name} is a replica, or none that we know: name the primary")
-        version = tuple(map(int, facts.get("redis_version", "0").split(".")[:2]))
-        if version < LEAST_VERSION:
-            raise StoreUnusable(f"{name} is Redis {facts.get('redis_version')}; 6.0 is needed")
+        refuse(facts, self._address.name)
         if not self._replicas and (why := doctor.replicated(facts)):
             raise self._replicated(why)
 
     def _replicated(self, why: str) -> StoreUnusable:
-        return StoreUnusable(
-            f"{self._address.name} {why}. A replica that is promoted while the old primary still "
-            "answers makes two leaders. Use a server without replicas; or add ?replicas=accept, "
-            "which is for efficiency only, and fence"
-        )
+        return replicated(self._address.name, why)
 
     # -- reading ----------------------------------------------------------------------------------
 

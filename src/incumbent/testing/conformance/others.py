@@ -239,7 +239,7 @@ async def a_store_says_what_it_is(h: Harness) -> None:
     a, _ = await two(h)
     can = a.store.capabilities
     assert a.store.url.startswith(f"{can.scheme}://")
-    assert can.judged_by in ("observers", "server")
+    assert can.judged_by in ("observers", "server", "kernel")
     assert can.confirmed_by
     assert can.wakes_by
     assert can.assumes

@@ -1,0 +1,376 @@
+"""The lock of redis-py as a store: the suite for all stores, and its own rules."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from redis.exceptions import LockNotOwnedError
+
+from incumbent.core.records import Holding, Snapshot
+from incumbent.errors import ConfigError, OutcomeUnknown, Refused, StoreUnavailable, StoreUnusable
+from incumbent.stores import open_store
+from incumbent.stores.api import Grade, Store
+from incumbent.stores.beside import wire
+from incumbent.stores.redis import recipe
+from incumbent.stores.redis.recipe import BESIDE
+from incumbent.testing import conformance
+from incumbent.testing.conformance.kit import Candidate, Watch
+from tests.servers.redis import Redis
+from tests.stores.redis_kit import eventually, raw
+
+TTL_S = 5.0
+T = TypeVar("T")
+
+
+class Harness:
+    """Locks with a beginning of their own for each case."""
+
+    ttl_s = TTL_S
+
+    def __init__(self, server: Redis) -> None:
+        self._server = server
+        self._beginning = f"test-{secrets.token_hex(4)}:"
+        self._admin = server.client()
+        self._stores: list[Store] = []
+
+    def name(self) -> str:
+        return f"election-{secrets.token_hex(4)}"
+
+    def lock(self, name: str) -> str:
+        return self._beginning + name
+
+    async def store(self, *, create: bool = True) -> Store:
+        options = f"recipe=redis-py&lock={self._beginning}{{name}}"
+        store = open_store(self._server.url(options))
+        self._stores.append(store)
+        await store.open(create=create)
+        return store
+
+    async def delete(self, name: str) -> bool:
+        self._admin.hdel(BESIDE + self.lock(name), "record")
+        self._admin.delete(self.lock(name))
+        self._admin.publish(f"{BESIDE}0:{self.lock(name)}", "")
+        return True
+
+    async def scribble(self, name: str) -> bool:
+        self._write(name, {"format": 999})
+        return True
+
+    async def disturb(self, name: str) -> bool:
+        found = self._admin.hget(BESIDE + self.lock(name), "record")
+        assert isinstance(found, bytes)
+        self._write(name, {**json.loads(found), "note": secrets.token_hex(4)})
+        return True
+
+    def _write(self, name: str, record: wire.Object) -> None:
+        side = BESIDE + self.lock(name)
+        self._admin.hincrby(side, "serial", 1)
+        self._admin.hset(side, "record", wire.encode(record))
+
+    async def close(self) -> None:
+        for store in self._stores:
+            await store.close()
+        for key in self._admin.scan_iter(f"*{self._beginning}*"):
+            self._admin.delete(key)
+        self._admin.close()
+
+
+@pytest.mark.parametrize("case", conformance.CASES, ids=str)
+def test_conformance(case: conformance.Case, redis_server: Redis) -> None:
+    conformance.run(case, lambda: Harness(redis_server))
+
+
+# -- its own rules --------------------------------------------------------------------------------
+
+
+@contextlib.asynccontextmanager
+async def two(server: Redis) -> AsyncIterator[tuple[Harness, Candidate, Candidate]]:
+    harness = Harness(server)
+    try:
+        a, b = await harness.store(), await harness.store()
+        yield harness, Candidate(harness, a, "alpha_1"), Candidate(harness, b, "beta_2")
+    finally:
+        await harness.close()
+
+
+def is_theirs(snapshot: Snapshot) -> bool:
+    return snapshot.holding is Holding.HELD and not snapshot.term
+
+
+async def refused(work: Awaitable[Any]) -> Snapshot:
+    with pytest.raises(Refused) as error:
+        await work
+    return error.value.snapshot
+
+
+def test_the_library_itself_finds_our_lock_and_we_find_its(redis_server: Redis) -> None:
+    async def main() -> None:
+        async with two(redis_server) as (harness, a, b):
+            name = harness.name()
+            with raw(redis_server) as client:
+                lock = client.lock(harness.lock(name), timeout=60)
+                held = await a.take(name)
+                assert not lock.acquire(blocking=False)
+                await a.release(held)
+                assert lock.acquire(blocking=False)
+                seen = await b.read(name)
+                assert is_theirs(seen)
+                token = lock.local.token.decode()
+                assert token not in seen.holder, "whoever knows all of it could release the lock"
+                assert is_theirs(await refused(b.take(name, seen)))
+                lock.release()
+                await b.take(name)
+                lock.local.token = b"of somebody else"
+                with pytest.raises(LockNotOwnedError):
+                    lock.release()
+
+    asyncio.run(main())
+
+
+def test_a_lock_of_theirs_without_a_timeout_is_waited_for(redis_server: Redis) -> None:
+    async def main() -> None:
+        async with two(redis_server) as (harness, a, _):
+            name = harness.name()
+            with raw(redis_server) as client:
+                assert client.lock(harness.lock(name)).acquire(blocking=False)
+                assert client.pttl(harness.lock(name)) == -1
+                assert is_theirs(await refused(a.take(name)))
+
+    asyncio.run(main())
+
+
+async def an_emptied_server_is_waited_out(server: Redis) -> None:
+    async with two(server) as (harness, a, b):
+        name = harness.name()
+        held = await a.take(name)
+        with raw(server) as admin:
+            admin.flushall()
+        seen = await b.read(name)
+        assert seen.holding is Holding.ABSENT
+        assert seen.serial >= held.snapshot.serial
+        assert (await refused(a.renew(name))).holding is Holding.ABSENT
+        later = await b.take(name, seen)
+        assert (later.token or 0) > (held.token or 0)
+
+
+async def a_lock_of_theirs_that_came_in_the_last_moment(server: Redis) -> None:
+    """What was watched is vacant still, as far as our record says: the script has to look."""
+    async with two(server) as (harness, a, b):
+        name = harness.name()
+        vacant = await a.release(await a.take(name))
+        assert (await b.read(name)).watched == vacant.watched
+        with raw(server) as admin:
+            admin.set(harness.lock(name), "theirs")
+            assert is_theirs(await refused(b.take(name, vacant)))
+            assert admin.get(harness.lock(name)) == b"theirs"
+
+
+async def a_holder_whose_key_is_gone(server: Redis) -> None:
+    async with two(server) as (harness, a, b):
+        name = harness.name()
+        held = await a.take(name)
+        before = await b.read(name)
+        with raw(server) as admin:
+            admin.delete(harness.lock(name))
+            assert (await b.read(name)).watched == before.watched, "no sign of its death"
+            told = await refused(a.renew(name))
+            assert told.term == held.term
+            admin.set(harness.lock(name), "theirs")
+            assert is_theirs(await b.read(name))
+            assert is_theirs(await refused(a.renew(name)))
+            admin.delete(harness.lock(name))
+        again = await b.read(name)
+        assert (again.holding, again.term) == (Holding.HELD, held.term)
+        later = await b.take(name, again)
+        assert (later.token or 0) > (held.token or 0)
+
+
+async def a_release_leaves_their_lock_alone(server: Redis) -> None:
+    async with two(server) as (harness, a, _):
+        name = harness.name()
+        held = await a.take(name)
+        with raw(server) as admin:
+            admin.set(harness.lock(name), "theirs")
+            assert is_theirs(await a.release(held))
+            assert admin.get(harness.lock(name)) == b"theirs"
+
+
+async def a_renewal_keeps_them_out_for_a_whole_ttl(server: Redis) -> None:
+    async with two(server) as (harness, a, _):
+        name = harness.name()
+        await a.take(name, ttl_s=600.0)
+        with raw(server) as admin:
+            assert 500_000 < admin.pttl(harness.lock(name)) <= 600_000
+            admin.pexpire(harness.lock(name), 300_000)
+            await a.renew(name)
+            assert 500_000 < admin.pttl(harness.lock(name)) <= 600_000
+
+
+async def an_old_copy_is_not_believed(server: Redis) -> None:
+    """Nobody holds, according to what the server knew before it was started anew."""
+    async with two(server) as (harness, a, b):
+        name = harness.name()
+        held = await a.take(name)
+        await a.release(held)
+        await asyncio.to_thread(server.save_data)
+        held = await a.take(name)
+        await asyncio.to_thread(server.kill)
+        server.restore_data()
+        await asyncio.to_thread(server.start)
+        seen = await once_more(b.read, name)
+        assert seen.holding is Holding.ABSENT, "vacant in the old copy, and held by a"
+        told = await refused(once_more(a.renew, name))
+        assert told.holding is Holding.ABSENT
+        later = await b.take(name, seen)
+        assert (later.token or 0) > (held.token or 0)
+
+
+async def once_more(ask: Callable[[str], Awaitable[T]], name: str) -> T:
+    """Ask; a connection may break once by the restart."""
+    with contextlib.suppress(StoreUnavailable, OutcomeUnknown):
+        return await ask(name)
+    return await ask(name)
+
+
+Check = Callable[[Redis], Awaitable[None]]
+
+MISTAKES: dict[str, tuple[str, str, Check]] = {
+    "what theirs has is taken": (
+        "if deed == 'take' and kind ~= 'none' and value ~= over then return {0} end",
+        "",
+        a_lock_of_theirs_that_came_in_the_last_moment,
+    ),
+    "a renewal does not look at the key": (
+        "if deed == 'keep' and value ~= own then return {0} end",
+        "",
+        a_holder_whose_key_is_gone,
+    ),
+    "a release deletes whatever is there": (
+        "if deed == 'free' and value == own",
+        "if deed == 'free'",
+        a_release_leaves_their_lock_alone,
+    ),
+    "a renewal does not make the key last": (
+        "redis.call('PEXPIRE', lock, px)",
+        "redis.call('PTTL', lock)",
+        a_renewal_keeps_them_out_for_a_whole_ttl,
+    ),
+    "an old copy is believed": (
+        "meta[2] == history and known",
+        "known",
+        an_old_copy_is_not_believed,
+    ),
+    "numbers begin anew in an emptied server": (
+        "math.max(known or 0, now)",
+        "(known or 0)",
+        an_emptied_server_is_waited_out,
+    ),
+}
+
+
+@pytest.mark.parametrize("check", [check for _, _, check in MISTAKES.values()])
+def test_its_rules(own_redis: Redis, check: Check) -> None:
+    asyncio.run(run(check(own_redis)))
+
+
+async def run(check: Awaitable[None]) -> None:
+    await check
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_planted_mistakes_are_found(
+    own_redis: Redis, monkeypatch: pytest.MonkeyPatch, mistake: str
+) -> None:
+    right, wrong, check = MISTAKES[mistake]
+    assert right in recipe.CHANGE
+    for name in ("CHANGE", "READ"):
+        monkeypatch.setattr(recipe, name, getattr(recipe, name).replace(right, wrong))
+    with pytest.raises((AssertionError, pytest.fail.Exception)):
+        asyncio.run(run(check(own_redis)))
+
+
+def test_the_first_replica_that_joins_ends_all_terms_and_none_begins(
+    own_redis: Redis, tmp_path: Path
+) -> None:
+    async def main() -> None:
+        async with two(own_redis) as (harness, a, _):
+            name = harness.name()
+            await a.take(name)
+            settings = [f"replicaof {own_redis.host} {own_redis.port}"]
+            with Redis(tmp_path / "replica", settings=settings), raw(own_redis) as admin:
+                await eventually("it follows", lambda: admin.info()["connected_slaves"] == 1)
+                assert not (await refused(a.renew(name))).term
+                admin.delete(harness.lock(name))
+                assert (await a.read(name)).holding is Holding.ABSENT
+                with pytest.raises(StoreUnusable, match="has got 1 replicas"):
+                    await a.take(name)
+                anew = open_store(own_redis.url("recipe=redis-py"))
+                with pytest.raises(StoreUnusable, match="has 1 replica"):
+                    await anew.open()
+                await anew.close()
+
+    asyncio.run(main())
+
+
+def test_a_key_of_another_kind_is_left_alone(redis_server: Redis) -> None:
+    async def main() -> None:
+        async with two(redis_server) as (harness, a, _):
+            name = harness.name()
+            with raw(redis_server) as admin:
+                admin.rpush(harness.lock(name), "x")
+                seen = await a.read(name)
+                assert seen.holding is Holding.FOREIGN
+                assert "list" in seen.why
+                await refused(a.take(name, seen))
+                assert admin.type(harness.lock(name)) == b"list"
+
+    asyncio.run(main())
+
+
+def test_whoever_follows_hears_of_their_release_from_the_server(own_redis: Redis) -> None:
+    async def main() -> None:
+        async with two(own_redis) as (harness, a, b):
+            name = harness.name()
+            with raw(own_redis) as admin:
+                admin.config_set("notify-keyspace-events", "Kg$x")
+                await a.release(await a.take(name))
+                with Watch(b.store, name) as watch:
+                    await watch.until(lambda s: s.holding is Holding.VACANT, "the vacancy")
+                    admin.set(harness.lock(name), "theirs", px=600_000)
+                    await watch.until(is_theirs, "their lock")
+                    admin.delete(harness.lock(name))
+                    await watch.until(lambda s: s.holding is Holding.VACANT, "their release")
+            findings = {found.check: found.ok for found in await b.store.examine()}
+            assert findings["news of their locks"]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("options", "why"),
+    [
+        ("recipe=redis-py&prefix=x", "has no prefix; name the key by lock="),
+        ("recipe=redis-py&lock=x", None),
+        ("lock=x", "lock= names the lock of another library"),
+        ("recipe=redlock", "there is no recipe='redlock'"),
+    ],
+)
+def test_its_url(options: str, why: str | None) -> None:
+    url = f"redis://host:1/0?{options}"
+    if why is None:
+        store = open_store(url)
+        assert store.url == "redis://host:1/0?recipe=redis-py&lock=x"
+        assert store.capabilities.partner == "redis-py's Lock"
+        assert store.capabilities.grade is Grade.EXCLUSIVE_WITH_FENCING
+        accepted = open_store(f"{url}&replicas=accept")
+        assert accepted.capabilities.grade is Grade.EFFICIENCY_ONLY
+    else:
+        with pytest.raises(ConfigError, match=why):
+            open_store(url)
