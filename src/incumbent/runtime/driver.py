@@ -350,17 +350,19 @@ class Driver:
     async def _take(self, effect: ev.Take) -> ev.Event:
         """Take when it is our turn, with all of the time limit then: nothing is sent before.
 
-        Nor then, if something speaks against it by now. A store compares the version that is
-        watched; but an absence has none, and a record may have come and gone while we waited.
+        Nor then, if the machine does not stand by it any more.
         """
-        limit_s, asked_at = self._timing.attempt_s, self._hub.clock()
         try:
-            async with self._hub.turns.mine(limit_s):
-                if self._machine.take_stands and self._hub.clock() <= asked_at + limit_s:
+            async with self._hub.turns.mine(self._timing.attempt_s):
+                if self._take_stands():
                     return await self._take_now(effect)
         except NoTurn:
             pass
         return ev.TakeNotSent(effect.attempt)
+
+    def _take_stands(self) -> bool:
+        """Ask anew after each wait, up to the sending."""
+        return self._machine.take_stands(self._hub.clock())
 
     async def _take_now(self, effect: ev.Take) -> ev.Event:
         timing, attempt = self._timing, effect.attempt
@@ -381,6 +383,8 @@ class Driver:
             working is keeper and keeper.timing == timing and keeper.usable()
         ):
             return ev.TakeFailed(attempt, "its session has other work of this process under it")
+        if not self._take_stands():  # To open a session takes several round trips.
+            return ev.TakeNotSent(attempt)
         if keeper is not None and keeper.lease.key != theirs:
             self._hub.give_up(theirs)
         lease = keeper.lease if keeper is not None else None
