@@ -334,8 +334,6 @@ class Elector:
     def _take_refused(self, event: ev.TakeRefused, now: float) -> _Step:
         if event.attempt != self._attempt:
             return self._stay(State.TAKING)
-        if self._closing:
-            return self._closed()
         if self._watched is not None and event.snapshot.watched == self._watched.watched:
             self._again = now + self._timing.retry_every_s
         return self._not_taken(event.snapshot, now)
@@ -343,16 +341,12 @@ class Elector:
     def _take_failed(self, event: ev.TakeFailed, now: float) -> _Step:
         if event.attempt != self._attempt:
             return self._stay(State.TAKING)
-        if self._closing:
-            return self._closed()
         self._again = now + self._timing.retry_every_s
         return self._not_taken(None, now, self._note_once("take-failed", event.cause))
 
     def _take_not_sent(self, event: ev.TakeNotSent, now: float) -> _Step:
         if event.attempt != self._attempt:
             return self._stay(State.TAKING)
-        if self._closing:
-            return self._closed()
         return self._not_taken(None, now)
 
     def _not_taken(
@@ -362,6 +356,8 @@ class Elector:
 
         Else with what was seen meanwhile, if anything was.
         """
+        if self._closing:
+            return self._closed()
         watched, missed = self._watched, self._missed
         if watched is None:
             raise AssertionError("taking what was not watched")
@@ -385,8 +381,6 @@ class Elector:
             return self._stay(State.DOUBT)
         if event.held is not None:
             return self._begin(event.held, event.valid_until, now)
-        if self._closing:
-            return self._closed()
         return self._not_taken(event.snapshot, now)
 
     def _read_back_failed(self, event: ev.ReadBackFailed, now: float) -> _Step:
