@@ -221,9 +221,9 @@ def test_a_take_that_was_not_sent_is_decided_anew_and_has_another_nonce() -> Non
 
 def test_a_take_that_was_not_sent_withdraws_with_the_candidate() -> None:
     d = in_state(State.TAKING)
-    stood = d.elector.take_stands
+    stood = d.elector.take_stands(d.now)
     d.say(ev.Close())
-    assert (stood, d.elector.take_stands) == (True, False)
+    assert (stood, d.elector.take_stands(d.now)) == (True, False)
     d.say(ev.TakeNotSent(1))
     assert d.state is State.CLOSED
 
@@ -232,10 +232,10 @@ def test_a_record_that_came_and_went_before_a_take_was_sent_is_waited_out() -> N
     d = in_state(State.LOOKING)
     d.seen(gone(0))
     d.tick()
-    stood = d.elector.take_stands
+    stood = d.elector.take_stands(d.now)
     d.seen(held(3, "r_3"))
     d.seen(gone(4), at=11.0)
-    assert (stood, d.elector.take_stands) == (True, False)
+    assert (stood, d.elector.take_stands(d.now)) == (True, False)
     d.say(ev.TakeNotSent(1), at=12.0)
     assert (d.state, d.elector.wake_at) == (State.STANDBY, 22.0)
 
@@ -251,6 +251,60 @@ def test_an_absence_that_we_slept_through_before_a_take_was_sent_is_waited_out(s
     if seen:
         d.seen(gone(0), at=d.now)
     d.say(ev.TakeNotSent(2), at=d.now + 2.1 * TIMING.attempt_s)
+    assert (d.state, d.elector.wake_at) == (State.STANDBY, d.now + TIMING.ttl_s)
+
+
+def test_a_take_may_be_sent_for_one_attempt() -> None:
+    d = in_state(State.TAKING)
+    late = (TIMING.attempt_s, 1.01 * TIMING.attempt_s)
+    assert [d.elector.take_stands(d.now + late_s) for late_s in late] == [True, False]
+
+
+def in_doubt_or_refused(refused: bool, snapshot: Snapshot) -> ev.Event:
+    return ev.TakeRefused(1, snapshot) if refused else ev.ReadBackDone(1, snapshot, None, -math.inf)
+
+
+@pytest.mark.parametrize("refused", [True, False])
+@pytest.mark.parametrize("found", [gone(4), gone(0)])
+def test_a_record_that_came_and_went_during_a_take_is_waited_out(
+    refused: bool, found: Snapshot
+) -> None:
+    """Its holder may be at work; what was found looks like the absence that was watched."""
+    d = in_state(State.LOOKING)
+    d.seen(gone(0))
+    d.tick()
+    if not refused:
+        d.say(ev.TakeUnknown(1, "no answer"))
+    d.seen(held(3, "r_3"), at=10.2)
+    d.say(in_doubt_or_refused(refused, found), at=10.5)
+    assert (d.state, d.elector.wake_at) == (State.STANDBY, 20.5)
+
+
+def test_an_absence_is_not_counted_anew_for_a_take_that_was_only_refused_or_unknown() -> None:
+    d = in_state(State.LOOKING)
+    d.seen(gone(0))
+    d.tick()
+    d.say(ev.TakeRefused(1, gone(7)), at=10.5)
+    assert (d.state, d.elector.wake_at) == (State.STANDBY, 10.5 + TIMING.retry_every_s)
+    d.tick()
+    d.say(ev.TakeUnknown(2, "no answer"))
+    d.say(ev.ReadBackDone(2, gone(8), None, -math.inf), at=d.now + TIMING.attempt_s)
+    assert d.state is State.TAKING
+
+
+@pytest.mark.parametrize("outcome", ["refused", "failed", "unknown"])
+def test_an_absence_that_we_slept_through_during_a_take_is_waited_out(outcome: str) -> None:
+    d = in_state(State.LOOKING)
+    d.seen(gone(0))
+    d.tick()
+    if outcome == "unknown":
+        d.say(ev.TakeUnknown(1, "no answer"))
+    said = (
+        ev.TakeFailed(1, "no session")
+        if outcome == "failed"
+        else in_doubt_or_refused(outcome == "refused", gone(0))
+    )
+    d.say(said, at=d.now + 2.1 * TIMING.attempt_s)
     assert (d.state, d.elector.wake_at) == (State.STANDBY, d.now + TIMING.ttl_s)
 
 

@@ -33,6 +33,8 @@ class Crowded(MemoryStore):
         super().__init__()
         self.answer = asyncio.Event()
         self.full = asyncio.Event()
+        self.session = asyncio.Event()
+        self.session.set()
         self.sent = 0
         self.renewed = 0
 
@@ -43,6 +45,10 @@ class Crowded(MemoryStore):
         if name != "held":
             await self.answer.wait()
         return await super().take(name, claim, over)
+
+    async def open_session(self, owner: str, ttl_s: float) -> Lease:
+        await self.session.wait()
+        return await super().open_session(owner, ttl_s)
 
     async def renew(self, lease: Lease) -> Lease:
         self.renewed += 1
@@ -135,6 +141,16 @@ class Queue:
         self.driver.close()
         await self.its_turn()
 
+    async def come_and_go(self) -> None:
+        """Have another one take, and his record deleted."""
+        store = MemoryStore(self.store.shelf)
+        session = await store.open_session("q", 600.0)
+        claim = Claim("q_1", "q_1/1.1", 600.0, session)
+        await store.take("e", claim, await store.read("e"))
+        del store.shelf.records["e"]
+        for sink in store.shelf.sinks["e"]:
+            sink(Seen(absent("e", store.shelf.serial + 1)))
+
     async def its_turn(self) -> None:
         """Let the others give back their turns."""
         await self.others.aclose()
@@ -165,13 +181,7 @@ def test_nobody_takes_over_an_absence_in_which_a_record_came_and_went_before_its
 
     async def main() -> None:
         async with Queue() as queue:
-            store = MemoryStore(queue.store.shelf)
-            session = await store.open_session("q", 600.0)
-            claim = Claim("q_1", "q_1/1.1", 600.0, session)
-            await store.take("e", claim, await store.read("e"))
-            del store.shelf.records["e"]
-            for sink in store.shelf.sinks["e"]:
-                sink(Seen(absent("e", store.shelf.serial + 1)))
+            await queue.come_and_go()
             await queue.its_turn()
             assert (queue.driver.state, queue.store.sent) == (State.STANDBY, 0)
             queue.process.to(queue.process.now + TIMING.ttl_s - 0.1)
@@ -189,6 +199,24 @@ def test_nobody_takes_over_an_absence_that_he_slept_through_before_his_turn() ->
         async with Queue() as queue:
             queue.process.to(queue.process.now + 2.1 * TIMING.attempt_s)
             await queue.its_turn()
+            assert (queue.driver.state, queue.store.sent) == (State.STANDBY, 0)
+
+    asyncio.run(main())
+
+
+def test_nobody_takes_over_an_absence_in_which_a_record_came_and_went_beside_a_new_session() -> (
+    None
+):
+    """The session of a first take is opened when its turn has come."""
+
+    async def main() -> None:
+        queue = Queue()
+        queue.store.session.clear()
+        async with queue:
+            await queue.its_turn()
+            await queue.come_and_go()
+            queue.store.session.set()
+            await settle()
             assert (queue.driver.state, queue.store.sent) == (State.STANDBY, 0)
 
     asyncio.run(main())

@@ -242,7 +242,7 @@ MUTANTS = (
     planted(
         "all that are due are taken at once",
         DRIVER,
-        "            async with self._hub.turns.mine(limit_s):\n                if",
+        "            async with self._hub.turns.mine(self._timing.attempt_s):\n                if",
         "            if True:\n                if",
         test="tests/runtime/test_turns.py"
         "::test_so_many_take_at_once_and_a_renewal_or_release_waits_for_none_of_them",
@@ -250,31 +250,47 @@ MUTANTS = (
     planted(
         "a take is sent though the record has changed before its turn",
         ELECTOR,
-        "        return self._missed is None and not self._closing\n",
-        "        return not self._closing\n",
+        "        return self._missed is None and not self._closing and",
+        "        return not self._closing and",
         test="tests/runtime/test_turns.py"
         "::test_nobody_takes_over_an_absence_in_which_a_record_came_and_went_before_its_turn",
     ),
     planted(
         "a take is sent though its candidate has withdrawn before its turn",
         ELECTOR,
-        "        return self._missed is None and not self._closing\n",
-        "        return self._missed is None\n",
+        "        return self._missed is None and not self._closing and",
+        "        return self._missed is None and",
         test="tests/runtime/test_turns.py::test_who_withdraws_before_his_turn_sends_nothing",
     ),
     planted(
         "a take is sent though we slept before its turn",
-        DRIVER,
-        " and self._hub.clock() <= asked_at + limit_s:\n",
-        ":\n",
+        ELECTOR,
+        " and now <= self._send_by\n",
+        "\n",
         test="tests/runtime/test_turns.py"
         "::test_nobody_takes_over_an_absence_that_he_slept_through_before_his_turn",
     ),
     planted(
+        "a take is sent though the record has changed while its session was opened",
+        DRIVER,
+        "        if not self._take_stands():  #",
+        "        if False:  #",
+        test="tests/runtime/test_turns.py::test_nobody_takes_over_an_absence"
+        "_in_which_a_record_came_and_went_beside_a_new_session",
+    ),
+    planted(
+        "an absence counts in which a record came and went during the take",
+        ELECTOR,
+        "            anew = changed or self._slept",
+        "            anew = self._slept",
+        test="tests/core/test_elector.py"
+        "::test_a_record_that_came_and_went_during_a_take_is_waited_out",
+    ),
+    planted(
         "an absence that we slept through before a turn counts",
         ELECTOR,
-        "        unseen = slept and newest.holding is Holding.ABSENT\n",
-        "        unseen = False\n",
+        "            anew = changed or self._slept(self._send_by, now)\n",
+        "            anew = changed\n",
         test="tests/runtime/test_turns.py"
         "::test_nobody_takes_over_an_absence_that_he_slept_through_before_his_turn",
     ),

@@ -12,7 +12,8 @@ Rules
    the store refuses, and we start to count anew.
 2. **What we did not see, we wait out.** A record that vanished may have a live holder behind it,
    and so may one that went back in time (`serial` or `token` lower than seen before). Both are
-   vacant only after a whole TTL.
+   vacant only after a whole TTL. An absence has no version, so no store can tell one from another:
+   it counts anew if anything was reported since the take of it was decided, or if we slept.
 3. **Our own record, found while we are not leading, is a leftover** (a take whose reply was lost,
    a term that we lost). Its work has ended, or never began: it may be taken over at once, with a
    new nonce, hence a new token. A record with our *name* but a nonce that is not ours belongs to
@@ -68,7 +69,6 @@ class Elector:
     __slots__ = (
         "_absent_is_vacant",
         "_again",
-        "_asked_at",
         "_attempt",
         "_closing",
         "_handlers",
@@ -81,6 +81,7 @@ class Elector:
         "_name",
         "_noted",
         "_release_until",
+        "_send_by",
         "_serial",
         "_stop_by",
         "_successor",
@@ -114,7 +115,7 @@ class Elector:
         self._closing = False
         self._watched: Snapshot | None = None
         self._take_at = math.inf
-        self._asked_at = math.inf
+        self._send_by = math.inf
         self._again = 0.0
         self._yield_until = -math.inf
         self._high_serial = 0
@@ -143,10 +144,13 @@ class Elector:
         """The snapshot that a take would compare with."""
         return self._watched
 
-    @property
-    def take_stands(self) -> bool:
-        """Whether nothing came since the last `Take` that speaks against sending it."""
-        return self._missed is None and not self._closing
+    def take_stands(self, now: float) -> bool:
+        """Tell whether the last `Take` may be sent at `now`; if not, report `TakeNotSent`.
+
+        It may wait for one attempt's time. It may not if anything came since that speaks against
+        it, nor if it is older than that: then we slept, and something may have come unheard.
+        """
+        return self._missed is None and not self._closing and now <= self._send_by
 
     def handle(self, event: ev.Event, now: float) -> list[ev.Effect]:
         """Take in one event at `now` and return what to do."""
@@ -242,12 +246,17 @@ class Elector:
         return State.STANDBY, [*effects, ev.Waiting(self._watched, take_at)]
 
     def _waited(self, _: ev.Tick, now: float) -> _Step:
-        watched, due_at = self._watched, max(self._take_at, self._again)
-        late = now > due_at + self._timing.attempt_s
-        if watched is not None and watched.holding is Holding.ABSENT and late:
-            # We slept, and an absence has no version: a record may have come and gone unseen.
+        watched, slept = self._watched, self._slept(max(self._take_at, self._again), now)
+        if watched is not None and watched.holding is Holding.ABSENT and slept:
             return self._consider(watched, now, anew=True)
         return self._wait(now, [])
+
+    def _slept(self, due_at: float, now: float) -> bool:
+        """Tell whether what was due to be done at `due_at` and is done now was held up for long.
+
+        A record may have come and gone unseen then.
+        """
+        return now > due_at + self._timing.attempt_s
 
     def _evidence(self, event: ev.Evidence, now: float) -> _Step:
         watched = self._watched
@@ -267,7 +276,7 @@ class Elector:
         if self._watched is None:
             raise AssertionError("taking what was not watched")
         self._attempt += 1
-        self._asked_at = now
+        self._send_by = now + self._timing.attempt_s
         self._missed = None
         term = self._nonce(self._attempt)
         return State.TAKING, [*effects, ev.Take(self._attempt, term, self._watched)]
@@ -325,41 +334,43 @@ class Elector:
     def _take_refused(self, event: ev.TakeRefused, now: float) -> _Step:
         if event.attempt != self._attempt:
             return self._stay(State.TAKING)
-        if self._closing:
-            return self._closed()
         if self._watched is not None and event.snapshot.watched == self._watched.watched:
             self._again = now + self._timing.retry_every_s
-        return self._consider(event.snapshot, now)
+        return self._not_taken(event.snapshot, now)
 
     def _take_failed(self, event: ev.TakeFailed, now: float) -> _Step:
         if event.attempt != self._attempt:
             return self._stay(State.TAKING)
-        if self._closing:
-            return self._closed()
         self._again = now + self._timing.retry_every_s
-        return self._no_take(now, self._note_once("take-failed", event.cause))
+        return self._not_taken(None, now, self._note_once("take-failed", event.cause))
 
     def _take_not_sent(self, event: ev.TakeNotSent, now: float) -> _Step:
         if event.attempt != self._attempt:
             return self._stay(State.TAKING)
+        return self._not_taken(None, now)
+
+    def _not_taken(
+        self, found: Snapshot | None, now: float, notes: list[ev.Effect] | None = None
+    ) -> _Step:
+        """Go on after a take that did not happen, with what was found by reading, if it was read.
+
+        Else with what was seen meanwhile, if anything was.
+        """
         if self._closing:
             return self._closed()
-        # To wait for a turn takes one attempt at most; if it took two, we slept (as in `_waited`).
-        slept = now > self._asked_at + 2 * self._timing.attempt_s
-        return self._no_take(now, [], slept=slept)
-
-    def _no_take(self, now: float, notes: list[ev.Effect], *, slept: bool = False) -> _Step:
-        """Go on with what was seen meanwhile, if anything was."""
-        newest = watched = self._watched
-        if self._missed is not None and self._missed.serial >= self._high_serial:
-            newest = self._missed
-        if newest is None or watched is None:
+        watched, missed = self._watched, self._missed
+        if watched is None:
             raise AssertionError("taking what was not watched")
-        # It may have come and gone meanwhile, and one absence looks like another.
-        unseen = slept and newest.holding is Holding.ABSENT
-        anew = unseen or newest.serial > watched.serial
+        if missed is not None and missed.serial < self._high_serial:
+            missed = None
+        newest = found or missed or watched
+        changed = missed is not None and missed.serial > watched.serial
+        if newest.holding is Holding.ABSENT:
+            anew = changed or self._slept(self._send_by, now)
+        else:
+            anew = changed and found is None
         state, effects = self._consider(newest, now, anew=anew)
-        return state, [*notes, *effects]
+        return state, [*(notes or []), *effects]
 
     def _in_doubt(self, _: ev.TakeUnknown | ev.Tick, now: float) -> _Step:
         # A reply for an older attempt cannot be "unknown": the driver reports each attempt once.
@@ -370,9 +381,7 @@ class Elector:
             return self._stay(State.DOUBT)
         if event.held is not None:
             return self._begin(event.held, event.valid_until, now)
-        if self._closing:
-            return self._closed()
-        return self._consider(event.snapshot, now)
+        return self._not_taken(event.snapshot, now)
 
     def _read_back_failed(self, event: ev.ReadBackFailed, now: float) -> _Step:
         if event.attempt != self._attempt:

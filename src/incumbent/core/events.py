@@ -136,7 +136,7 @@ class TakeFailed:
 
 @dataclass(frozen=True, slots=True)
 class TakeNotSent:
-    """The take waited for its turn, until what it was decided on was old. Decide anew."""
+    """The take waited until what it was decided on was old (`Elector.take_stands`). Decide anew."""
 
     attempt: int
 

@@ -16,7 +16,8 @@ import logging
 import math
 import traceback
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from typing import Any, Protocol
 
 from incumbent.core import events as ev
@@ -334,12 +335,20 @@ class Driver:
         self._task = None
         self.handle(event)
 
+    @asynccontextmanager
+    async def _asking(
+        self, noting: AbstractContextManager[None] | None = None
+    ) -> AsyncIterator[None]:
+        """Ask the store one thing: for one attempt's time, and noting which right was missing."""
+        with noting or nullcontext():
+            async with asyncio.timeout(self._timing.attempt_s):
+                yield
+
     async def _look(self) -> None:
         event: ev.Event = ev.LookFailed()
         try:
-            with self.denial.looking():
-                async with self._hub.turns.mine(), asyncio.timeout(self._timing.attempt_s):
-                    event = ev.Seen(await self._store.read(self.name), fresh=True)
+            async with self._hub.turns.mine(), self._asking(self.denial.looking()):
+                event = ev.Seen(await self._store.read(self.name), fresh=True)
         except (StoreError, TimeoutError) as error:
             self._listener.note("unreachable", _say(error, self._timing))
         except Exception as error:  # A store's bug must not silence the candidate.
@@ -350,17 +359,19 @@ class Driver:
     async def _take(self, effect: ev.Take) -> ev.Event:
         """Take when it is our turn, with all of the time limit then: nothing is sent before.
 
-        Nor then, if something speaks against it by now. A store compares the version that is
-        watched; but an absence has none, and a record may have come and gone while we waited.
+        Nor then, if the machine does not stand by it any more.
         """
-        limit_s, asked_at = self._timing.attempt_s, self._hub.clock()
         try:
-            async with self._hub.turns.mine(limit_s):
-                if self._machine.take_stands and self._hub.clock() <= asked_at + limit_s:
+            async with self._hub.turns.mine(self._timing.attempt_s):
+                if self._take_stands():
                     return await self._take_now(effect)
         except NoTurn:
             pass
         return ev.TakeNotSent(effect.attempt)
+
+    def _take_stands(self) -> bool:
+        """Ask anew after each wait, up to the sending."""
+        return self._machine.take_stands(self._hub.clock())
 
     async def _take_now(self, effect: ev.Take) -> ev.Event:
         timing, attempt = self._timing, effect.attempt
@@ -371,9 +382,8 @@ class Driver:
         keeper = self._hub.working(theirs)
         try:
             if sessions and keeper is None:
-                with self.denial.taking(effect.over):
-                    async with asyncio.timeout(timing.attempt_s):
-                        keeper = await self._hub.session(timing)
+                async with self._asking(self.denial.taking(effect.over)):
+                    keeper = await self._hub.session(timing)
         except (StoreError, TimeoutError) as error:
             return ev.TakeFailed(attempt, _say(error, timing))
         working = self._hub.working(theirs)  # Anew: work may have begun while a session was opened.
@@ -381,6 +391,8 @@ class Driver:
             working is keeper and keeper.timing == timing and keeper.usable()
         ):
             return ev.TakeFailed(attempt, "its session has other work of this process under it")
+        if not self._take_stands():  # To open a session takes several round trips.
+            return ev.TakeNotSent(attempt)
         if keeper is not None and keeper.lease.key != theirs:
             self._hub.give_up(theirs)
         lease = keeper.lease if keeper is not None else None
@@ -388,9 +400,8 @@ class Driver:
         self._keeper = keeper
         self._sent_at = self._hub.clock()
         try:
-            with self.denial.taking(effect.over):
-                async with asyncio.timeout(timing.attempt_s):
-                    held = await self._store.take(self.name, self._claim, effect.over)
+            async with self._asking(self.denial.taking(effect.over)):
+                held = await self._store.take(self.name, self._claim, effect.over)
         except Refused as error:
             return ev.TakeRefused(attempt, error.snapshot)
         except (OutcomeUnknown, TimeoutError) as error:
@@ -413,9 +424,8 @@ class Driver:
         claim = self._claim
         if claim is None:
             raise AssertionError("nothing to read back")
-        limit_s = self._timing.attempt_s
         try:
-            async with self._hub.turns.mine(limit_s), asyncio.timeout(limit_s):
+            async with self._hub.turns.mine(self._timing.attempt_s), self._asking():
                 found = await self._store.read_back(self.name, claim)
         except NoTurn:
             return ev.ReadBackFailed(effect.attempt, "its turn did not come")
@@ -432,7 +442,7 @@ class Driver:
         if not self._store.capabilities.sessions:
             await keeper.quiesce()
         try:
-            async with asyncio.timeout(self._timing.attempt_s):
+            async with self._asking():
                 snapshot = await self._store.release(held, keeper.lease, effect.successor)
         except (StoreError, TimeoutError) as error:
             return ev.ReleaseFailed(effect.attempt, _say(error, self._timing))
@@ -440,7 +450,7 @@ class Driver:
 
     async def ask(self, request: StepDownRequest) -> Snapshot:
         """Leave a request to step down in the record."""
-        async with asyncio.timeout(self._timing.attempt_s):
+        async with self._asking():
             return await self._store.ask(self.name, request)
 
     # -- what the store has to say ----------------------------------------------------------------
@@ -509,7 +519,7 @@ class Driver:
 
     async def _connected(self) -> None:
         try:
-            async with asyncio.timeout(self._timing.attempt_s):
+            async with self._asking():
                 await self._store.connect()
                 if self._store.capabilities.sessions:
                     await self._hub.session(self._timing)
