@@ -59,6 +59,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from incumbent.core.records import (
+    Bar,
     Claim,
     Held,
     Holding,
@@ -66,6 +67,7 @@ from incumbent.core.records import (
     Snapshot,
     StepDownRequest,
     absent,
+    barred,
     check_name,
 )
 from incumbent.errors import (
@@ -277,6 +279,21 @@ class FileRecords:
                 raise Refused(snapshot)
             serial = self._counter() + 1
             return self._write(name, wire.asked(record, request, serial), serial)
+
+    def bar(self, over: Snapshot, bar: Bar | None) -> Snapshot:
+        """Bar what is held under a term, or replace exactly one bar; None lifts that."""
+        with self._alone():
+            now = self._look(over.name)[0]
+            exact = now.bar is not None and now.version == over.version
+            held = now.holding is Holding.HELD is over.holding and now.term == over.term
+            if now.token is None or (not exact and (bar is None or not held)):
+                raise Refused(now)
+            serial = self._counter() + 1
+            vacant = wire.vacant(now.token, serial)
+            left = vacant if bar is None else wire.barred(bar, now.token, serial)
+            found = self._write(over.name, left, serial)
+        self._settle()
+        return found
 
     def open_session(self, key: str, owner: str, ttl_s: float) -> Lease:
         """Write a session."""
@@ -522,6 +539,9 @@ class FileRecords:
 
 def _snapshot(name: str, value: bytes, session: bytes | None, unnumbered: int) -> Snapshot:
     record = wire.parse_election(value)
+    if isinstance(record, str) and (stands := wire.parse_bar(value)) is not None:
+        bar, token, serial = stands
+        return barred(name, bar, value, serial, token)
     if isinstance(record, str):
         return Snapshot(name, Holding.FOREIGN, version=value, serial=unnumbered, why=record)
     key, request = record["session"], record["request"]

@@ -32,6 +32,10 @@ set back. It is the only use of a wall clock, and no decision hangs on it; nothi
 the server's clock. (Microseconds, for a busy store may write more than a thousand times a second,
 and fewer than a million.)
 
+A *bar* (`kv.wire`) is taken over into the next world, as a write in that one. To believe one that
+came back from an old dump costs somebody a command that lifts it again; not to believe one would
+let in those whom it keeps out, beside whoever leads in another store.
+
 Rules
 -----
 1. **A write says in which world its writer believes to be**, and is not made in another one. So the
@@ -119,11 +123,28 @@ local function answer(word)
 end
 
 if world ~= expected then return answer('world') end
+local function bars()
+  local found, words = {}, redis.call('HGETALL', key)
+  for i = 1, #words, 2 do
+    if string.find(words[i], 'elections/', 1, true) == 1
+        and string.find(words[i + 1], '^%d+ {"bar":') then
+      found[#found + 1] = words[i]
+      found[#found + 1] = words[i + 1]
+    end
+  end
+  return found
+end
 if world == '' then
   if begin == '' then return answer('conflict') end
   serial = math.max(serial or 0, now, high)
+  local kept = bars()
+  for i = 2, #kept, 2 do
+    serial = serial + 1
+    kept[i] = string.gsub(kept[i], '^%d+', text(serial))
+  end
   redis.call('DEL', key)
-  redis.call('HSET', key, 'format', '1', 'world', begin, 'history', history, 'serial', text(serial))
+  redis.call('HSET', key, 'format', '1', 'world', begin, 'history', history, 'serial', text(serial),
+             unpack(kept))
   world = begin
 end
 local met = true
@@ -133,8 +154,9 @@ for _, condition in ipairs(conditions) do
   high = math.max(high, tonumber(number) or 0)
 end
 if serial < high then
+  local kept = bars()
   redis.call('DEL', key)
-  redis.call('HSET', key, 'format', '1', 'serial', text(math.max(high, now)))
+  redis.call('HSET', key, 'format', '1', 'serial', text(math.max(high, now)), unpack(kept))
   world = ''
   return answer('world')
 end
