@@ -103,13 +103,13 @@ class Step(Enum):
 class Place(Enum):
     """Where the election is, according to both records."""
 
-    SOURCE = "source"
+    SOURCE = "in FROM"
     """In FROM; TO is as any other election that nobody has prepared."""
-    PREPARED = "prepared"
+    PREPARED = "in FROM, and TO is barred"
     """In FROM; TO is barred."""
-    BETWEEN = "between"
+    BETWEEN = "between the two, and both are barred"
     """Nowhere: both are barred."""
-    TARGET = "target"
+    TARGET = "in TO"
     """In TO; FROM is barred."""
 
 
@@ -225,8 +225,8 @@ class Migration:
             return Place.TARGET if there.bar is None else Place.BETWEEN
         return Place.SOURCE if there.bar is None else Place.PREPARED
 
-    async def prepare(self) -> None:
-        """Bar TO, so that candidates can be started there.
+    async def prepare(self) -> Place:
+        """Bar TO, so that candidates can be started there; return where the election is then.
 
         Raises:
             IncumbentError: somebody holds TO.
@@ -234,15 +234,13 @@ class Migration:
             StoreError: something went wrong; run it again.
         """
         where = await self.place()
-        await self._did(Step.BEGUN, f"{self.source.seen.describe()} in FROM")
+        await self._did(Step.BEGUN, f"the election is {where.value}")
         if where is Place.SOURCE:
             await self._bar_target()
-        elif where is Place.PREPARED:
-            self._say(Step.PREPARED, f"TO is barred: {self.target.seen.why}")
-        else:
-            self._say(Step.DONE, f"there is nothing to prepare: the election is {where.value}")
-            return
-        self._compare_tokens()
+            where = Place.PREPARED
+        if where is Place.PREPARED:
+            self._compare_tokens()
+        return where
 
     async def run(self) -> None:
         """Do whatever is left to be done.
@@ -251,8 +249,7 @@ class Migration:
             NotElected: FROM's holder did not hand over in time; its term goes on.
             IncumbentError, ConfigError, StoreError: see `prepare`.
         """
-        await self.prepare()
-        where = await self.place()
+        where = await self.prepare()
         if where is Place.PREPARED:
             await self._bar_source()
             where = await self.place()
