@@ -9,6 +9,7 @@ import asyncio
 import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -319,7 +320,7 @@ def test_a_holder_that_does_not_hand_over_goes_on() -> None:
             lease = held.lease
             while True:
                 lease = await store.renew(lease)
-                await asyncio.sleep(0.1)
+                await asyncio.sleep(0.1)  # sleep: it renews now and then
 
         renewing = asyncio.create_task(renew())
         with pytest.raises(NotElected, match="is held by 'a_1'"):
@@ -400,8 +401,6 @@ def test_one_store_by_two_names_is_refused(tmp_path: Any) -> None:
 
 
 def test_a_store_without_bars_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from dataclasses import replace
-
     pair = Pair()
     migration = pair.migration()
     monkeypatch.setattr(MemoryStore, "capabilities", replace(MemoryStore.capabilities, bars=False))

@@ -81,9 +81,9 @@ _ATTEMPTS = 5
 _PAUSE_S = 0.3
 _SECRET = ("pass", "secret", "token")
 _LEAST_ROOM = 10**6
-_ROOM = 100
-"""The room for what FROM's tokens grow until it is barred: a hundredth of what they are. Where they
-follow a clock, that is half a year."""
+_ROOM, _SPARE = 100, 1000
+"""The room for what FROM's tokens grow until it is barred: a hundredth of what they are, and not
+less than a thousandth. Where they follow a clock, that is half a year, and three weeks."""
 
 
 class Step(Enum):
@@ -233,13 +233,17 @@ class Migration:
             ConfigError: TO's tokens would not be greater than FROM's; it stays barred.
             StoreError: something went wrong; run it again.
         """
+        where = await self._prepared()
+        if where is Place.PREPARED:
+            self._compare_tokens(_SPARE)
+        return where
+
+    async def _prepared(self) -> Place:
         where = await self.place()
         await self._did(Step.BEGUN, f"the election is {where.value}")
         if where is Place.SOURCE:
             await self._bar_target()
             where = Place.PREPARED
-        if where is Place.PREPARED:
-            self._compare_tokens()
         return where
 
     async def run(self) -> None:
@@ -249,8 +253,9 @@ class Migration:
             NotElected: FROM's holder did not hand over in time; its term goes on.
             IncumbentError, ConfigError, StoreError: see `prepare`.
         """
-        where = await self.prepare()
+        where = await self._prepared()
         if where is Place.PREPARED:
+            self._compare_tokens()
             await self._bar_source()
             where = await self.place()
         if where is Place.BETWEEN:
@@ -338,8 +343,11 @@ class Migration:
         await self._did(Step.RENEWED, f"{other.word} stays barred: its bar was written anew")
         side.seen = await self._lift(side, seen)
 
-    def _compare_tokens(self) -> None:
+    def _compare_tokens(self, spare: int = 0) -> None:
         """See to it that TO's next token is greater than FROM's last one.
+
+        Args:
+            spare: by how much, as a divisor of FROM's: it gives out more until it is barred.
 
         Raises:
             ConfigError: it would not be; the text has the URL that makes it so.
@@ -349,15 +357,16 @@ class Migration:
             return  # Nothing has seen one, or it is not known yet, and compared when it is.
         if least is None:
             raise ConfigError("TO's bar has no token: undo, and begin again")
-        if least > last:
+        if least > last + (last // spare if spare else 0):
             return
         raw = least - shift_of(dict(StoreURL.parse(self.target.url).options))
         shift = _rounded(last - raw + max(_LEAST_ROOM, last // _ROOM))
         if shift > GREATEST:
             raise ConfigError(f"FROM's tokens have come to {last}: {OPTION}= has no room above")
         raise ConfigError(
-            f"TO's tokens go on from {least}, and FROM has given {last}: give {OPTION}={shift} in "
-            f"the URL of TO, here and to all its candidates: {_with_shift(self.target.url, shift)}"
+            f"TO's tokens go on from {least}, and FROM's have come to {last}, and grow until it is "
+            f"barred: give {OPTION}={shift} in the URL of TO, here and to all its candidates: "
+            f"{_with_shift(self.target.url, shift)}"
         )
 
     # -- our own candidates -----------------------------------------------------------------------

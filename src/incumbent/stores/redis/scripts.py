@@ -73,17 +73,28 @@ if meta[3] ~= history or not serial then world = '' end
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local function text(number) return string.format('%.0f', number) end
+local function is_bar(field, value)
+  return value and string.find(field, 'elections/', 1, true) == 1
+    and string.find(value, '^%d+ {"bar":')
+end
 """
 
 READ = (
     _PRELUDE
     + """
 local reply = {world, text(world == '' and math.max(serial or 0, now) or serial), replicas}
-if world == '' then return reply end
 if #ARGV == 0 then
-  for _, word in ipairs(redis.call('HGETALL', key)) do reply[#reply + 1] = word end
+  local words = redis.call('HGETALL', key)
+  for i = 1, #words, 2 do
+    if world ~= '' or is_bar(words[i], words[i + 1]) then
+      reply[#reply + 1] = words[i]
+      reply[#reply + 1] = words[i + 1]
+    end
+  end
 else
-  for _, value in ipairs(redis.call('HMGET', key, unpack(ARGV))) do reply[#reply + 1] = value end
+  for i, value in ipairs(redis.call('HMGET', key, unpack(ARGV))) do
+    reply[#reply + 1] = (world ~= '' or is_bar(ARGV[i], value)) and value
+  end
 end
 return reply
 """
@@ -93,7 +104,7 @@ return reply
 Arguments: the keys; none for all, which are answered with their names.
 
 Answer: the world, or "" if none has begun since the last one ended; its counter, or a number that
-is not below any; how many replicas there are; the values.
+is not below any; how many replicas there are; the values, and of no world those of bars.
 """
 
 CHANGE = (
@@ -126,8 +137,7 @@ if world ~= expected then return answer('world') end
 local function bars()
   local found, words = {}, redis.call('HGETALL', key)
   for i = 1, #words, 2 do
-    if string.find(words[i], 'elections/', 1, true) == 1
-        and string.find(words[i + 1], '^%d+ {"bar":') then
+    if is_bar(words[i], words[i + 1]) then
       found[#found + 1] = words[i]
       found[#found + 1] = words[i + 1]
     end
