@@ -121,7 +121,7 @@ class Round:
         self._prepare()
         self._start(self.target, (3, 4))
         if self.careless:
-            self._mover("run", "--careless").wait(LIMIT_S)
+            self._mover("run", "--careless").communicate(timeout=LIMIT_S)
             self._marked("the new ones work", (3, 4))
             return
         if step not in BEFORE_NEW:

@@ -80,10 +80,11 @@ __all__ = ["Migration", "Place", "Step"]
 _ATTEMPTS = 5
 _PAUSE_S = 0.3
 _SECRET = ("pass", "secret", "token")
-_LEAST_ROOM = 10**6
+_LEAST_ROOM, _LEAST_SPARE = 10**6, 10**5
 _ROOM, _SPARE = 100, 1000
-"""The room for what FROM's tokens grow until it is barred: a hundredth of what they are, and not
-less than a thousandth. Where they follow a clock, that is half a year, and three weeks."""
+"""The room for what FROM's tokens grow until it is barred: a hundredth of what they are is given,
+and a thousandth has to be there. Where they follow a clock, that is half a year, and three weeks.
+"""
 
 
 class Step(Enum):
@@ -235,7 +236,8 @@ class Migration:
         """
         where = await self._prepared()
         if where is Place.PREPARED:
-            self._compare_tokens(_SPARE)
+            last = self.source.seen.token or 0
+            self._compare_tokens(max(_LEAST_SPARE, last // _SPARE))
         return where
 
     async def _prepared(self) -> Place:
@@ -347,7 +349,7 @@ class Migration:
         """See to it that TO's next token is greater than FROM's last one.
 
         Args:
-            spare: by how much, as a divisor of FROM's: it gives out more until it is barred.
+            spare: by how much: FROM gives out more until it is barred.
 
         Raises:
             ConfigError: it would not be; the text has the URL that makes it so.
@@ -357,7 +359,7 @@ class Migration:
             return  # Nothing has seen one, or it is not known yet, and compared when it is.
         if least is None:
             raise ConfigError("TO's bar has no token: undo, and begin again")
-        if least > last + (last // spare if spare else 0):
+        if least > last + spare:
             return
         raw = least - shift_of(dict(StoreURL.parse(self.target.url).options))
         shift = _rounded(last - raw + max(_LEAST_ROOM, last // _ROOM))
