@@ -420,6 +420,13 @@ PLANTED: tuple[Mutant, ...] = (
         test="tests/stores/test_file.py::test_it_is_a_store[a_bar_that_was_lifted_is_a_vacancy]",
     ),
     planted(
+        "files: a bar is confirmed before it is on the disk",
+        "incumbent.stores.file.records",
+        "        self._settle_record(over.name)\n",
+        "",
+        test="tests/stores/test_file.py::test_a_bar_that_is_confirmed_is_on_the_disk",
+    ),
+    planted(
         "PostgreSQL: a bar is replaced without a comparison",
         STATEMENTS,
         '                f"serial = {int(str(over.version))} AND term = '

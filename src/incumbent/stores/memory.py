@@ -111,7 +111,9 @@ class MemoryStore(StoreDefaults):
         session = claim.session.key if claim.session else ""
         if session not in shelf.sessions:
             raise SessionGone(f"session {session!r} was closed or voided")
-        if now.watched != over.watched or now.holding is Holding.FOREIGN:
+        if now.watched != over.watched:
+            raise Refused(now)
+        if now.holding is Holding.FOREIGN:
             raise Refused(now)
         if over.lease_key != session:
             shelf.sessions.pop(over.lease_key, None)

@@ -289,10 +289,9 @@ class FileRecords:
             if now.token is None or (not exact and (bar is None or not held)):
                 raise Refused(now)
             serial = self._counter() + 1
-            vacant = wire.vacant(now.token, serial)
-            left = vacant if bar is None else wire.barred(bar, now.token, serial)
+            left = wire.barred(bar, now.token, serial) if bar else wire.vacant(now.token, serial)
             found = self._write(over.name, left, serial)
-        self._settle()
+        self._settle_record(over.name)
         return found
 
     def open_session(self, key: str, owner: str, ttl_s: float) -> Lease:
@@ -422,10 +421,21 @@ class FileRecords:
 
     def _settle(self) -> None:
         """Wait until the token of a take is on the disk."""
+        self._sync(self._root, COUNTER, os.fdatasync)
+
+    def _settle_record(self, name: str) -> None:
+        """Wait until a record is on the disk, and under its name.
+
+        A bar has to outlive a power cut: who leads meanwhile, in another store, may be elsewhere.
+        """
+        self._sync(self._elections, name + END, os.fsync)
+        self._sync(self._elections, ".", os.fsync)
+
+    def _sync(self, folder: int, name: str, sync: Callable[[int], None]) -> None:
         try:
-            fd = os.open(COUNTER, _COUNTING, dir_fd=self._root)
+            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
             try:
-                os.fdatasync(fd)
+                sync(fd)
             finally:
                 os.close(fd)
         except OSError as error:
