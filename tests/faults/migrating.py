@@ -1,6 +1,6 @@
 """Moves live elections between real stores, and kills the migration behind each of its steps.
 
-    python -m tests.faults.migrating [--pairs sqlite:redis ...] [--rounds N] [--seed S] [--json]
+    python -m tests.faults.migrating [--pairs sqlite:redis ...] [--steps ...] [--rounds N]
 
 In each round two workers of the old configuration and two of the new one contend, from before the
 first step until after the last, each marking while it believes that it holds. The migration is
@@ -214,8 +214,9 @@ class Round:
         self.told.append(what)
 
 
-def play(pair: str, folder: Path, rounds: int, seed: int, parallel: int) -> list[dict[str, Any]]:
-    """Play all steps of a pair, `rounds` times each; return a line of the table per step."""
+def play(pair: str, folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Play the steps of a pair, some rounds each; return a line of the table per step."""
+    rounds: int = options.rounds
     rows = []
     with started(pair, folder / "stores") as (source, target):
         lanes = itertools.count()
@@ -226,11 +227,11 @@ def play(pair: str, folder: Path, rounds: int, seed: int, parallel: int) -> list
             marks = folder / "marks"
             marks.mkdir(exist_ok=True)
             urls = source.url(lane), target.url(lane)
-            return Round(*urls, name, marks, undo=number % 2 == 1, seed=seed).play(step)
+            return Round(*urls, name, marks, undo=number % 2 == 1, seed=options.seed).play(step)
 
-        for step in STEPS:
+        for step in options.steps:
             began_s = time.monotonic()
-            with ThreadPoolExecutor(parallel) as pool:
+            with ThreadPoolExecutor(options.parallel) as pool:
                 reports = list(pool.map(one, [step] * rounds, range(rounds)))
             total = Report()
             for report in reports:
@@ -256,6 +257,7 @@ def play(pair: str, folder: Path, rounds: int, seed: int, parallel: int) -> list
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Kill migrations between real stores.")
     parser.add_argument("--pairs", nargs="+", default=list(PAIRS), metavar="FROM:TO")
+    parser.add_argument("--steps", nargs="+", default=list(STEPS), choices=STEPS)
     parser.add_argument("--rounds", type=int, default=2, help="of each step; every other is undone")
     parser.add_argument("--parallel", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
@@ -264,7 +266,7 @@ def main(arguments: list[str] | None = None) -> int:
     rows = []
     for pair in options.pairs:
         with tempfile.TemporaryDirectory(prefix="migrating-") as folder:
-            rows += play(pair, Path(folder), options.rounds, options.seed, options.parallel)
+            rows += play(pair, Path(folder), options)
     if options.json:
         print(json.dumps(rows))
     else:
