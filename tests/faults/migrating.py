@@ -95,7 +95,6 @@ class Round:
     careless: bool = False
     seed: int = 0
     workers: list[Worker] = field(default_factory=list)
-    told: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._watch = Watch(threading.Event())
@@ -126,8 +125,7 @@ class Round:
             return
         if step not in BEFORE_NEW:
             self._killed("run", step)
-        if self.undo:
-            self._done("undo")
+        if self.undo and self._done("undo"):
             self._marked("the old ones go on", (1, 2))
         self._done("run")
         holder = self._marked("the new ones work", (3, 4))
@@ -189,9 +187,6 @@ class Round:
         _, errors = mover.communicate(timeout=LIMIT_S)
         if step != ANYTIME and mover.returncode != -signal.SIGKILL:
             raise AssertionError(f"{self.name}: not killed behind {step!r}: {errors}")
-        self.told.append(f"{what} killed: {step}")
-        if step == ANYTIME and self.undo and mover.returncode == 0:
-            self.undo = False
 
     def _prepare(self) -> None:
         """Prepare, with the URL that the first try tells if tokens would fall."""
@@ -206,12 +201,14 @@ class Round:
                 raise AssertionError(f"{self.name}: {errors}")
             return
 
-    def _done(self, what: str) -> None:
+    def _done(self, what: str) -> bool:
+        """Run a migration to its end; tell whether it did so: what is finished is not undone."""
         mover = self._mover(what)
         _, errors = mover.communicate(timeout=LIMIT_S)
-        if mover.returncode and not (what == "undo" and "it was finished" in errors):
+        finished = what == "undo" and "it was finished" in errors
+        if mover.returncode and not finished:
             raise AssertionError(f"{self.name}: {what}: {errors}")
-        self.told.append(what)
+        return not finished
 
 
 def play(pair: str, folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
