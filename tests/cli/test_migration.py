@@ -10,10 +10,12 @@ import itertools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from incumbent import Election
 from incumbent.cli.migration import Migration, Place, Step
 from incumbent.core.events import Evidence, Seen
 from incumbent.core.records import Bar, Claim, Held, Holding, Snapshot
@@ -23,6 +25,7 @@ from incumbent.errors import (
     NotElected,
     OutcomeUnknown,
     Refused,
+    StaleToken,
     StoreUnusable,
 )
 from incumbent.stores import open_store
@@ -360,6 +363,23 @@ def test_tokens_that_would_fall_are_refused_and_the_url_is_told() -> None:
 
     asyncio.run(main())
     pair.assert_never_both_open()
+
+
+def test_a_candidate_without_the_number_is_refused_by_what_has_seen_tokens(tmp_path: Path) -> None:
+    pair, file = Pair(), tmp_path / "resource"
+
+    def write(url: str) -> None:
+        with Election(NAME, store=url, ttl_s=5).hold() as term, term.fence("it").file(file):
+            file.write_text(url)
+
+    for _ in range(20):
+        write(pair.source)
+    asyncio.run(run(pair))
+    with pytest.raises(StaleToken):
+        write(pair.target.partition("?")[0])
+    assert file.read_text() == pair.source
+    write(pair.target)
+    assert file.read_text() == pair.target
 
 
 def test_what_is_barred_by_somebody_else_is_left_alone() -> None:
