@@ -129,6 +129,7 @@ lint: $(VENV)/.dev ## style, types and layers
 faults: $(VENV)/.dev ## long: faults against real servers, then HISTORIES simulated ones a store
 	$(call stage,servers,$(BIN)/python -m tests.servers.build)
 	$(call stage,faults,$(BIN)/python -m tests.faults $(FAULTS_ARGS))
+	$(call stage,migrations,$(BIN)/python -m tests.faults.migrating)
 	$(call stage,simulator: memory,$(SIMULATOR) --store memory)
 	$(call stage,simulator: kubernetes,$(SIMULATOR) --store kubernetes)
 	$(call stage,simulator: kubernetes-session,$(SIMULATOR) --store kubernetes-session)

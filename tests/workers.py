@@ -39,6 +39,7 @@ LONGEST = (
     "tests/faces/test_sync.py",
     "tests/cli/test_step_down.py",
     "tests/faults/test_losses.py",
+    "tests/faults/test_migrating.py",
     "tests/faces/test_isolate.py",
     "tests/cli/test_status.py",
 )

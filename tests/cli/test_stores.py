@@ -38,6 +38,7 @@ def test_the_table_for_programs() -> None:
         "one_process": False,
         "unseen_ttls": 0.0,
         "takeover_trips": 2,
+        "bars": True,
         "renews": True,
         "partner": None,
         "partner_breaks": None,

@@ -34,6 +34,7 @@ FILE_STORE = "incumbent.stores.file.store"
 LOCKS = "incumbent.stores.local.locks"
 FILESYSTEM = "incumbent.stores.local.filesystem"
 TABLES = "incumbent.stores.sqlite.tables"
+MIGRATION = "incumbent.cli.migration"
 
 _CELL = "tests/stores/test_capabilities.py::test_the_cell_is_true"
 _LANES = "tests/stores/test_lanes.py::test_a_renewal_waits_for_no_take"
@@ -43,6 +44,7 @@ _CONSUL = "tests/stores/test_consul.py::"
 _SQL = "tests/stores/test_sql.py::"
 _POSTGRESQL = "tests/stores/test_postgresql.py::"
 _JOINED = "tests/stores/test_sql_joined.py::"
+_MIGRATION = "tests/cli/test_migration.py::"
 
 _RENEWAL = (
     "                written = await "
@@ -399,5 +401,125 @@ PLANTED: tuple[Mutant, ...] = (
         "        return self.here\n",
         test="tests/faces/test_sync.py"
         "::test_a_body_that_the_garbage_collector_leaves_there_is_left[store]",
+    ),
+    # -- bars, and what moves by them
+    planted(
+        "migrate: TO is opened before FROM is barred",
+        MIGRATION,
+        "            await self._bar_source()\n",
+        "            await self._lift(self.target, self.target.seen)\n"
+        "            await self._bar_source()\n",
+        test=f"{_MIGRATION}test_it_moves_and_tells_each_step",
+    ),
+    planted(
+        "migrate: a lifting that is under way is not made void",
+        MIGRATION,
+        "        other.seen = await self._write(other, stays, stays.bar.text)\n",
+        "        other.seen = stays\n",
+        test=f"{_MIGRATION}test_to_lift_a_bar_too_late_has_no_effect",
+    ),
+    planted(
+        "migrate: a bar is lifted at whatever version it has",
+        MIGRATION,
+        "                    return await side.store.unbar(over)\n",
+        "                    return await side.store.unbar(await self._read(side))\n",
+        test=f"{_MIGRATION}test_of_one_that_goes_on_and_one_that_undoes_one_is_refused",
+    ),
+    planted(
+        "migrate: tokens are compared when it is too late",
+        MIGRATION,
+        "            self._compare_tokens()\n            await self._bar_own(",
+        "            await self._bar_own(",
+        test=f"{_MIGRATION}test_tokens_that_would_fall_are_refused_and_the_url_is_told",
+    ),
+    planted(
+        "migrate: a stranger's bar is taken for ours",
+        MIGRATION,
+        "    return seen.bar is not None and seen.bar.text in texts\n",
+        "    return seen.bar is not None and bool(texts)\n",
+        test=f"{_MIGRATION}test_what_is_barred_by_somebody_else_is_left_alone",
+    ),
+    planted(
+        "migrate: whoever holds TO is waited out",
+        MIGRATION,
+        "        if seen.holding is Holding.HELD and not seen.holder.startswith(self.mark):\n",
+        "        if seen.holding is Holding.FOREIGN:\n",
+        test=f"{_MIGRATION}test_a_target_that_is_held_is_refused_at_once",
+    ),
+    planted(
+        "Redis: a bar is replaced without a comparison",
+        KV,
+        "            entry = (await self._driver.swap({key: over.version}, {key: wire.",
+        "            now = (await self.read(over.name)).version\n"
+        "            entry = (await self._driver.swap({key: now}, {key: wire.",
+        test="tests/stores/test_redis.py"
+        "::test_conformance[a_bar_is_replaced_at_exactly_its_version]",
+    ),
+    planted(
+        "Redis: whoever holds is barred",
+        KV,
+        "            over.name, over.term, lambda _, token: wire.barred(bar, token)\n",
+        "            over.name,\n            (await self.read(over.name)).term,\n"
+        "            lambda _, token: wire.barred(bar, token),\n",
+        test="tests/stores/test_redis.py::test_conformance[only_the_term_that_it_names_is_barred]",
+    ),
+    planted(
+        "Redis: a restart lifts bars",
+        "incumbent.stores.redis.scripts",
+        "  local kept = bars()\n  for i = 2",
+        "  local kept = {}\n  for i = 2",
+        test="tests/stores/test_bars.py"
+        "::test_redis_keeps_it_over_a_restart_and_forgets_it_with_its_data",
+    ),
+    planted(
+        "SQLite: whoever holds is barred",
+        TABLES,
+        " is Holding.HELD is over.holding and now.term == over.term\n",
+        " is Holding.HELD\n",
+        test="tests/stores/test_sqlite.py"
+        "::test_it_is_a_store[only_the_term_that_it_names_is_barred]",
+    ),
+    planted(
+        "files: a bar is lifted twice",
+        "incumbent.stores.file.records",
+        "            exact = now.bar is not None and now.version == over.version\n",
+        "            exact = now.bar is not None or over.bar is not None\n",
+        test="tests/stores/test_file.py::test_it_is_a_store[a_bar_that_was_lifted_is_a_vacancy]",
+    ),
+    planted(
+        "files: a bar is confirmed before it is on the disk",
+        "incumbent.stores.file.records",
+        "        self._settle_record(over.name)\n",
+        "",
+        test="tests/stores/test_file.py::test_a_bar_that_is_confirmed_is_on_the_disk",
+    ),
+    planted(
+        "PostgreSQL: a bar is replaced without a comparison",
+        STATEMENTS,
+        '                f"serial = {int(str(over.version))} AND term = '
+        '{self._text(over.bar.nonce)} "\n'
+        '                f"AND format = {BARRED}"\n',
+        '                f"format = {BARRED}"\n',
+        test="tests/stores/test_postgresql.py"
+        "::test_directly[a_bar_is_replaced_at_exactly_its_version]",
+    ),
+    planted(
+        "Leases: a bar is replaced without a comparison",
+        LEASES,
+        "        obj = self._ledger.object_at(over.name, over.version)\n"
+        "        if obj is None:\n            found, obj = await self._read(over.name)\n"
+        "            if obj is None or found.version != over.version:\n",
+        "        obj = None\n"
+        "        if obj is None:\n            found, obj = await self._read(over.name)\n"
+        "            if obj is None:\n",
+        test="tests/stores/test_conformance.py"
+        "::test_kubernetes[a_bar_is_replaced_at_exactly_its_version]",
+    ),
+    planted(
+        "shifted tokens are written down",
+        "incumbent.stores.shifted",
+        "        return _moved(snapshot, -self._shift)\n",
+        "        return snapshot\n",
+        test="tests/stores/test_shifted.py::test_what_stands_in_etcd_has_its_own_tokens",
     ),
 )

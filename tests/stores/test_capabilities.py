@@ -18,9 +18,9 @@ from typing import Any
 import pytest
 
 from incumbent.cli.app import main as command_line
-from incumbent.core.records import Holding, Lease, Snapshot
+from incumbent.core.records import Bar, Holding, Lease, Snapshot
 from incumbent.core.timing import Timing
-from incumbent.errors import ConfigError, ImpossibleTiming, StoreError
+from incumbent.errors import ConfigError, ImpossibleTiming, Refused, StoreError
 from incumbent.runtime.settings import Settings
 from incumbent.stores import open_store
 from incumbent.stores.api import ON_ONE_HOST, Capabilities, Fault, Grade
@@ -515,6 +515,22 @@ async def renews(subject: Subject, can: Capabilities) -> None:
     assert ((await b.read(name)).lease_version != before.lease_version) == can.renews
 
 
+async def bars(subject: Subject, can: Capabilities) -> None:
+    """Nobody takes what is barred, until that is lifted; or it says that it cannot be."""
+    a, b = await a_candidate(subject, "a_1"), await a_candidate(subject, "b_2")
+    name = subject.name()
+    held = await a.take(name)
+    if not can.bars:
+        with pytest.raises(StoreError, match="cannot bar"):
+            await a.store.bar(held.snapshot, Bar("moved", "1"))
+        return
+    left = await a.store.bar(held.snapshot, Bar("moved", "1"))
+    with pytest.raises(Refused):
+        await b.take(name)
+    await b.store.unbar(left)
+    await b.take(name)
+
+
 async def partner(subject: Subject, can: Capabilities) -> None:
     """The format is our own. Those of others are tried beside their members, in tests/partners."""
     assert can.partner == ""
@@ -530,6 +546,7 @@ CHECKS: dict[str, Check] = {
     for check in (
         absent_is_vacant,
         assumes,
+        bars,
         confirmed_by,
         evidence,
         grade,
@@ -576,6 +593,7 @@ def test_the_cell_is_true(name: str, cell: str, request: pytest.FixtureRequest) 
 LIES: list[tuple[str, str, object]] = [
     ("memory", "absent_is_vacant", False),
     ("memory", "assumes", "that nothing ever happens"),
+    ("memory", "bars", False),
     ("memory", "confirmed_by", "a committed transaction"),
     ("sqlite", "confirmed_by", "a rename under a kernel lock"),
     ("redis", "confirmed_by", "a transaction that rewrites the session's key at its mod_revision"),

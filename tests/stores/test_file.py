@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from incumbent import Election, LeadershipLost, NotElected
-from incumbent.core.records import Claim, Holding, Lease
+from incumbent.core.records import Bar, Claim, Holding, Lease
 from incumbent.errors import (
     ConfigError,
     OutcomeUnknown,
@@ -366,6 +366,30 @@ def test_what_is_confirmed_is_on_the_disk(
     assert mine.session is not None
     records.renew(mine.session)
     assert log == ["to me-1.json"]
+
+
+def test_a_bar_that_is_confirmed_is_on_the_disk(
+    records: FileRecords, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = records.take("e", claim(records, "me"), records.read("e"))
+    log: list[str] = []
+    sync, rename = os.fsync, os.rename
+
+    def noted_sync(fd: int) -> None:
+        sync(fd)
+        log.append(f"{Path(os.readlink(f'/proc/self/fd/{fd}')).name} on the disk")
+
+    def noted_rename(old: str, new: str, **more: Any) -> None:
+        rename(old, new, **more)
+        log.append(f"to {new}")
+
+    monkeypatch.setattr(os, "fsync", noted_sync)
+    monkeypatch.setattr(os, "rename", noted_rename)
+    records.bar(held.snapshot, Bar("moved", "1"))
+    assert log == ["to e.json", "e.json on the disk", "elections on the disk"]
+    _fails(monkeypatch, "fsync", 0, errno.EIO)
+    with pytest.raises(OutcomeUnknown):
+        records.bar(records.read("e"), Bar("moved", "2"))
 
 
 def test_a_token_that_is_not_on_the_disk_is_not_confirmed(

@@ -216,6 +216,9 @@ async def _election(store: Store, name: str, ttl_s: float) -> list[Finding]:
         async with connected(store, quiet=True):
             snapshot = await requested(store, store.read(name))
             match snapshot.holding:
+                case Holding.FOREIGN if snapshot.bar is not None:
+                    fix = "finish or undo the migration; candidates of this store wait meanwhile"
+                    return [Finding(name, None, f"barred: {snapshot.why}", fix)]
                 case Holding.FOREIGN:
                     fix = "remove the record, or choose another name"
                     return [Finding(name, False, f"a record that is not ours: {snapshot.why}", fix)]

@@ -19,7 +19,7 @@ def as_json(snapshot: Snapshot) -> dict[str, Any]:
     request = snapshot.request
     return {
         "election": snapshot.name,
-        "state": snapshot.holding.value,
+        "state": snapshot.state,
         "holder": snapshot.holder if held else None,
         "last_holder": None if held else snapshot.holder or None,
         "token": snapshot.token,
@@ -34,6 +34,8 @@ def as_json(snapshot: Snapshot) -> dict[str, Any]:
 def note(snapshot: Snapshot) -> str:
     """Return what else is to be said of a record, for people."""
     match snapshot.holding:
+        case Holding.FOREIGN if snapshot.bar is not None:
+            return snapshot.why
         case Holding.FOREIGN:
             return f"left alone: {snapshot.why}"
         case Holding.ABSENT:
@@ -54,13 +56,13 @@ def change(before: Snapshot | None, now: Snapshot) -> str:
     """Return the stable word for what happened between two snapshots of one election.
 
     "now" (first sight), "elected", "vacant", "asked", "renewed", "changed" (nothing that matters),
-    "absent", "foreign", or "" if they say the same.
+    "absent", "foreign", "barred", or "" if they say the same.
     """
     if before is None:
         return "now"
     if now.holding is not Holding.HELD:
         same = now.holding is before.holding and now.version == before.version
-        return "" if same else now.holding.value
+        return "" if same else now.state
     if before.holding is not Holding.HELD or (now.term, now.holder) != (before.term, before.holder):
         return "elected"
     if now.request != before.request:

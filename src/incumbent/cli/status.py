@@ -26,7 +26,7 @@ __all__ = ["command", "confirm"]
 LEAST_WATCH_S = 1.0
 _SIGN_OF = {
     "renewed": "renewed",
-    **dict.fromkeys(("elected", "vacant", "absent", "foreign"), "changed"),
+    **dict.fromkeys(("elected", "vacant", "absent", "foreign", "barred"), "changed"),
 }
 _SIGNS = {
     "renewed": "renews",
@@ -152,6 +152,6 @@ def _state(snapshot: Snapshot, sign: str) -> Any:
         Holding.HELD: "green" if sign in ("", "renewed", "changed") else "bold red",
         Holding.VACANT: "yellow",
         Holding.ABSENT: "yellow",
-        Holding.FOREIGN: "bold red",
+        Holding.FOREIGN: "bold red" if snapshot.bar is None else "yellow",
     }[snapshot.holding]
-    return Text(snapshot.holding.value, style=style)
+    return Text(snapshot.state, style=style)

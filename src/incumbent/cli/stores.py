@@ -206,6 +206,7 @@ _FAULTS = {
     Fault.REPLICA_PROMOTED: "lag",
 }
 _WHAT = {True: ": all elections of a process", False: ": each election by itself"}
+_MOVED = {True: ": to and from, by `incumbent migrate`", False: ": its elections cannot be barred"}
 _NEW = {True: "is vacant at once", False: "is waited for: one TTL at the very first start"}
 _ONCE = "none: a term ends in time to stop the work, and the election is open again"
 _LONG: Cells = (
@@ -218,6 +219,7 @@ _LONG: Cells = (
     ("expiry judged by", lambda have: have.judged_by),
     ("renewal confirmed by", lambda have: have.confirmed_by if have.renews else _ONCE),
     ("renewed together", lambda have: _yes(have.sessions) + _WHAT[have.sessions]),
+    ("can be moved", lambda have: _yes(have.bars) + _MOVED[have.bars]),
     ("standbys wake by", lambda have: have.wakes_by),
     ("proof of death", lambda have: have.evidence or "none: the TTL is waited out"),
     ("a new election", lambda have: _NEW[have.absent_is_vacant]),

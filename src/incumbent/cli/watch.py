@@ -41,6 +41,7 @@ _STYLES = {
     "dead": "bold red",
     "absent": "bold red",
     "foreign": "bold red",
+    "barred": "yellow",
     "renewed": "dim",
     "changed": "dim",
     "unreachable": "bold red",
@@ -203,7 +204,7 @@ class Lines:
             self._write_json(event, as_json(snapshot))
             return
         held = snapshot.holding is Holding.HELD
-        word = f"({snapshot.holding.value})" if event == "now" else event
+        word = f"({snapshot.state})" if event == "now" else event
         text = snapshot.holder if held else ""
         more = _DEAD if event == "dead" else note(snapshot)
         token = "" if snapshot.token is None else str(snapshot.token)

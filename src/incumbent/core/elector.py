@@ -212,7 +212,7 @@ class Elector:
         longest_s = max(ttl_s, seen.ttl_s if seen else 0.0, snapshot.ttl_s)
         match snapshot.holding:
             case Holding.FOREIGN:
-                return math.inf, self._note_once("foreign", snapshot.describe())
+                return math.inf, self._note_once(snapshot.state, snapshot.describe())
             case Holding.ABSENT:
                 if self._absent_is_vacant and not self._high_serial and not snapshot.ttl_s:
                     return 0.0, []

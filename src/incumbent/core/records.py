@@ -27,6 +27,7 @@ from incumbent.errors import InvalidName
 __all__ = [
     "FORMAT",
     "VACANT",
+    "Bar",
     "Claim",
     "Held",
     "Holding",
@@ -34,6 +35,7 @@ __all__ = [
     "Snapshot",
     "StepDownRequest",
     "absent",
+    "barred",
     "check_identity",
     "check_name",
     "same_candidate",
@@ -56,10 +58,41 @@ class Holding(Enum):
     HELD = "held"
     """There is a record and it names a holder."""
     FOREIGN = "foreign"
-    """There is something that we cannot understand, and leave alone."""
+    """There is something that we leave alone: we cannot understand it, or it is a `Bar`."""
 
 
 ABSENT, VACANT = Holding.ABSENT, Holding.VACANT
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """What stands in a record that nobody may take, until it is lifted by whoever knows of it.
+
+    Attributes:
+        text: why, for people: one line of at most 400 printable ASCII characters.
+        nonce: unique for the write that left it, so that one of unknown outcome is found again.
+    """
+
+    text: str
+    nonce: str
+
+    def __post_init__(self) -> None:
+        """Refuse what some store could not carry.
+
+        Raises:
+            ValueError: it is too long, or no line of ASCII.
+        """
+        for value, longest in ((self.text, 400), (self.nonce, 100)):
+            if not (0 < len(value) <= longest and value.isascii() and value.isprintable()):
+                raise ValueError(f"{value!r} is no line of 1 to {longest} ASCII characters")
+
+    @classmethod
+    def of(cls, text: object, nonce: object) -> Bar | None:
+        """Return the bar that was read, or None if what was read makes none."""
+        try:
+            return cls(text, nonce) if isinstance(text, str) and isinstance(nonce, str) else None
+        except ValueError:
+            return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +126,9 @@ class Snapshot:
         lease_version: what changes when the lease is renewed.
         successor: the candidate for which a vacancy is meant, or "".
         request: a request to step down.
-        why: for a foreign record, what could not be understood.
+        why: for a foreign record, what could not be understood, or why it is barred.
+        bar: the bar, if that is what makes the record foreign. Then `token` is no term's: it is no
+            greater than that of any term to come, and no smaller than that of any before.
     """
 
     name: str
@@ -109,6 +144,12 @@ class Snapshot:
     successor: str = ""
     request: StepDownRequest | None = None
     why: str = ""
+    bar: Bar | None = None
+
+    @property
+    def state(self) -> str:
+        """One word for people and programs."""
+        return "barred" if self.bar is not None else self.holding.value
 
     @property
     def watched(self) -> tuple[Hashable, Hashable]:
@@ -122,10 +163,25 @@ class Snapshot:
                 return f"{self.name!r} has no record"
             case Holding.VACANT:
                 return f"{self.name!r} is vacant"
+            case Holding.FOREIGN if self.bar is not None:
+                return f"{self.name!r} is barred: {self.why}"
             case Holding.FOREIGN:
                 return f"{self.name!r} has a record that is not ours: {self.why}"
             case Holding.HELD:
                 return f"{self.name!r} is held by {self.holder!r}"
+
+
+def barred(name: str, bar: Bar, version: Hashable, serial: int, token: int | None) -> Snapshot:
+    """Return the snapshot of an election that is barred."""
+    return Snapshot(
+        name=name,
+        holding=Holding.FOREIGN,
+        version=version,
+        serial=serial,
+        token=token,
+        why=bar.text,
+        bar=bar,
+    )
 
 
 def absent(name: str, serial: int = 0, ttl_s: float = 0.0) -> Snapshot:

@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from incumbent.errors import StoreRequired, UnknownScheme
 from incumbent.stores.api import Store, StoreURL, missing_extra, redact
+from incumbent.stores.shifted import Shifted, shift_of
 
 __all__ = ["default_url", "open_store", "schemes"]
 
@@ -58,17 +59,20 @@ def schemes() -> list[str]:
 def open_store(url: str) -> Store:
     """Return the store that `url` names. It is not connected yet.
 
+    The option `tokens_from` is every store's, and understood here; see `shifted`.
+
     Raises:
         UnknownScheme: no installed store has this scheme.
         MissingExtra: it has, but its driver is not installed.
         ConfigError: the store does not understand the rest of the URL.
     """
     parsed = StoreURL.parse(url)
+    shift = shift_of(parsed.options)
     try:
         store: Store = _opener(parsed.scheme, url)(parsed)
     except ModuleNotFoundError as error:
         raise missing_extra(parsed.scheme, parsed.scheme, error) from error
-    return store
+    return Shifted(store, shift) if shift else store
 
 
 def _opener(scheme: str, url: str) -> Any:

@@ -46,7 +46,7 @@ from typing import Protocol
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from incumbent.core.events import Evidence, Seen
-from incumbent.core.records import Claim, Held, Lease, Snapshot, StepDownRequest
+from incumbent.core.records import Bar, Claim, Held, Lease, Snapshot, StepDownRequest
 from incumbent.errors import ConfigError, MissingExtra, StoreError, StoreUnavailable, StoreUnusable
 
 __all__ = [
@@ -128,6 +128,7 @@ class Capabilities:
         unseen_ttls: for how long a renewal may stay unseen where nobody is notified, as a share of
             the TTL; 0 where standbys are.
         takeover_trips: round trips to the store that a failover needs; see `failover_bound_s`.
+        bars: an election can be barred (`Store.bar`), and so be moved to or from another store.
         renews: a term can be kept beyond its TTL; without, it ends in time to stop the work.
         partner: whose format this speaks, so that members of theirs may compete for the same lock;
             "" for our own. The promise is then about our candidates.
@@ -154,6 +155,7 @@ class Capabilities:
     one_process: bool = False
     unseen_ttls: float = 0.0
     takeover_trips: int = 2
+    bars: bool = False
     renews: bool = True
     partner: str = ""
     partner_breaks: str = ""
@@ -298,6 +300,35 @@ class Store(Protocol):
         """
         ...
 
+    async def bar(self, over: Snapshot, bar: Bar) -> Snapshot:
+        """Make of the record one that nobody takes until `unbar`; return it as it is then.
+
+        It is `Holding.FOREIGN` to all candidates, those of older versions included, and does not
+        end by itself. Its token is at least that of the last term.
+
+        Args:
+            over: either held, by a term under which nothing works and nothing will: the record is
+                barred if it is still held under that very term. Or barred: then it is exactly this
+                version that is replaced, and nothing that compares this version, however late it
+                comes, has an effect any more.
+            bar: what shall stand in it.
+
+        Raises:
+            Refused: the record is not `over` any more; carries it as it is.
+            OutcomeUnknown: it may have happened, or yet happen.
+            StoreUnavailable: it did not happen.
+            StoreUnusable: elections of this store cannot be barred.
+        """
+        ...
+
+    async def unbar(self, over: Snapshot) -> Snapshot:
+        """Make the record vacant if it is exactly the bar `over`; return it as it is then.
+
+        Raises:
+            Refused, OutcomeUnknown, StoreUnavailable, StoreUnusable: see `bar`.
+        """
+        ...
+
     def follow(self, name: str, sink: Sink) -> None:
         """Report the record now and after each change until `unfollow`."""
         ...
@@ -350,11 +381,20 @@ class StoreDefaults:
         """Refuse: every election has a lease of its own."""
         raise StoreUnusable(_NO_SESSIONS.format(self.capabilities.scheme))
 
+    async def bar(self, over: Snapshot, bar: Bar) -> Snapshot:
+        """Refuse: this store's format has no room for it."""
+        raise StoreUnusable(_NO_BARS.format(self.capabilities.scheme))
+
+    async def unbar(self, over: Snapshot) -> Snapshot:
+        """Refuse: there are no bars here."""
+        raise StoreUnusable(_NO_BARS.format(self.capabilities.scheme))
+
     def inherited_fds(self, lease: Lease) -> Sequence[int]:
         """Return none: nothing that a process could inherit is evidence of its life."""
         return ()
 
 
+_NO_BARS = "{}:// cannot bar an election, in this mode: it cannot be moved to or from here"
 _NO_SESSIONS = "{}:// has no sessions: every election has a lease of its own"
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 from incumbent.core.events import Seen
 from incumbent.core.records import (
+    Bar,
     Claim,
     Held,
     Holding,
@@ -21,6 +22,7 @@ from incumbent.core.records import (
     Snapshot,
     StepDownRequest,
     absent,
+    barred,
 )
 from incumbent.errors import ConfigError, Refused, SessionGone
 from incumbent.stores.api import Capabilities, Finding, Grade, Sink, StoreDefaults, StoreURL
@@ -41,6 +43,7 @@ CAPABILITIES = Capabilities(
     grade=Grade.EXCLUSIVE_WITH_FENCING,
     assumes="all candidates live in this process",
     one_process=True,
+    bars=True,
 )
 
 
@@ -54,6 +57,7 @@ class _Record:
     session: str = ""
     successor: str = ""
     request: StepDownRequest | None = None
+    bar: Bar | None = None
 
 
 @dataclass(slots=True)
@@ -109,6 +113,8 @@ class MemoryStore(StoreDefaults):
             raise SessionGone(f"session {session!r} was closed or voided")
         if now.watched != over.watched:
             raise Refused(now)
+        if now.holding is Holding.FOREIGN:
+            raise Refused(now)
         if over.lease_key != session:
             shelf.sessions.pop(over.lease_key, None)
         record = shelf.records.setdefault(name, _Record(serial=0))
@@ -148,6 +154,28 @@ class MemoryStore(StoreDefaults):
         record.request = request
         self._tell(name)
         return self._snapshot(name)
+
+    async def bar(self, over: Snapshot, bar: Bar) -> Snapshot:
+        """Make of the record one that nobody takes."""
+        return self._swap_bar(over, bar)
+
+    async def unbar(self, over: Snapshot) -> Snapshot:
+        """Make the record vacant if it is exactly this bar."""
+        return self._swap_bar(over, None)
+
+    def _swap_bar(self, over: Snapshot, bar: Bar | None) -> Snapshot:
+        now = self._snapshot(over.name)
+        ours = now.holding is Holding.HELD is over.holding and now.term == over.term
+        exact = now.bar is not None and now.version == over.version
+        if not (ours and bar is not None) and not exact:
+            raise Refused(now)
+        record = self.shelf.records[over.name]
+        record.serial = self._next()
+        record.bar, record.session, record.successor, record.request = bar, "", "", None
+        if bar is not None:
+            record.holder = record.term = ""
+        self._tell(over.name)
+        return self._snapshot(over.name)
 
     def follow(self, name: str, sink: Sink) -> None:
         """Report the record now and after each change."""
@@ -193,6 +221,8 @@ class MemoryStore(StoreDefaults):
         record = self.shelf.records.get(name)
         if record is None:
             return absent(name, self.shelf.serial)
+        if record.bar is not None:
+            return barred(name, record.bar, record.serial, record.serial, record.token)
         session = self.shelf.sessions.get(record.session)
         return Snapshot(
             name=name,

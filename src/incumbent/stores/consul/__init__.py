@@ -50,6 +50,7 @@ CAPABILITIES = Capabilities(
     "clock rates differ by no more than rho",
     survives=ON_QUORUM,
     takeover_trips=3,  # a renewal between two blocking queries is told by the second
+    bars=True,
 )
 
 

@@ -33,6 +33,7 @@ CAPABILITIES = Capabilities(
     grade=Grade.EXCLUSIVE_WITH_FENCING,
     assumes="etcd is linearizable, and clock rates differ by no more than rho",
     survives=ON_QUORUM,
+    bars=True,
 )
 
 

@@ -59,6 +59,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from incumbent.core.records import (
+    Bar,
     Claim,
     Held,
     Holding,
@@ -66,6 +67,7 @@ from incumbent.core.records import (
     Snapshot,
     StepDownRequest,
     absent,
+    barred,
     check_name,
 )
 from incumbent.errors import (
@@ -278,6 +280,20 @@ class FileRecords:
             serial = self._counter() + 1
             return self._write(name, wire.asked(record, request, serial), serial)
 
+    def bar(self, over: Snapshot, bar: Bar | None) -> Snapshot:
+        """Bar what is held under a term, or replace exactly one bar; None lifts that."""
+        with self._alone():
+            now = self._look(over.name)[0]
+            exact = now.bar is not None and now.version == over.version
+            held = now.holding is Holding.HELD is over.holding and now.term == over.term
+            if now.token is None or (not exact and (bar is None or not held)):
+                raise Refused(now)
+            serial = self._counter() + 1
+            left = wire.barred(bar, now.token, serial) if bar else wire.vacant(now.token, serial)
+            found = self._write(over.name, left, serial)
+        self._settle_record(over.name)
+        return found
+
     def open_session(self, key: str, owner: str, ttl_s: float) -> Lease:
         """Write a session."""
         with self._alone():
@@ -405,10 +421,21 @@ class FileRecords:
 
     def _settle(self) -> None:
         """Wait until the token of a take is on the disk."""
+        self._sync(self._root, COUNTER, os.fdatasync)
+
+    def _settle_record(self, name: str) -> None:
+        """Wait until a record is on the disk, and under its name.
+
+        A bar has to outlive a power cut: who leads meanwhile, in another store, may be elsewhere.
+        """
+        self._sync(self._elections, name + END, os.fsync)
+        self._sync(self._elections, ".", os.fsync)
+
+    def _sync(self, folder: int, name: str, sync: Callable[[int], None]) -> None:
         try:
-            fd = os.open(COUNTER, _COUNTING, dir_fd=self._root)
+            fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
             try:
-                os.fdatasync(fd)
+                sync(fd)
             finally:
                 os.close(fd)
         except OSError as error:
@@ -522,6 +549,9 @@ class FileRecords:
 
 def _snapshot(name: str, value: bytes, session: bytes | None, unnumbered: int) -> Snapshot:
     record = wire.parse_election(value)
+    if isinstance(record, str) and (stands := wire.parse_bar(value)) is not None:
+        bar, token, serial = stands
+        return barred(name, bar, value, serial, token)
     if isinstance(record, str):
         return Snapshot(name, Holding.FOREIGN, version=value, serial=unnumbered, why=record)
     key, request = record["session"], record["request"]

@@ -44,6 +44,7 @@ CAPABILITIES = Capabilities(
     grade=Grade.EXCLUSIVE_WITH_FENCING,
     assumes="one host, a local file system, and nobody deletes the folder under a holder",
     survives=ON_ONE_HOST,
+    bars=True,
 )
 
 _IN_MEMORY = ("ramfs", "tmpfs")

@@ -10,6 +10,9 @@ somebody has asked the holder to step down. A session, `sessions/KEY.json`:
 
     {"beat": 7, "format": 1, "owner": IDENTITY, "ttl_s": 15.0, "void": false}
 
+A barred election: {"bar": TEXT, "format": "barred", "nonce": NONCE, "serial": N, "token": N}. Its
+format is none that a candidate of any version knows, so each leaves it alone.
+
 Members that we do not know are kept for as long as the term, or the session, lasts.
 """
 
@@ -19,22 +22,26 @@ import json
 import re
 from typing import Any
 
-from incumbent.core.records import FORMAT, Claim, StepDownRequest
+from incumbent.core.records import FORMAT, Bar, Claim, StepDownRequest
 
 __all__ = [
     "Object",
     "asked",
+    "barred",
     "encode",
+    "parse_bar",
     "parse_counter",
     "parse_election",
     "parse_session",
     "released",
     "session",
     "taken",
+    "vacant",
 ]
 
 Object = dict[str, Any]
 
+BARRED = "barred"
 MOST_DIGITS = 18
 """What is longer does not fit where other programs keep a fencing token: 64 bits."""
 
@@ -97,6 +104,36 @@ def parse_election(value: bytes) -> Object | str:
     ):
         return "its request is not one of ours"
     return obj
+
+
+def barred(bar: Bar, token: int, serial: int) -> Object:
+    """Return the record of an election that is barred."""
+    return {
+        "bar": bar.text,
+        "format": BARRED,
+        "nonce": bar.nonce,
+        "serial": serial,
+        "token": token,
+    }
+
+
+def vacant(token: int, serial: int) -> Object:
+    """Return the record after a bar was lifted."""
+    return {**taken(Claim("", "", 1.0), "", serial), "token": token}
+
+
+def parse_bar(value: bytes) -> tuple[Bar, int, int] | None:
+    """Return the bar, its token and its serial, if this is a record that is barred."""
+    try:
+        obj = json.loads(value)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(obj, dict) or obj.get("format") != BARRED:
+        return None
+    bar = Bar.of(obj.get("bar"), obj.get("nonce"))
+    if bar is None or not (_is_number(obj.get("token")) and _is_number(obj.get("serial"))):
+        return None
+    return bar, obj["token"], obj["serial"]
 
 
 def session(owner: str, ttl_s: float) -> Object:

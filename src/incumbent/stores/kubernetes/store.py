@@ -33,7 +33,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from incumbent.core.records import Claim, Held, Holding, Lease, Snapshot, StepDownRequest
+from incumbent.core.records import Bar, Claim, Held, Holding, Lease, Snapshot, StepDownRequest
 from incumbent.errors import Refused, StoreUnavailable, StoreUnusable
 from incumbent.stores.api import ON_ONE_SERVER, Capabilities, Finding, Grade, Sink, StoreDefaults
 from incumbent.stores.kubernetes import doctor, wire
@@ -58,6 +58,7 @@ CAPABILITIES = Capabilities(
     grade=Grade.EXCLUSIVE_WITH_FENCING,
     assumes="etcd is linearizable, and clock rates differ by no more than rho",
     survives=ON_ONE_SERVER,
+    bars=True,
 )
 
 _ATTEMPTS = 5
@@ -218,6 +219,45 @@ class KubernetesStore(StoreDefaults):
         if isinstance(written, Snapshot):
             raise Refused(written)
         return self._ledger.present(name, written)[0]
+
+    async def bar(self, over: Snapshot, bar: Bar) -> Snapshot:
+        """Make of the record one that nobody takes."""
+        if over.bar is not None:
+            return await self._swap_bar(over, bar)
+        if over.holding is not Holding.HELD:
+            raise Refused(await self.read(over.name))
+        written = await self._write_while(
+            over.name, over.term, None, lambda obj: wire.barred(obj, bar, self._wall())
+        )
+        if not isinstance(written, Snapshot):
+            return self._ledger.present(over.name, written)[0]
+        if written.bar == bar:
+            return written
+        raise Refused(written)
+
+    async def unbar(self, over: Snapshot) -> Snapshot:
+        """Make the record vacant if it is exactly this bar."""
+        return await self._swap_bar(over, None)
+
+    async def _swap_bar(self, over: Snapshot, bar: Bar | None) -> Snapshot:
+        """Replace exactly this bar, at its version: what is read now may be another one."""
+        obj = self._ledger.object_at(over.name, over.version)
+        if obj is None:
+            found, obj = await self._read(over.name)
+            if obj is None or found.version != over.version:
+                raise Refused(found)
+        if wire.bar_of(obj) is None:
+            raise Refused(wire.snapshot(over.name, obj))
+        wall_s = self._wall()
+        new = wire.released(obj, "", wall_s) if bar is None else wire.barred(obj, bar, wall_s)
+        try:
+            written = await self._api.replace(new)
+        except (Conflict, NotFound):
+            found = await self.read(over.name)
+            if bar is not None and found.bar == bar:
+                return found
+            raise Refused(found) from None
+        return self._ledger.present(over.name, written)[0]
 
     async def _write_while(
         self, name: str, term: str, version: object, change: Callable[[Object], Object]

@@ -19,6 +19,12 @@ Three details of the format are easy to miss:
    holder (the term begins with its identity), and a successor only together with the very release
    that named it (its `renewTime`).
 
+A barred election has `incumbent.dev/format: barred`, the text in `incumbent.dev/bar`, and a term
+that no candidate has. Its `holderIdentity` is not empty and its duration the longest that the field
+can hold, 68 years: that is for client-go, whose candidates take an empty holder at once, and count
+the duration in the record. One that counts its own duration (a client-go of before `isLeaseValid`,
+the Python client) takes it: such a one has to be stopped before its election is barred.
+
 `managedFields` are not sent back: the server keeps its own account of them when they are missing.
 Everything else that we did not write is kept as it was.
 """
@@ -30,12 +36,14 @@ import math
 from datetime import UTC, datetime
 from typing import Any
 
-from incumbent.core.records import FORMAT, Claim, Holding, Snapshot, StepDownRequest
+from incumbent.core.records import FORMAT, Bar, Claim, Holding, Snapshot, StepDownRequest
 from incumbent.errors import StoreUnusable
 
 __all__ = [
     "Object",
     "asked",
+    "bar_of",
+    "barred",
     "carries",
     "created",
     "micro_time",
@@ -57,6 +65,11 @@ TERM_KEY = PREFIX + "term"
 TOKEN_KEY = PREFIX + "token"
 SUCCESSOR_KEY = PREFIX + "successor"
 STEP_DOWN_KEY = PREFIX + "step-down"
+BAR_KEY = PREFIX + "bar"
+
+BARRED = "barred"
+NOBODY = "incumbent-barred"
+"""The holder of what is barred."""
 
 _GREATEST_INT32 = 2**31 - 1
 
@@ -92,14 +105,17 @@ def snapshot(name: str, obj: Object) -> Snapshot:
     term = _own_term(obj)
     why = _why_foreign(spec, notes, term)
     if why:
+        bar = bar_of(obj)
         return Snapshot(
             name=name,
             holding=Holding.FOREIGN,
             version=text,
             serial=serial,
             holder=holder if isinstance(holder, str) else "",
+            token=None if bar is None else _token(notes),
             lease_version=text,
-            why=why,
+            why=why if bar is None else bar.text,
+            bar=bar,
         )
     ttl_s = float(duration) if isinstance(duration, int) and duration > 0 else 0.0
     if not holder:
@@ -112,7 +128,6 @@ def snapshot(name: str, obj: Object) -> Snapshot:
             lease_version=text,
             successor=_successor(spec, notes),
         )
-    token = notes.get(TOKEN_KEY, "") if term else ""
     return Snapshot(
         name=name,
         holding=Holding.HELD,
@@ -120,12 +135,25 @@ def snapshot(name: str, obj: Object) -> Snapshot:
         serial=serial,
         holder=holder,
         term=term,
-        token=int(token) if token.isdecimal() else None,
+        token=_token(notes) if term else None,
         ttl_s=ttl_s,
         lease_key=term or f"{holder}@{spec.get('acquireTime', '')}",
         lease_version=text,
         request=request(notes, term) if term else None,
     )
+
+
+def bar_of(obj: Object) -> Bar | None:
+    """Return the bar that stands in the record, or None."""
+    notes, term = _annotations(obj), _own_term(obj)
+    if notes.get(FORMAT_KEY) != BARRED or not term.startswith(NOBODY + "/"):
+        return None
+    return Bar.of(notes.get(BAR_KEY), term.removeprefix(NOBODY + "/"))
+
+
+def _token(notes: dict[str, str]) -> int | None:
+    token = notes.get(TOKEN_KEY, "")
+    return int(token) if token.isdecimal() else None
 
 
 def _why_foreign(spec: Object, notes: dict[str, str], term: str) -> str:
@@ -231,6 +259,29 @@ def released(obj: Object, successor: str, wall_s: float) -> Object:
     ours = {FORMAT_KEY: str(FORMAT)}
     if successor:
         ours[SUCCESSOR_KEY] = json.dumps({"to": successor, "released": now})
+    return _changed(obj, spec, ours)
+
+
+def barred(obj: Object, bar: Bar, wall_s: float) -> Object:
+    """Return the record after it was barred.
+
+    Where it does not tell the token of the last term, the version of the object stands for it: one
+    that is at least as great.
+    """
+    now = _later(obj, wall_s)
+    spec = {
+        "holderIdentity": NOBODY,
+        "leaseDurationSeconds": _GREATEST_INT32,
+        "acquireTime": now,
+        "renewTime": now,
+    }
+    token = _token(_annotations(obj)) if _own_term(obj) else None
+    ours = {
+        FORMAT_KEY: BARRED,
+        TERM_KEY: f"{NOBODY}/{bar.nonce}",
+        BAR_KEY: bar.text,
+        TOKEN_KEY: str(version(obj) if token is None else token),
+    }
     return _changed(obj, spec, ours)
 
 

@@ -68,6 +68,7 @@ from functools import partial
 
 from incumbent.core.events import Seen
 from incumbent.core.records import (
+    Bar,
     Claim,
     Held,
     Holding,
@@ -75,6 +76,7 @@ from incumbent.core.records import (
     Snapshot,
     StepDownRequest,
     absent,
+    barred,
 )
 from incumbent.errors import Refused, SessionGone, StoreError, StoreUnavailable
 from incumbent.stores.api import Capabilities, Finding, Sink, StoreDefaults
@@ -322,6 +324,36 @@ class KeyValueStore(StoreDefaults):
         if not written:
             raise Refused(snapshot)
         return snapshot
+
+    async def bar(self, over: Snapshot, bar: Bar) -> Snapshot:
+        """Make of the record one that nobody takes."""
+        if over.bar is not None:
+            return await self._swap_bar(over, bar)
+        snapshot, written = await self._write_while(
+            over.name, over.term, lambda _, token: wire.barred(bar, token)
+        )
+        if not written and snapshot.bar != bar:
+            raise Refused(snapshot)
+        return snapshot
+
+    async def unbar(self, over: Snapshot) -> Snapshot:
+        """Make the record vacant if it is exactly this bar."""
+        return await self._swap_bar(over, None)
+
+    async def _swap_bar(self, over: Snapshot, bar: Bar | None) -> Snapshot:
+        """Replace exactly this bar, at its version: what is read now may be another one."""
+        if over.bar is None or over.token is None:
+            raise Refused(await self.read(over.name))
+        key = _election(over.name)
+        left = wire.vacant(over.token) if bar is None else wire.barred(bar, over.token)
+        try:
+            entry = (await self._driver.swap({key: over.version}, {key: wire.encode(left)}))[key]
+        except Conflict:
+            found = await self.read(over.name)
+            if bar is not None and found.bar == bar:
+                return found
+            raise Refused(found) from None
+        return self._snapshot(over.name, entry, entry.revision, None)
 
     async def _write_while(
         self,
@@ -598,6 +630,8 @@ def _absent(name: str, serial: int, mark: int) -> Snapshot:
 
 def _snapshot(name: str, entry: Entry, revision: int, session: Entry | None) -> Snapshot:
     record = wire.parse_election(entry.value)
+    if isinstance(record, str) and (stands := wire.parse_bar(entry.value)) is not None:
+        return barred(name, stands[0], entry.version, entry.revision, stands[1])
     if isinstance(record, str):
         return Snapshot(name, Holding.FOREIGN, entry.version, entry.revision, why=record)
     key = record["session"]

@@ -13,7 +13,13 @@ A session, `sessions/KEY`:
 
     {"format": 1, "owner": IDENTITY, "ttl_s": 15.0, "void": false}
 
-A renewal writes the same again: what counts is its version. Members of an election that we do not
+A renewal writes the same again: what counts is its version. A barred election:
+
+    {"format": "barred", "bar": TEXT, "nonce": NONCE, "token": N}
+
+Its format is none that a candidate of any version knows, so each leaves it alone.
+
+Members of an election that we do not
 know are kept for as long as its term lasts.
 
 A driver that translates (`stores.kubernetes.sessions`) says `{"foreign": WHY}` of what it cannot.
@@ -25,24 +31,31 @@ import json
 from functools import lru_cache
 from typing import Any
 
-from incumbent.core.records import FORMAT, Claim, StepDownRequest
+from incumbent.core.records import FORMAT, Bar, Claim, StepDownRequest
 from incumbent.stores.kv.api import Entry
 
 __all__ = [
+    "BARRED",
     "Object",
     "asked",
+    "barred",
     "encode",
     "foreign",
+    "parse_bar",
     "parse_election",
     "parse_session",
     "released",
     "session",
     "taken",
     "token_of",
+    "vacant",
     "voided",
 ]
 
 Object = dict[str, Any]
+
+BARRED = "barred"
+"""The format of a record that is barred."""
 
 
 def encode(obj: Object) -> bytes:
@@ -75,6 +88,32 @@ def parse_election(value: bytes) -> Object | str:
         if not sound or not isinstance(request.get("to"), str):
             return "its request is not one of ours"
     return obj
+
+
+def parse_bar(value: bytes) -> tuple[Bar, int] | None:
+    """Return the bar and its token, if this is a record that is barred."""
+    try:
+        obj = json.loads(value)
+    except (ValueError, RecursionError):
+        return None
+    if (
+        not isinstance(obj, dict)
+        or obj.get("format") != BARRED
+        or type(obj.get("token")) is not int
+    ):
+        return None
+    bar = Bar.of(obj.get("bar"), obj.get("nonce"))
+    return None if bar is None else (bar, obj["token"])
+
+
+def barred(bar: Bar, token: int) -> Object:
+    """Return the record of an election that is barred."""
+    return {"format": BARRED, "bar": bar.text, "nonce": bar.nonce, "token": token}
+
+
+def vacant(token: int) -> Object:
+    """Return the record after a bar was lifted."""
+    return released(taken(Claim("", "", 1.0), ""), token, "")
 
 
 def parse_session(value: bytes) -> Object | str:

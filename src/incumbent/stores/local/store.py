@@ -31,7 +31,16 @@ from pathlib import Path
 from typing import Generic, Protocol, TypeVar
 
 from incumbent.core.events import Evidence, Seen
-from incumbent.core.records import Claim, Held, Holding, Lease, Snapshot, StepDownRequest, absent
+from incumbent.core.records import (
+    Bar,
+    Claim,
+    Held,
+    Holding,
+    Lease,
+    Snapshot,
+    StepDownRequest,
+    absent,
+)
 from incumbent.errors import OutcomeUnknown, StoreError, StoreUnavailable, StoreUnusable
 from incumbent.stores.api import Finding, Sink, StoreDefaults
 from incumbent.stores.local import filesystem, inotify
@@ -75,6 +84,10 @@ class Records(Protocol):
 
     def ask(self, name: str, request: StepDownRequest) -> Snapshot:
         """Leave a request in the record if it still carries `request.term`."""
+        ...
+
+    def bar(self, over: Snapshot, bar: Bar | None) -> Snapshot:
+        """Bar what is held under a term, or replace exactly one bar; None lifts that."""
         ...
 
     def open_session(self, key: str, owner: str, ttl_s: float) -> Lease:
@@ -327,6 +340,14 @@ class LocalStore(StoreDefaults, Generic[R]):
     async def ask(self, name: str, request: StepDownRequest) -> Snapshot:
         """Leave a request to step down."""
         return await self._run(lambda records: records.ask(name, request), ring=True)
+
+    async def bar(self, over: Snapshot, bar: Bar) -> Snapshot:
+        """Make of the record one that nobody takes."""
+        return await self._run(lambda records: records.bar(over, bar), ring=True)
+
+    async def unbar(self, over: Snapshot) -> Snapshot:
+        """Make the record vacant if it is exactly this bar."""
+        return await self._run(lambda records: records.bar(over, None), ring=True)
 
     async def elections(self) -> list[Snapshot]:
         """Return every election."""

@@ -42,6 +42,7 @@ CAPABILITIES = Capabilities(
     survives=ON_ONE_SERVER,
     unseen_ttls=1 / LOOKS_PER_TTL,
     takeover_trips=3,  # one is the look, of which the renewal may just have missed the answer
+    bars=True,
 )
 
 _MODES = ("DISABLED", "PREFERRED", "REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY")

@@ -41,6 +41,7 @@ CAPABILITIES = Capabilities(
         "tables, and clock rates differ by no more than rho"
     ),
     survives=ON_ONE_SERVER,
+    bars=True,
 )
 
 _LIBPQ = (

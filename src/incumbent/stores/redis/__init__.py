@@ -51,6 +51,7 @@ CAPABILITIES = Capabilities(
         "rates differ by no more than rho"
     ),
     survives=ON_ONE_SERVER | {Fault.SERVER_EMPTIED},
+    bars=True,
 )
 REPLICATED = replace(
     CAPABILITIES,

@@ -310,7 +310,8 @@ class RedisKeyValue:
         if word != b"world":
             if self._world != expected:
                 raise OutcomeUnknown(f"{self._address.name}: answered in a world that is over")
-            # Another one was begun by this very write: there is nothing older in it.
+            # Another one was begun by this very write: there is nothing older in it but bars, and
+            # whoever would write over one that was not reported is refused.
             self._world, self._high = version.world, max(self._high, int(counter))
         again = writes if word == b"done" and self._questions != questions else ()
         return word.decode(), version, [*again, *(key.decode() for key in moved)]

@@ -32,6 +32,10 @@ set back. It is the only use of a wall clock, and no decision hangs on it; nothi
 the server's clock. (Microseconds, for a busy store may write more than a thousand times a second,
 and fewer than a million.)
 
+A *bar* (`kv.wire`) is taken over into the next world, as a write in that one. To believe one that
+came back from an old dump costs somebody a command that lifts it again; not to believe one would
+let in those whom it keeps out, beside whoever leads in another store.
+
 Rules
 -----
 1. **A write says in which world its writer believes to be**, and is not made in another one. So the
@@ -69,17 +73,28 @@ if meta[3] ~= history or not serial then world = '' end
 local time = redis.call('TIME')
 local now = time[1] * 1000000 + time[2]
 local function text(number) return string.format('%.0f', number) end
+local function is_bar(field, value)
+  return value and string.find(field, 'elections/', 1, true) == 1
+    and string.find(value, '^%d+ {"bar":')
+end
 """
 
 READ = (
     _PRELUDE
     + """
 local reply = {world, text(world == '' and math.max(serial or 0, now) or serial), replicas}
-if world == '' then return reply end
 if #ARGV == 0 then
-  for _, word in ipairs(redis.call('HGETALL', key)) do reply[#reply + 1] = word end
+  local words = redis.call('HGETALL', key)
+  for i = 1, #words, 2 do
+    if world ~= '' or is_bar(words[i], words[i + 1]) then
+      reply[#reply + 1] = words[i]
+      reply[#reply + 1] = words[i + 1]
+    end
+  end
 else
-  for _, value in ipairs(redis.call('HMGET', key, unpack(ARGV))) do reply[#reply + 1] = value end
+  for i, value in ipairs(redis.call('HMGET', key, unpack(ARGV))) do
+    reply[#reply + 1] = (world ~= '' or is_bar(ARGV[i], value)) and value
+  end
 end
 return reply
 """
@@ -89,7 +104,7 @@ return reply
 Arguments: the keys; none for all, which are answered with their names.
 
 Answer: the world, or "" if none has begun since the last one ended; its counter, or a number that
-is not below any; how many replicas there are; the values.
+is not below any; how many replicas there are; the values, and of no world those of bars.
 """
 
 CHANGE = (
@@ -119,11 +134,27 @@ local function answer(word)
 end
 
 if world ~= expected then return answer('world') end
+local function bars()
+  local found, words = {}, redis.call('HGETALL', key)
+  for i = 1, #words, 2 do
+    if is_bar(words[i], words[i + 1]) then
+      found[#found + 1] = words[i]
+      found[#found + 1] = words[i + 1]
+    end
+  end
+  return found
+end
 if world == '' then
   if begin == '' then return answer('conflict') end
   serial = math.max(serial or 0, now, high)
+  local kept = bars()
+  for i = 2, #kept, 2 do
+    serial = serial + 1
+    kept[i] = string.gsub(kept[i], '^%d+', text(serial))
+  end
   redis.call('DEL', key)
-  redis.call('HSET', key, 'format', '1', 'world', begin, 'history', history, 'serial', text(serial))
+  redis.call('HSET', key, 'format', '1', 'world', begin, 'history', history, 'serial', text(serial),
+             unpack(kept))
   world = begin
 end
 local met = true
@@ -133,8 +164,9 @@ for _, condition in ipairs(conditions) do
   high = math.max(high, tonumber(number) or 0)
 end
 if serial < high then
+  local kept = bars()
   redis.call('DEL', key)
-  redis.call('HSET', key, 'format', '1', 'serial', text(math.max(high, now)))
+  redis.call('HSET', key, 'format', '1', 'serial', text(math.max(high, now)), unpack(kept))
   world = ''
   return answer('world')
 end

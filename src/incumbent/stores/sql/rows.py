@@ -6,6 +6,9 @@
 
 The row of a counter outlives that of its election. So an election whose row somebody deleted is
 told from one that never was, and its tokens go on growing. The row named "" holds the format.
+
+An election that is barred has the format `BARRED`, which no candidate of any version takes for its
+own; `holder` has the text then, `term` the nonce, and `token` stays.
 """
 
 from __future__ import annotations
@@ -14,12 +17,23 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from incumbent.core.records import FORMAT, Claim, Held, Holding, Snapshot, StepDownRequest
+from incumbent.core.records import (
+    FORMAT,
+    Bar,
+    Claim,
+    Held,
+    Holding,
+    Snapshot,
+    StepDownRequest,
+    barred,
+)
 
-__all__ = ["COLUMNS", "GONE", "VOID", "held", "snapshot"]
+__all__ = ["BARRED", "COLUMNS", "GONE", "VOID", "held", "snapshot"]
 
 VOID = -1
 """The beat of a session that is over."""
+BARRED = -1
+"""The format of an election that is barred."""
 GONE = "gone"
 """The version of a session that an election names and that is not there."""
 
@@ -43,6 +57,8 @@ def snapshot(found: Sequence[Any]) -> Snapshot:
         return Snapshot(name, Holding.ABSENT, None, known + 1, ttl_s=ttl_s, lease_version=known)
     form, serial, token, ttl_s = int(row[1]), int(row[2]), int(row[5]), float(row[7])
     holder, term, session, successor, asked, to = (str(row[i]) for i in (3, 4, 6, 8, 9, 10))
+    if form == BARRED and (bar := Bar.of(holder, term)) is not None:
+        return barred(name, bar, serial, serial, token)
     if form != FORMAT or not (0 < ttl_s < math.inf):
         why = f"format {form}, and this version of incumbent knows {FORMAT}"
         if form == FORMAT:

@@ -20,9 +20,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from incumbent.core.records import FORMAT, Claim, Held, Holding, Snapshot, StepDownRequest
+from incumbent.core.records import FORMAT, Bar, Claim, Held, Holding, Snapshot, StepDownRequest
 from incumbent.stores.sql.api import Dialect
-from incumbent.stores.sql.rows import COLUMNS, VOID
+from incumbent.stores.sql.rows import BARRED, COLUMNS, VOID
 
 __all__ = ["Statements"]
 
@@ -132,13 +132,42 @@ class Statements:
         change = f"request_term = {self._text(request.term)}, request_to = {self._text(request.to)}"
         return self._change(name, request.term, change)
 
+    def bar(self, over: Snapshot, bar: Bar | None) -> list[str]:
+        """Bar what is held under a term, or replace exactly one bar; None lifts that.
+
+        The second result has a row if that was so; the last one is the record.
+        """
+        change = (
+            f"format = {FORMAT if bar is None else BARRED}, "
+            f"holder = {self._text('' if bar is None else bar.text)}, "
+            f"term = {self._text('' if bar is None else bar.nonce)}, "
+            "session = '', successor = '', request_term = '', request_to = ''"
+        )
+        left = "" if bar is None else bar.nonce
+        where = self._held(over.term)
+        if over.bar is not None:
+            where = (
+                f"serial = {int(str(over.version))} AND term = {self._text(over.bar.nonce)} "
+                f"AND format = {BARRED}"
+            )
+        lock, *rest = self._write(over.name, where, change, left)
+        name = self._text(over.name)
+        return [lock, f"SELECT 1 FROM {self.election} WHERE name = {name} AND {where}", *rest]
+
     def _change(self, name: str, term: str, change: str) -> list[str]:
+        return self._write(name, self._held(term), change, term)
+
+    def _held(self, term: str) -> str:
+        return f"term = {self._text(term)} AND session <> '' AND format = {FORMAT}"
+
+    def _write(self, name: str, where: str, change: str, term: str) -> list[str]:
+        """Make a change where the row is so, and say so if the row carries `term` then."""
         quoted = self._text(name)
         return [
             self._lock(quoted),
             (
-                f"UPDATE {self.election} SET {change}, {self._next(quoted)} WHERE name = {quoted} "
-                f"AND term = {self._text(term)} AND session <> '' AND format = {FORMAT}"
+                f"UPDATE {self.election} SET {change}, {self._next(quoted)} "
+                f"WHERE name = {quoted} AND {where}"
             ),
             self._count(quoted),
             *self._say_election(quoted, term),

@@ -46,7 +46,16 @@ from contextlib import suppress
 from dataclasses import replace
 
 from incumbent.core.events import Seen
-from incumbent.core.records import Claim, Held, Holding, Lease, Snapshot, StepDownRequest, absent
+from incumbent.core.records import (
+    Bar,
+    Claim,
+    Held,
+    Holding,
+    Lease,
+    Snapshot,
+    StepDownRequest,
+    absent,
+)
 from incumbent.errors import OutcomeUnknown, Refused, SessionGone, StoreError
 from incumbent.stores.api import Capabilities, Finding, Sink, StoreDefaults
 from incumbent.stores.sql import rows
@@ -148,7 +157,7 @@ class SqlStore(StoreDefaults):
             raise Refused(await self.read(name))
         least = int(self._wall() * 1e6)
         statements = self._statements.take(claim, over, least)
-        beat, found = await self._change(name, statements, _limit(claim.ttl_s))
+        (*_, beat), found = await self._change(name, statements, _limit(claim.ttl_s))
         if found.term == claim.term and found.holding is Holding.HELD:
             return rows.held(claim, found)
         if not beat or int(beat[0][0]) == rows.VOID:
@@ -184,6 +193,25 @@ class SqlStore(StoreDefaults):
             raise Refused(found)
         return found
 
+    async def bar(self, over: Snapshot, bar: Bar) -> Snapshot:
+        """Make of the record one that nobody takes."""
+        if over.bar is None and over.holding is not Holding.HELD:
+            raise Refused(await self.read(over.name))
+        return await self._swap_bar(over, bar)
+
+    async def unbar(self, over: Snapshot) -> Snapshot:
+        """Make the record vacant if it is exactly this bar."""
+        if over.bar is None:
+            raise Refused(await self.read(over.name))
+        return await self._swap_bar(over, None)
+
+    async def _swap_bar(self, over: Snapshot, bar: Bar | None) -> Snapshot:
+        statements = self._statements.bar(over, bar)
+        (_, was_so, *_), found = await self._change(over.name, statements, LOOK_LIMIT_S)
+        if not was_so:
+            raise Refused(found)
+        return found
+
     async def elections(self) -> list[Snapshot]:
         """Return every election."""
         (found,) = await self._server.look([self._statements.read_all()])
@@ -191,12 +219,12 @@ class SqlStore(StoreDefaults):
 
     async def _change(
         self, name: str, statements: list[str], limit_s: float
-    ) -> tuple[Rows, Snapshot]:
-        """Change an election, and report what was left; return that, and the result before it."""
+    ) -> tuple[list[Rows], Snapshot]:
+        """Change an election, and report what was left; return that, and all results before it."""
         began = _now()
         self._changing[name] += 1
         try:
-            *_, before, record = await self._server.write(statements, limit_s)
+            *before, record = await self._server.write(statements, limit_s)
         finally:
             self._changing[name] -= 1
             self._waker.set()

@@ -41,6 +41,7 @@ CAPABILITIES = Capabilities(
     grade=Grade.EXCLUSIVE_WITH_FENCING,
     assumes="one host, a local file system, and nobody deletes the file under a holder",
     survives=ON_ONE_HOST,
+    bars=True,
 )
 
 

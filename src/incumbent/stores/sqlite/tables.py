@@ -18,6 +18,9 @@ put in its place: an absence in the one says nothing of the other, so it is a pa
 A takeover first voids the session that it takes from, in the same transaction. Whatever else was
 held under that session is vacant with it: the one who voided it had watched it for its whole TTL.
 
+An election that is barred has the format `BARRED`, which no candidate of any version takes for its
+own; `holder` has the text then, `term` the nonce, and `token` stays.
+
 Forks: SQLite keeps in memory, by inode, which file locks its process has. A forked child gets that
 memory and not the locks. Opening the database beside its copy of the parent's connection, it would
 have no lock at all, and the next one who opens the file would take it for unused, truncate the
@@ -46,6 +49,7 @@ from urllib.parse import quote
 
 from incumbent.core.records import (
     FORMAT,
+    Bar,
     Claim,
     Held,
     Holding,
@@ -53,6 +57,7 @@ from incumbent.core.records import (
     Snapshot,
     StepDownRequest,
     absent,
+    barred,
 )
 from incumbent.errors import (
     OutcomeUnknown,
@@ -75,6 +80,8 @@ OPENING_BUSY_S = 10.0
 VARIABLES = 500
 """How many a statement may have is a setting of SQLite's build; all allow so many."""
 VOID = -1
+BARRED = -1
+"""The format of an election that is barred."""
 
 _OPEN: weakref.WeakValueDictionary[int, Tables] = weakref.WeakValueDictionary()
 _QUIET: list[Tables] = []
@@ -331,6 +338,22 @@ class Tables:
                 raise Refused(now)
             return now
 
+    def bar(self, over: Snapshot, bar: Bar | None) -> Snapshot:
+        """Bar what is held under a term, or replace exactly one bar; None lifts that."""
+        form, text, nonce = (FORMAT, "", "") if bar is None else (BARRED, bar.text, bar.nonce)
+        with self._synced(), self._writing():
+            now = self._read(over.name)
+            exact = now.bar is not None and now.version == over.version
+            held = now.holding is Holding.HELD is over.holding and now.term == over.term
+            if not exact and (bar is None or not held):
+                raise Refused(now)
+            self._db.execute(
+                "UPDATE election SET format = ?, holder = ?, term = ?, session = '', "
+                "successor = '', request_term = '', request_to = '', serial = ? WHERE name = ?",
+                (form, text, nonce, self._next(), over.name),
+            )
+            return self._read(over.name)
+
     def open_session(self, key: str, owner: str, ttl_s: float) -> Lease:
         """Write a session, and clear away those that are over and named by nothing."""
         with self._writing():
@@ -458,6 +481,9 @@ def _snapshot(row: tuple[Any, ...]) -> Snapshot:
         and (ttl_s is None or (type(ttl_s) is float and ttl_s > 0))
         and (beat is None or type(beat) is int)
     )
+    numbered = type(name) is str and type(serial) is int and type(token) is int
+    if form == BARRED and numbered and (bar := Bar.of(holder, term)) is not None:
+        return barred(name, bar, serial, serial, token)
     if not sound:
         why = f"format {form!r}" if form != FORMAT else "a column has a value of the wrong type"
         number = serial if type(serial) is int else 0

@@ -43,6 +43,7 @@ CAPABILITIES = Capabilities(
     grade=Grade.EXCLUSIVE_WITH_FENCING,
     assumes="a majority keeps what it has logged, and clock rates differ by no more than rho",
     survives=ON_QUORUM,
+    bars=True,
 )
 
 _SEGMENT = re.compile(r"(?!\.{1,2}$)[\w.@:+=-]+", re.ASCII)

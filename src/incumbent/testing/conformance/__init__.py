@@ -24,7 +24,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from incumbent.testing.conformance import others, taking, terms
+from incumbent.testing.conformance import bars, others, taking, terms
 from incumbent.testing.conformance.kit import Harness
 
 __all__ = ["CASES", "Bound", "Case", "Harness", "parametrize", "run"]
@@ -75,5 +75,6 @@ def parametrize(harness: Callable[[], Harness]) -> Callable[[_Test], _Test]:
 
 
 CASES = tuple(
-    Case(check.__name__, check) for check in (*taking.CHECKS, *terms.CHECKS, *others.CHECKS)
+    Case(check.__name__, check)
+    for check in (*taking.CHECKS, *terms.CHECKS, *others.CHECKS, *bars.CHECKS)
 )

@@ -56,6 +56,7 @@ CAPABILITIES = Capabilities(
     grade=Grade.EXCLUSIVE_WITH_FENCING,
     assumes="etcd is linearizable, and clock rates differ by no more than rho",
     survives=ON_ONE_SERVER,
+    bars=True,
 )
 
 

@@ -16,6 +16,8 @@ The duration is the longest that the field can hold: it is for electors that cou
 the record and would wait for a renewal that never comes. A vacant election is what it is in the
 other mode (see `kubernetes.wire`).
 
+A barred election is what it is in the other mode, with our label.
+
 The token is written down by whoever changes a record that is held; until then it is the
 resourceVersion. If somebody else has changed the record, that is a later one: still greater than
 every earlier token, and smaller than every later one.
@@ -26,7 +28,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from incumbent.core.records import FORMAT, Claim, Holding, StepDownRequest
+from incumbent.core.records import FORMAT, Bar, Claim, Holding, StepDownRequest
 from incumbent.stores.kubernetes import wire
 from incumbent.stores.kubernetes.wire import FORMAT_KEY, PREFIX, STEP_DOWN_KEY, TERM_KEY, TOKEN_KEY
 from incumbent.stores.kv import wire as kv
@@ -116,6 +118,8 @@ def _election(obj: Object) -> Object:
     if notes.get(FORMAT_KEY) == FORMAT_TEXT and holder and term.startswith(f"{holder}/"):
         return _held(notes, str(holder), term)
     told = wire.snapshot("", obj)
+    if told.bar is not None and told.token is not None:
+        return kv.barred(told.bar, told.token)
     if told.holding is Holding.FOREIGN:
         return kv.foreign(told.why)
     if told.holding is Holding.HELD:
@@ -182,6 +186,12 @@ def _session_written(
 def _election_written(
     name: str, value: Object, base: Object | None, namespace: str, wall_s: float
 ) -> Object:
+    if value["format"] == kv.BARRED:
+        if base is None:
+            raise AssertionError("a bar over what is not there")
+        notes = {TOKEN_KEY: str(value["token"])}
+        barred = wire.barred(base, Bar(value["bar"], value["nonce"]), wall_s)
+        return _marked(barred, ELECTION, notes, {})
     term, token, asked = value["term"], value["token"], value["request"]
     if not value["session"]:
         if base is None:
