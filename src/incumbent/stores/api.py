@@ -128,6 +128,8 @@ class Capabilities:
             the TTL; 0 where standbys are.
         takeover_trips: round trips to the store that a failover needs; see `failover_bound_s`.
         renews: a term can be kept beyond its TTL; without, it ends in time to stop the work.
+        queue: candidates stand in a queue that the store keeps: a take that is not the first waits
+            there, an empty queue is vacant, and nobody can be named as the successor.
         partner: whose format this speaks, so that members of theirs may compete for the same lock;
             "" for our own. The promise is then about our candidates.
         partner_breaks: what a member of theirs can break, or "" where there are none.
@@ -154,6 +156,7 @@ class Capabilities:
     unseen_ttls: float = 0.0
     takeover_trips: int = 2
     renews: bool = True
+    queue: bool = False
     partner: str = ""
     partner_breaks: str = ""
 
