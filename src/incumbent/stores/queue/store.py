@@ -132,7 +132,9 @@ class QueueStore(StoreDefaults):
         if place is None or claim.term not in (place.claimed, place.term):
             return await self.read(name)
         place.node = await self._driver.find(self._lock(name), place.tag, place.ttl_s)
-        if place.node is None:
+        found = None if place.node is None else notes.parse_node(place.node)
+        if found is None or found["term"] != place.first_term:
+            place.node = None
             return await self.read(name)
         try:
             return await self._hold(name, place, claim)
