@@ -156,10 +156,13 @@ class QueueStore(StoreDefaults):
             request = None
         ttl_s = 0.0 if found is None else float(found["ttl_s"])
         lease_version: object = None
+        token: int | None = first.created
         if place is not None and place.node is not None and place.node.created == first.created:
             term = place.term or term
             request = None if request is None else replace(request, term=term)
             lease_version = "held" if place.term else "first"
+            if not place.term:
+                token = None  # No term has begun by it. The next one will have it.
         elif place is not None:
             # To look again is all that waiting is for: nobody takes a place that is not the first.
             ttl_s, lease_version = place.ttl_s, ("in line", place.tries)
@@ -172,7 +175,7 @@ class QueueStore(StoreDefaults):
             serial=line.serial,
             holder=notes.foreign_holder(first) if found is None else str(found["holder"]),
             term=term,
-            token=first.created,
+            token=token,
             ttl_s=ttl_s,
             lease_key=first.key,
             lease_version=lease_version,

@@ -1,0 +1,108 @@
+"""Ours in the queues of Curator and kazoo, whose members are real ones on a real server."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kazoo.client import KazooClient
+
+from tests.partners.both_ways import all_pass_on
+from tests.partners.member import Member
+from tests.partners.passing import START_S, ended
+from tests.servers import java
+from tests.servers.zookeeper import ZooKeeperServer
+
+TTL_S = 2
+RECIPES = ("curator-latch", "curator-mutex", "kazoo-election", "kazoo-lock")
+BEATS = 41
+"""More than two of our TTLs, and of their sessions."""
+LIMIT_S = 30.0
+
+
+class Pair:
+    """Members of ours and theirs on one lock."""
+
+    def __init__(self, server: ZooKeeperServer, folder: Path, recipe: str) -> None:
+        self.server, self.folder, self.recipe = server, folder, recipe
+        self.id = f"test-{secrets.token_hex(4)}"
+
+    def path(self, name: str) -> str:
+        return f"/{self.id}/locks/{name}"
+
+    def ours(self, name: str, as_: str = "ours") -> Member:
+        url = (
+            f"zookeeper://{self.server.address}/{self.id}/incumbent"
+            f"?recipe={self.recipe}&lock={self.path('{name}')}"
+        )
+        command = [sys.executable, "-m", "tests.partners.ours", url, name, as_, str(TTL_S)]
+        return Member(f"{as_}-{name}", command, self.folder)
+
+    def theirs(self, name: str, as_: str = "theirs", *words: str) -> Member:
+        library, kind = self.recipe.split("-")
+        where = (self.server.address, self.path(name), as_)
+        if library == "curator":
+            command = java.command("curator", *where, str(TTL_S * 1000), kind, *words)
+        else:
+            module = "tests.partners.python.kazoo_member"
+            command = [sys.executable, "-m", module, *where, str(TTL_S), kind, *words]
+        return Member(f"{as_}-{name}", command, self.folder)
+
+    def both(self, name: str) -> tuple[Member, Member]:
+        return self.ours(name), self.theirs(name)
+
+    @contextlib.contextmanager
+    def by_hand(self) -> Iterator[Any]:
+        client = KazooClient(hosts=self.server.address)
+        client.start(20)
+        try:
+            yield client
+        finally:
+            client.stop()
+            client.close()
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_each_takes_over_from_the_other(
+    zookeeper: ZooKeeperServer, tmp_path: Path, recipe: str
+) -> None:
+    pair = Pair(zookeeper, tmp_path, recipe)
+    passed = all_pass_on(pair.both, beats=BEATS, limit_s=LIMIT_S)
+    for dialogue, one in passed.items():
+        tokens = [said[0]["token"] for said in (held(one.first), held(one.second))]
+        assert tokens == sorted(set(tokens)), f"{dialogue}: {tokens}"
+
+
+def held(said: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [event for event in said if event["event"] == "holding"]
+
+
+@pytest.mark.parametrize("recipe", ["curator-latch", "kazoo-lock"])
+def test_three_stand_in_their_order(
+    zookeeper: ZooKeeperServer, tmp_path: Path, recipe: str
+) -> None:
+    """Theirs, ours, theirs. The last one waits for ours, of which it may watch one event."""
+    pair = Pair(zookeeper, tmp_path, recipe)
+    members = [
+        pair.theirs("three", "first"),
+        pair.ours("three", "second"),
+        pair.theirs("three", "third"),
+    ]
+    with ended(*members):
+        members[0].start()
+        members[0].wait_for("holding", START_S)
+        for member in members[1:]:
+            member.start()
+            member.wait_for("waiting", START_S)
+        last, token = 0.0, 0
+        for member in members:
+            holding = member.wait_for("holding", LIMIT_S)
+            assert holding["at"] >= last
+            assert holding["token"] > token
+            member.wait_for("beat", LIMIT_S, count=5)
+            last, token = member.leave(START_S)[-1]["at"], holding["token"]
