@@ -64,7 +64,8 @@ def main(etcdctl: str, endpoint: str, name: str, kind: str) -> None:
     leave_in_order()
     command = [etcdctl, f"--endpoints={endpoint}"]
     if kind == "lock":
-        command += ["lock", f"--ttl={LOCK_TTL_S}", name, sys.executable, "-m", __spec__.name]
+        again = [sys.executable, "-m", "tests.partners.python.etcdctl"]
+        command += ["lock", f"--ttl={LOCK_TTL_S}", name, "--", *again]
     else:
         command += ["elect", name, "a member of theirs"]
     before = waiting(endpoint, name)
@@ -77,7 +78,7 @@ def main(etcdctl: str, endpoint: str, name: str, kind: str) -> None:
     assert child.stdout is not None
     inner = 0
     try:
-        while waiting(endpoint, name) <= before:
+        while waiting(endpoint, name) <= before and child.poll() is None:
             time.sleep(BEAT_S)  # sleep: it is asked until it is so
         if before:
             say("waiting")
