@@ -80,9 +80,7 @@ class OnZooKeeper(Harness):
 
 class OnEtcd(Harness):
     def __init__(self, server: Etcd, recipe: str) -> None:
-        super().__init__(
-            f"etcd://{server.address}/ID-own?tls=0&recipe={recipe}&lock=ID/{{name}}"
-        )
+        super().__init__(f"etcd://{server.address}/ID-own?tls=0&recipe={recipe}&lock=ID/{{name}}")
         self.server = server
 
     async def delete(self, name: str) -> bool:

@@ -72,7 +72,7 @@ def main(etcdctl: str, endpoint: str, name: str, kind: str) -> None:
     child = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
-        preexec_fn=die_with_parent,
+        preexec_fn=die_with_parent,  # noqa: PLW1509  this process has one thread
         env={**os.environ, "BEATS_TO": endpoint},
     )
     assert child.stdout is not None

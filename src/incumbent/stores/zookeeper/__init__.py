@@ -104,7 +104,7 @@ def open(url: StoreURL) -> Store:
         raise missing_extra("zookeeper", "zookeeper", error) from None
     options = url.take_options("cafile", "certfile", "keyfile", "lock", "recipe")
     recipe = recipe_of("zookeeper", options, PARTNERS)
-    locks = LockName(options.pop("lock", "{name}"))
+    locks = LockName(lock_path(options.pop("lock", "{name}")))
     options.pop("recipe", None)
     servers = url.servers(PORT)
     if not servers:
@@ -130,7 +130,7 @@ def open(url: StoreURL) -> Store:
             ZooKeeperQueue(ensemble, prefix, RECIPES[recipe]),
             f"{shown}?recipe={recipe}",
             _queue_capabilities(recipe),
-            lambda name: lock_path(locks.of(name)),
+            locks.of,
         )
     return KeyValueStore(ZooKeeper(ensemble, prefix), shown, CAPABILITIES)
 

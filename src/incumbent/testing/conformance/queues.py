@@ -1,8 +1,8 @@
 """Cases for stores whose candidates stand in a queue (`Capabilities.queue`).
 
-In such a store nothing is compared and swapped: whoever is not the first is refused and waits in the
-queue, and the server takes out whoever is gone. So these cases stand in place of those in which a
-record that stood still is taken over, is absent, or is kept for a successor.
+In such a store nothing is compared and swapped: whoever is not the first is refused and waits in
+the queue, and the server takes out whoever is gone. So these cases stand in place of those in which
+a record that stood still is taken over, is absent, or is kept for a successor.
 """
 
 from __future__ import annotations
