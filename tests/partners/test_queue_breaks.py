@@ -1,7 +1,7 @@
 """What a member of theirs can break in a queue, in runs in which it does, and what still refuses.
 
-Each breaks the same way: for a while two work. The write that carries the later token is let in, and
-from then on the one with the earlier token is not.
+Each breaks the same way: for a while two work. The write that carries the later token is let in,
+and from then on the one with the earlier token is not.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import pytest
 
 from incumbent.errors import StaleToken
 from incumbent.fencing import Fence
+from incumbent.fencing.sql import TABLE
 from tests.partners import test_etcd, test_zookeeper
 from tests.partners.member import Member
 from tests.partners.passing import START_S, ended
@@ -33,6 +34,7 @@ def fence(token: int) -> Fence:
 @contextmanager
 def table(folder: Path) -> Iterator[sqlite3.Connection]:
     with closing(sqlite3.connect(folder / "work.db")) as connection:
+        connection.execute(TABLE)
         connection.execute("CREATE TABLE work (who TEXT)")
         connection.commit()
         yield connection

@@ -26,6 +26,7 @@ from incumbent.stores import open_store
 from incumbent.stores.api import Store
 from incumbent.stores.etcd.client import Client
 from incumbent.stores.etcd.lease import KeptLease
+from incumbent.stores.etcd.queue import EtcdQueue
 from incumbent.stores.queue import QueueStore
 from incumbent.stores.zookeeper.link import Op
 from incumbent.stores.zookeeper.queue import ZooKeeperQueue
@@ -282,6 +283,25 @@ def test_a_keep_alive_counts_if_its_leader_led_after_it() -> None:
         with pytest.raises(StoreUnavailable, match="leader may have changed"):
             await lease.confirm({})
         await lease.confirm({})
+
+    asyncio.run(main())
+
+
+def test_a_renewal_keeps_the_lease_alive(etcd: Etcd) -> None:
+    """Nothing else does here: what keeps it in the background has been stopped."""
+
+    async def main() -> None:
+        async with opened(of_their_own(on_etcd(etcd.address))) as store:
+            held = await store.take(NAME, claim("a_1"), await store.read(NAME))
+            assert isinstance(store, QueueStore)
+            assert isinstance(store._driver, EtcdQueue)
+            keeper = store._driver._leases[TTL_S]._keeper
+            assert keeper is not None
+            keeper.cancel()
+            begun = boottime()
+            while boottime() < begun + 2 * TTL_S:
+                await store.renew(held.lease)
+                await asyncio.sleep(TTL_S / 10)  # sleep: time is what ends a lease
 
     asyncio.run(main())
 
