@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import secrets
 import sys
@@ -12,6 +13,8 @@ from typing import Any
 import pytest
 from kazoo.client import KazooClient
 
+from incumbent.core.records import Claim
+from incumbent.stores import open_store
 from tests.partners.both_ways import all_pass_on
 from tests.partners.member import Member
 from tests.partners.passing import START_S, ended
@@ -35,12 +38,13 @@ class Pair:
     def path(self, name: str) -> str:
         return f"/{self.id}/locks/{name}"
 
+    @property
+    def url(self) -> str:
+        where = f"zookeeper://{self.server.address}/{self.id}/incumbent"
+        return f"{where}?recipe={self.recipe}&lock={self.path('{name}')}"
+
     def ours(self, name: str, as_: str = "ours") -> Member:
-        url = (
-            f"zookeeper://{self.server.address}/{self.id}/incumbent"
-            f"?recipe={self.recipe}&lock={self.path('{name}')}"
-        )
-        command = [sys.executable, "-m", "tests.partners.ours", url, name, as_, str(TTL_S)]
+        command = [sys.executable, "-m", "tests.partners.ours", self.url, name, as_, str(TTL_S)]
         return Member(f"{as_}-{name}", command, self.folder)
 
     def theirs(self, name: str, as_: str = "theirs", *words: str) -> Member:
@@ -76,6 +80,30 @@ def test_each_takes_over_from_the_other(
     for dialogue, one in passed.items():
         tokens = [said[0]["token"] for said in (held(one.first), held(one.second))]
         assert tokens == sorted(set(tokens)), f"{dialogue}: {tokens}"
+
+
+def test_a_latch_behind_ours_hears_of_its_end(zookeeper: ZooKeeperServer, tmp_path: Path) -> None:
+    """It sets one watch, on the node before its own, and minds nothing but a deletion."""
+    pair = Pair(zookeeper, tmp_path, "curator-latch")
+    theirs = pair.theirs("watched")
+
+    async def main() -> None:
+        store = open_store(pair.url)
+        await store.open()
+        try:
+            claim = Claim("a_1", "a_1/x.1", float(TTL_S))
+            taken = await store.take("watched", claim, await store.read("watched"))
+            await asyncio.to_thread(theirs.start)
+            await asyncio.to_thread(theirs.wait_for, "waiting", START_S)
+            for _ in range(3):
+                await store.renew(taken.lease)
+            await store.release(taken, taken.lease, "")
+            await asyncio.to_thread(theirs.wait_for, "holding", LIMIT_S)
+        finally:
+            await store.close()
+
+    with ended(theirs):
+        asyncio.run(main())
 
 
 def held(said: list[dict[str, Any]]) -> list[dict[str, Any]]:

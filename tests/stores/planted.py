@@ -341,21 +341,21 @@ PLANTED: tuple[Mutant, ...] = (
         "            client_id=(self._session.id, self._session.password) "
         "if self._session.id else None,\n",
         "            client_id=None,\n",
-        test=f"{_QUEUE_FAULTS}test_a_term_outlives_its_connection[zookeeper]",
+        test=f"{_QUEUE_FAULTS}test_the_session_goes_on_over_another_connection",
     ),
     planted(
         "ZooKeeper: a renewal writes the node, and who waits for its end looks away",
         ZOOKEEPER_QUEUE,
         'confirm([Op("check", node.key)])',
         'confirm([Op("set_data", node.key, node.value)])',
-        test="tests/partners/test_zookeeper.py::test_three_stand_in_their_order[curator-latch]",
+        test="tests/partners/test_zookeeper.py::test_a_latch_behind_ours_hears_of_its_end",
     ),
     planted(
         "ZooKeeper: a lost answer leaves two nodes",
         ZOOKEEPER_QUEUE,
         "        found = await self.find(lock, tag, ttl_s)\n        if found is not None:\n",
         "        found = None\n        if found is not None:\n",
-        test=f"{_QUEUE_FAULTS}test_a_join_without_an_answer_is_found_again[zookeeper]",
+        test=f"{_QUEUE_FAULTS}test_a_node_that_was_made_without_an_answer_is_the_one",
     ),
     # -- plain files, and locks
     planted(

@@ -169,6 +169,35 @@ def test_a_server_that_is_cut_off_ends_the_term_before_another_begins(
     asyncio.run(main())
 
 
+def test_a_node_that_was_made_without_an_answer_is_the_one(
+    zookeeper: ZooKeeperServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever is asked next, taken or looked up, there is one node of ours."""
+
+    async def main() -> None:
+        url = of_their_own(on_zookeeper(zookeeper.address))
+        async with opened(url) as store:
+            held = await store.take(NAME, claim("a_1"), await store.read(NAME))
+            over = await store.release(held, held.lease, "")
+            link = await (await kept_session(store)).link()
+            stand = link.stand
+
+            async def lost(path: str, value: bytes) -> str | None:
+                await stand(path, value)
+                raise OutcomeUnknown("no answer to a write")
+
+            monkeypatch.setattr(link, "stand", lost)
+            with pytest.raises(OutcomeUnknown):
+                await store.take(NAME, claim("a_1", 2), over)
+            monkeypatch.setattr(link, "stand", stand)
+            await store.take(NAME, claim("a_1", 3), over)
+            listed = await link.children(f"/{url.partition('lock=')[2]}")
+            assert listed is not None
+            assert len(listed[0]) == 1
+
+    asyncio.run(main())
+
+
 # -- ZooKeeper: what the leader knows -------------------------------------------------------------
 
 
@@ -206,6 +235,22 @@ class Unchanging(deque[tuple[float, float]]):
 
     def append(self, _: tuple[float, float]) -> None:
         pass
+
+
+def test_the_session_goes_on_over_another_connection(
+    zookeeper: ZooKeeperServer, zookeeper_proxy: Proxy
+) -> None:
+    async def main() -> None:
+        async with opened(of_their_own(on_zookeeper(zookeeper_proxy.address))) as store:
+            held = await store.take(NAME, claim("a_1"), await store.read(NAME))
+            session = await kept_session(store)
+            before, id_ = await session.link(), session._session.id
+            zookeeper_proxy.reset()
+            await before.lost
+            await insisting(lambda: store.renew(held.lease))
+            assert (await session.link() is not before, session._session.id) == (True, id_)
+
+    asyncio.run(main())
 
 
 def test_a_session_that_is_over_says_so(own_zookeeper: ZooKeeperServer) -> None:

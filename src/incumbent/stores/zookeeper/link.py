@@ -267,11 +267,10 @@ class Link:
     @property
     def session(self) -> Session:
         """The session, for whoever goes on with it."""
-        seen = max(self._session.seen, self._client.last_zxid)
         known = self._client.client_id
-        if known is None:
-            return self._session._replace(seen=seen)
-        return Session(self._session.timeout_s, known[0], known[1], seen)
+        if known is not None:  # kazoo forgets it with the connection.
+            self._session = self._session._replace(id=known[0], password=known[1])
+        return self._session._replace(seen=max(self._session.seen, self._client.last_zxid))
 
     async def close(self, limit_s: float = 1.0) -> None:
         """End it, and its session at the server, unless that takes too long."""
