@@ -102,3 +102,5 @@ def test_three_stand_in_their_order(etcd: Etcd, tmp_path: Path, recipe: str) -> 
             assert holding["token"] > token
             member.wait_for("beat", LIMIT_S, count=5)
             last, token = member.leave(START_S)[-1]["at"], holding["token"]
+            if member.name.startswith("third") and recipe == "lock":
+                assert holding["answered"] > token, "ETCD_LOCK_REV is no token"

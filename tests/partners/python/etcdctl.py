@@ -51,7 +51,8 @@ def waiting(endpoint: str, name: str) -> int:
 def beat(endpoint: str, key: str, parent: int) -> None:
     """Hold until SIGTERM comes, or the parent is gone."""
     leave_in_order()
-    say("holding", token=created(endpoint, key), pid=os.getpid())
+    answered = int(os.environ["ETCD_LOCK_REV"])
+    say("holding", token=created(endpoint, key), answered=answered, pid=os.getpid())
     try:
         while os.getppid() == parent:
             time.sleep(BEAT_S)  # sleep: it is the beat

@@ -79,9 +79,9 @@ def _queue_capabilities(recipe: str) -> Capabilities:
         queue=True,
         assumes=(
             "a majority keeps what it has logged, servers report to their leader every half tick, "
-            "and clock rates differ by no more than rho"
+            "and clock rates differ by no more than rho, of at most 0.11"
         ),
-        unseen_ttls=1.0,
+        unseen_ttls=0.75,
         takeover_trips=12,
         partner=PARTNERS[recipe],
         partner_breaks=_BREAKS,

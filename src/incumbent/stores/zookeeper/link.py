@@ -320,8 +320,10 @@ class Link:
 
     def _listening(self, timeout: float, request: Any, xid: int | None = None) -> Any:
         """Send what begins a connection, and note what is granted: kazoo tells it nobody."""
-        answer = self._invoke(timeout, request, xid)
-        if isinstance(request, Connect):
+        begins = isinstance(request, Connect)
+        # It would be waited for as long as the session is asked to last, however short that is.
+        answer = self._invoke(max(timeout, CONNECT_S) if begins else timeout, request, xid)
+        if begins:
             self.granted_s = max(0.0, answer[0].time_out / 1000)
         return answer
 

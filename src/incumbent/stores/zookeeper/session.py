@@ -22,9 +22,11 @@ which the write proves that the leader knows it:
   same stream. Had it not, the write would not have come to it either.
 
 The session then lasts until h + T at least. `confirm` finds such an h that is not older than
-T - TTL, so the session lasts until *send + TTL*, or says that nothing is confirmed yet. For that
-T = 1.75 TTL is asked for, and a small read is sent ten times in a TTL. Half a tick is at most
-T / 4, since a server grants no less than two ticks unless it was told to (`minSessionTimeout`).
+T - TTL, so the session lasts until *send + TTL*, or says that nothing is confirmed yet. Both spans
+are counted by our clock and not by the leader's, so one is made longer and the other shorter by
+what two clocks may differ (`RATES`). For that T = 1.5 TTL is asked for, and a small read is sent
+ten times in a TTL. How long half a tick is, a server tells whoever asks it for a session of no
+length: it grants its `minSessionTimeout`, which is two ticks unless somebody has set it to less.
 
 Whoever leads the servers next begins to count anew for every session, which only gives us more; and
 a leader that was deposed confirms no write.
@@ -41,6 +43,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
@@ -53,8 +56,11 @@ __all__ = ["KeptSession"]
 
 _log = logging.getLogger("incumbent.stores.zookeeper")
 
-LASTS_TTLS = 1.75
+LASTS_TTLS = 1.5
+RATES = 1.25
+"""(1 + rho) / (1 - rho), for a rho of up to 0.11: see `core.timing`."""
 BEATS_PER_TTL = 10
+LEAST_ATTEMPT_S = 0.5
 PAUSES_S = (0.0, 0.1, 0.2, 0.5, 1.0)
 
 
@@ -72,6 +78,7 @@ class KeptSession:
         self._ttl_s = ttl_s
         self._session = Session(LASTS_TTLS * ttl_s)
         self._link: Link | None = None
+        self._half_tick_s = math.inf
         self._attached_at = 0.0
         self._beats: deque[tuple[float, float]] = deque(maxlen=BEATS_PER_TTL)
         self._outcome: asyncio.Future[Link | StoreError] | None = None
@@ -112,7 +119,8 @@ class KeptSession:
         if link is not self._link:
             raise StoreUnavailable(f"{link.server}: the connection was lost meanwhile")
         granted_s = link.granted_s or 0.0
-        oldest, latest = begun - (granted_s - self._ttl_s), sent - granted_s / 4
+        oldest = begun - (granted_s - self._ttl_s) / RATES
+        latest = sent - self._half_tick_s * RATES
         beats = any(oldest <= asked and answered <= latest for asked, answered in self._beats)
         if self._attached_at < oldest and not beats:
             raise StoreUnavailable(f"{link.server}: its leader may not have heard of us lately")
@@ -163,8 +171,12 @@ class KeptSession:
         self._servers = self._servers[1:] + self._servers[:1]
 
     async def _attach(self, server: Server) -> Link:
+        if self._half_tick_s == math.inf:
+            probe = await self._connected(server, Session(0.001))
+            self._half_tick_s = (probe.granted_s or math.inf) / 4
+            probe.drop("it was only asked")
         begun = boottime()
-        link = await Link.connected(server, self._settings, self._session)
+        link = await self._connected(server, self._session)
         self._session = link.session
         granted_s = link.granted_s or 0.0
         if granted_s < self._session.timeout_s - 0.002:
@@ -177,6 +189,14 @@ class KeptSession:
         self._beats.clear()
         self._attached_at, self._link = begun, link
         return link
+
+    async def _connected(self, server: Server, session: Session) -> Link:
+        """Connect, and leave time for another server while the session lasts."""
+        try:
+            async with asyncio.timeout(max(LEAST_ATTEMPT_S, self._ttl_s / 4)):
+                return await Link.connected(server, self._settings, session)
+        except TimeoutError:
+            raise StoreUnavailable(f"{server}: no session in time") from None
 
     async def _beat(self, link: Link) -> None:
         """Show signs of life until the connection is lost."""
