@@ -78,7 +78,7 @@ async def insisting(work: Any, *, attempt_s: float = 5.0) -> Any:
                 async with asyncio.timeout(attempt_s):
                     return await work()
             except (OutcomeUnknown, StoreUnavailable, TimeoutError):
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.05)  # sleep: between two attempts
 
 
 async def outcome_of(work: Awaitable[_T], limit_s: float) -> _T | Exception:

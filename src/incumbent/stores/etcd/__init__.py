@@ -44,8 +44,8 @@ CAPABILITIES = Capabilities(
 
 
 PARTNERS = {
-    "election": "etcd's concurrency.Election, as in etcdctl elect",
-    "lock": "etcd's concurrency.Mutex, as in etcdctl lock",
+    "election": "etcdctl elect",
+    "lock": "etcdctl lock",
 }
 _BREAKS = (
     "may go on when its lease is over, as a command of etcdctl lock does; may delete our key, or "

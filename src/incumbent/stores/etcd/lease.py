@@ -25,9 +25,9 @@ two differ nothing is confirmed, and it is tried again.
 
 Warnings
 --------
-etcd before 3.5.13 had leaders that, stopped and woken after others were elected, revoked leases by
-what they remembered (etcd-io/etcd 15247). The same is possible with any version for whoever may
-revoke a lease: it takes no right to a key.
+etcd before 3.5.13 (and 3.4.31) had leaders that, stopped and woken after others were elected,
+revoked leases by what they remembered (etcd-io/etcd 15247). The same is possible with any version
+for whoever may revoke a lease: it takes no right to a key.
 
 A lease of more than five minutes may have a checkpoint, from which a next leader counts what is
 left. A keep-alive removes that, but not in the same step, so longer ones are refused.

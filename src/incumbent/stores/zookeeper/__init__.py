@@ -51,10 +51,10 @@ CAPABILITIES = Capabilities(
 )
 
 PARTNERS = {
-    "curator-latch": "Curator's LeaderLatch",
-    "curator-mutex": "Curator's InterProcessMutex",
-    "kazoo-election": "kazoo's Election",
-    "kazoo-lock": "kazoo's Lock",
+    "curator-latch": "Curator LeaderLatch",
+    "curator-mutex": "Curator mutex",
+    "kazoo-election": "kazoo Election",
+    "kazoo-lock": "kazoo Lock",
 }
 _BREAKS = (
     "may go on when its session is over, for it is only told; may remove our node, or the whole "

@@ -318,11 +318,11 @@ class Link:
 
     # -- in kazoo's threads -----------------------------------------------------------------------
 
-    def _listening(self, timeout: float, request: Any, xid: int | None = None) -> Any:
+    def _listening(self, limit_s: float, request: Any, xid: int | None = None) -> Any:
         """Send what begins a connection, and note what is granted: kazoo tells it nobody."""
         begins = isinstance(request, Connect)
         # It would be waited for as long as the session is asked to last, however short that is.
-        answer = self._invoke(max(timeout, CONNECT_S) if begins else timeout, request, xid)
+        answer = self._invoke(max(limit_s, CONNECT_S) if begins else limit_s, request, xid)
         if begins:
             self.granted_s = max(0.0, answer[0].time_out / 1000)
         return answer
