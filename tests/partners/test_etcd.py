@@ -14,8 +14,8 @@ from tests.partners.passing import START_S, ended
 from tests.servers import build
 from tests.servers.etcd import Etcd, b64
 
-TTL_S = 2
-BEATS = 41
+TTL_S = 3
+BEATS = 61
 LIMIT_S = 30.0
 KINDS = {"lock": "lock", "election": "elect"}
 

@@ -10,7 +10,8 @@ A majority of the servers has logged it. A ping confirms nothing: a server that 
 peers answers pings for seconds after others have elected somebody else.
 
 Who judges expiry: observers, who wait a TTL after the last change that they saw. Ephemeral znodes
-are not used: that they vanish is the server's word, given also where nobody has died.
+are not used: that they vanish is the server's word, given also where nobody has died. They are in
+the queues of other libraries, where that word is all that there is.
 
 `stores.kv` makes elections of it; `driver` is the driver, `nodes` how keys are znodes, `follow` the
 watches, `ensemble` which server we are connected to, and `link` one connection, the only place that
