@@ -377,6 +377,11 @@ def test_a_lease_that_is_over_ends_the_term(etcd: Etcd) -> None:
             await asyncio.to_thread(etcd.request, "/v3/lease/revoke", revoked)
             told = await refused(store.renew(held.lease), "a renewal without a lease")
             assert told.holding is Holding.VACANT
+            assert isinstance(store, QueueStore)
+            assert isinstance(store._driver, EtcdQueue)
+            both = (store._driver._lease(TTL_S), store._driver._lease(TTL_S))
+            one, other = await asyncio.gather(*both)
+            assert one is other, "a lease that nobody knows of would be kept for ever"
             again = await store.take(NAME, claim("a_1", 2), told)
             assert (again.token or 0) > (held.token or 0)
             await store.renew(again.lease)

@@ -110,11 +110,12 @@ class EtcdQueue:
     # -- standing in it ---------------------------------------------------------------------------
 
     async def _lease(self, ttl_s: float) -> KeptLease:
-        lease = self._leases.get(ttl_s)
+        lease = before = self._leases.get(ttl_s)
         if lease is None or lease.over:
-            if lease is not None:
-                await lease.close(leave=False)
+            # At once: two that were kept here for one TTL would leave a key that nobody knows of.
             lease = self._leases[ttl_s] = KeptLease(self._client, ttl_s)
+            if before is not None:
+                await before.close(leave=False)
         return await lease.granted()
 
     async def join(self, lock: str, name: str, tag: str, value: bytes, ttl_s: float) -> Node:
