@@ -6,6 +6,7 @@ and from then on the one with the earlier token is not.
 
 from __future__ import annotations
 
+import signal
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -64,6 +65,30 @@ def two_work(first: Member, second: Member) -> None:
         member.wait_for("beat", LIMIT_S, count=len(member.all("beat")) + 2)
     assert not first.all("stopped")
     assert not second.all("stopped")
+
+
+# -- what nobody breaks ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("where", ["zookeeper", "etcd"])
+def test_ours_that_stood_still_is_dead_before_theirs_holds(
+    request: pytest.FixtureRequest, tmp_path: Path, where: str
+) -> None:
+    """The kernel has ended it before the servers ended its session: it never wakes up."""
+    server = request.getfixturevalue(where)
+    pairs = {"zookeeper": (test_zookeeper, "curator-latch"), "etcd": (test_etcd, "lock")}
+    module, recipe = pairs[where]
+    ours, theirs = module.Pair(server, tmp_path, recipe).both("still")
+    with ended(theirs, ours):
+        ours.start()
+        ours.wait_for("holding", START_S)
+        theirs.start()
+        theirs.wait_for("waiting", START_S)
+        ours.pause()
+        held_at = theirs.wait_for("holding", LIMIT_S)["at"]
+        assert ours.exit_status == -signal.SIGKILL
+        assert max(event["at"] for event in ours.wait_ended(LIMIT_S)) < held_at
+        theirs.wait_for("beat", LIMIT_S, count=len(theirs.all("beat")) + 5)
 
 
 # -- ZooKeeper ------------------------------------------------------------------------------------
