@@ -10,8 +10,8 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 # Settings; give them on the command line, as in `make test PYTHON=python3.13`.
 PYTHON ?= python3
 VENV ?= .venv
-APT_PACKAGES ?= default-jdk-headless libzookeeper-java mariadb-server maven openssl pgbouncer \
-    postgresql redis-server
+APT_PACKAGES ?= default-jdk-headless libfaketime libzookeeper-java mariadb-server maven openssl \
+    pgbouncer postgresql redis-server
 # Tests wait more than they compute, so there are more workers than two processors.
 PYTEST_ARGS ?= --numprocesses 4 --dist loadfile
 FAULTS_ARGS ?=
