@@ -40,6 +40,7 @@ def test_the_table_for_programs() -> None:
         "takeover_trips": 2,
         "bars": True,
         "renews": True,
+        "queue": False,
         "partner": None,
         "partner_breaks": None,
     }

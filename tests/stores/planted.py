@@ -35,6 +35,11 @@ LOCKS = "incumbent.stores.local.locks"
 FILESYSTEM = "incumbent.stores.local.filesystem"
 TABLES = "incumbent.stores.sqlite.tables"
 MIGRATION = "incumbent.cli.migration"
+QUEUE = "incumbent.stores.queue.store"
+ZOOKEEPER_QUEUE = "incumbent.stores.zookeeper.queue"
+ZOOKEEPER_SESSION = "incumbent.stores.zookeeper.session"
+ETCD_LEASE = "incumbent.stores.etcd.lease"
+ETCD_QUEUE = "incumbent.stores.etcd.queue"
 
 _CELL = "tests/stores/test_capabilities.py::test_the_cell_is_true"
 _LANES = "tests/stores/test_lanes.py::test_a_renewal_waits_for_no_take"
@@ -45,6 +50,8 @@ _SQL = "tests/stores/test_sql.py::"
 _POSTGRESQL = "tests/stores/test_postgresql.py::"
 _JOINED = "tests/stores/test_sql_joined.py::"
 _MIGRATION = "tests/cli/test_migration.py::"
+_QUEUES = "tests/stores/test_queues.py::"
+_QUEUE_FAULTS = "tests/stores/test_queue_faults.py::"
 
 _RENEWAL = (
     "                written = await "
@@ -325,6 +332,99 @@ PLANTED: tuple[Mutant, ...] = (
         '                f"{table.until} = {dialect.after(claim.ttl_s)} "\n',
         '                f"{table.until} = {dialect.after(claim.ttl_s / 9)} "\n',
         test=f"{_JOINED}test_a_lock_that_is_taken_over_keeps_them_out_as_well[mariadb-spring]",
+    ),
+    # -- queues
+    planted(
+        "queue: whoever stands there holds",
+        QUEUE,
+        "        if line.first is None or line.first.created != node.created:\n",
+        "        if line.first is None:\n",
+        test=f"{_QUEUES}test_etcd[who_is_not_the_first_waits_in_the_queue]",
+    ),
+    planted(
+        "queue: a node is held for a second term",
+        QUEUE,
+        "        if place is not None and place.term:\n",
+        '        if place is not None and place.term == "-":\n',
+        test=f"{_QUEUES}test_etcd[a_node_is_held_for_one_term_only]",
+    ),
+    planted(
+        "queue: a release names no term",
+        QUEUE,
+        "        if place is not None and place.term == held.term:\n",
+        "        if place is not None:\n",
+        test=f"{_QUEUES}test_etcd[a_late_release_names_its_own_node]",
+    ),
+    planted(
+        "queue: a renewal names no term",
+        QUEUE,
+        "place.node is None or place.term != lease.key:\n",
+        "place.node is None:\n",
+        test=f"{_QUEUES}test_etcd[a_node_is_held_for_one_term_only]",
+    ),
+    planted(
+        "queue: who is not waited for any more goes on waiting",
+        QUEUE,
+        "        if place is not None and not place.term:\n",
+        '        if place is not None and place.term == "-":\n',
+        test=f"{_QUEUES}test_etcd[who_waits_for_nobody_leaves_the_queue]",
+    ),
+    planted(
+        "queue: the token of a term that has not begun is seen",
+        QUEUE,
+        "                token = None  #",
+        "                token = first.created  #",
+        test=f"{_QUEUES}test_etcd[who_is_not_the_first_waits_in_the_queue]",
+    ),
+    planted(
+        "etcd: a deposed leader keeps a lease alive",
+        ETCD_LEASE,
+        "        if _term(before) != _term(answer):\n",
+        "        if not _term(before) or not _term(answer):\n",
+        test=f"{_QUEUE_FAULTS}test_a_keep_alive_counts_if_its_leader_led_after_it",
+    ),
+    planted(
+        "etcd: a key that is gone is proven",
+        ETCD_QUEUE,
+        "        if not wire.succeeded(answer):\n",
+        "        if not answer:\n",
+        test=f"{_QUEUES}test_etcd[a_node_that_is_gone_ends_the_term]",
+    ),
+    planted(
+        "etcd: a lease is kept, and its term not counted from it",
+        ETCD_QUEUE,
+        "            answer = await lease.confirm(order)\n",
+        '            answer = await self._client.ask("/v3/kv/txn", order, "write")\n',
+        test=f"{_QUEUE_FAULTS}test_a_renewal_keeps_the_lease_alive",
+    ),
+    planted(
+        "ZooKeeper: a write confirms what the leader has not heard",
+        ZOOKEEPER_SESSION,
+        "        if self._attached_at < oldest and not beats:\n",
+        "        if not granted_s:\n",
+        test=f"{_QUEUE_FAULTS}test_a_write_does_not_confirm_what_the_leader_may_not_have_heard",
+    ),
+    planted(
+        "ZooKeeper: the end of a connection ends its session",
+        "incumbent.stores.zookeeper.link",
+        "            client_id=(self._session.id, self._session.password) "
+        "if self._session.id else None,\n",
+        "            client_id=None,\n",
+        test=f"{_QUEUE_FAULTS}test_the_session_goes_on_over_another_connection",
+    ),
+    planted(
+        "ZooKeeper: a renewal writes the node, and who waits for its end looks away",
+        ZOOKEEPER_QUEUE,
+        'confirm([Op("check", node.key)])',
+        'confirm([Op("set_data", node.key, node.value)])',
+        test="tests/partners/test_zookeeper.py::test_a_latch_behind_ours_hears_of_its_end",
+    ),
+    planted(
+        "ZooKeeper: a lost answer leaves two nodes",
+        ZOOKEEPER_QUEUE,
+        "        found = await self.find(lock, tag, ttl_s)\n        if found is not None:\n",
+        "        found = None\n        if found is not None:\n",
+        test=f"{_QUEUE_FAULTS}test_a_node_that_was_made_without_an_answer_is_the_one",
     ),
     # -- plain files, and locks
     planted(

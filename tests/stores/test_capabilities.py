@@ -531,6 +531,21 @@ async def bars(subject: Subject, can: Capabilities) -> None:
     await b.take(name)
 
 
+async def queue(subject: Subject, can: Capabilities) -> None:
+    """A take that is refused leaves nothing behind, so that whoever comes next is not behind it.
+
+    The stores that have queues are those of `test_queues`.
+    """
+    a, b = await a_candidate(subject, "a_1"), await a_candidate(subject, "b_2")
+    name = subject.name()
+    nothing = await b.read(name)
+    held = await a.take(name)
+    with pytest.raises(StoreError):
+        await b.take(name, nothing)
+    seen = await a.release(held)
+    assert (seen.holder == b.identity) == can.queue
+
+
 async def partner(subject: Subject, can: Capabilities) -> None:
     """The format is our own. Those of others are tried beside their members, in tests/partners."""
     assert can.partner == ""
@@ -555,6 +570,7 @@ CHECKS: dict[str, Check] = {
         one_process,
         partner,
         partner_breaks,
+        queue,
         renews,
         scheme,
         sessions,
@@ -608,6 +624,7 @@ LIES: list[tuple[str, str, object]] = [
     ("memory", "one_process", False),
     ("memory", "partner", "Camel"),
     ("memory", "partner_breaks", "everything"),
+    ("memory", "queue", True),
     ("memory", "renews", False),
     ("memory", "scheme", "remembering"),
     ("sqlite", "sessions", False),

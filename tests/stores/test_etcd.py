@@ -50,7 +50,7 @@ class EtcdHarness:
     def __init__(self, server: Etcd) -> None:
         self._server = server
         self._prefix = f"conformance-{secrets.token_hex(4)}"
-        self._stores: list[KeyValueStore] = []
+        self._stores: list[Store] = []
 
     def name(self) -> str:
         return f"election-{secrets.token_hex(4)}"
@@ -109,7 +109,9 @@ async def opened(
 
 
 def made(*addresses: str, prefix: str = "", options: str = "tls=0") -> KeyValueStore:
-    return open_etcd(StoreURL.parse(f"etcd://{','.join(addresses)}/{prefix}?{options}"))
+    store = open_etcd(StoreURL.parse(f"etcd://{','.join(addresses)}/{prefix}?{options}"))
+    assert isinstance(store, KeyValueStore)
+    return store
 
 
 def driver_of(store: KeyValueStore) -> EtcdKeyValue:

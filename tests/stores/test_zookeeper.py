@@ -68,6 +68,7 @@ def by_hand(
 @contextlib.asynccontextmanager
 async def opened(url: str, *, create: bool = True) -> AsyncIterator[KeyValueStore]:
     store = open_zookeeper(StoreURL.parse(url))
+    assert isinstance(store, KeyValueStore)
     await store.open(create=create)
     try:
         yield store
@@ -925,6 +926,7 @@ def test_urls_that_cannot_be(url: str, text: str) -> None:
 )
 def test_unusual_urls(url: str, shown: str, servers: list[str] | None) -> None:
     store = open_zookeeper(StoreURL.parse(url))
+    assert isinstance(store, KeyValueStore)
     assert store.url == shown
     if servers is not None:
         assert sorted(map(str, driver(store)._ensemble.servers)) == servers

@@ -130,6 +130,8 @@ class Capabilities:
         takeover_trips: round trips to the store that a failover needs; see `failover_bound_s`.
         bars: an election can be barred (`Store.bar`), and so be moved to or from another store.
         renews: a term can be kept beyond its TTL; without, it ends in time to stop the work.
+        queue: candidates stand in a queue that the store keeps: a take that is not the first waits
+            there, an empty queue is vacant, and nobody can be named as the successor.
         partner: whose format this speaks, so that members of theirs may compete for the same lock;
             "" for our own. The promise is then about our candidates.
         partner_breaks: what a member of theirs can break, or "" where there are none.
@@ -157,6 +159,7 @@ class Capabilities:
     takeover_trips: int = 2
     bars: bool = False
     renews: bool = True
+    queue: bool = False
     partner: str = ""
     partner_breaks: str = ""
 

@@ -106,7 +106,9 @@ def read(url: StoreURL) -> Settings:
     Raises:
         ConfigError: it cannot be used.
     """
-    options = url.take_options("cafile", "certfile", "keyfile", "plain_password", "tls")
+    options = url.take_options(
+        "cafile", "certfile", "keyfile", "lock", "plain_password", "recipe", "tls"
+    )
     servers = url.servers(DEFAULT_PORT)
     if not servers:
         raise ConfigError("etcd:// needs a server: etcd://HOST:2379, or etcd://A:2379,B:2379")

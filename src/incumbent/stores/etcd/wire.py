@@ -22,7 +22,10 @@ __all__ = [
     "Change",
     "Object",
     "Prefix",
+    "base64_of",
+    "bytes_of",
     "cancelled",
+    "range_of",
     "revision",
     "succeeded",
 ]
@@ -39,8 +42,20 @@ class Change:
     revision: int
 
 
-def _base64(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")
+def base64_of(data: bytes | str) -> str:
+    """Return how a key or a value is written."""
+    return base64.b64encode(data.encode() if isinstance(data, str) else data).decode("ascii")
+
+
+def bytes_of(text: str) -> bytes:
+    """Return what is written so."""
+    return base64.b64decode(text)
+
+
+def range_of(folder: str) -> Object:
+    """Return the range of all keys that begin with `folder`, which ends in a slash."""
+    start = folder.encode()
+    return {"key": base64_of(start), "range_end": base64_of(_end(start))}
 
 
 def _end(start: bytes) -> bytes:
@@ -59,14 +74,14 @@ class Prefix:
         self._prefix = prefix.encode()
 
     def _key(self, key: str) -> str:
-        return _base64(self._prefix + key.encode())
+        return base64_of(self._prefix + key.encode())
 
     def _range(self, name: str) -> Object:
         """Return the range of one key, or of a folder (its name ends in a slash, or is "")."""
         start = self._prefix + name.encode()
         if not start.endswith(b"/"):
-            return {"key": _base64(start)}
-        return {"key": _base64(start), "range_end": _base64(_end(start))}
+            return {"key": base64_of(start)}
+        return {"key": base64_of(start), "range_end": base64_of(_end(start))}
 
     # -- requests ---------------------------------------------------------------------------------
 
@@ -93,7 +108,7 @@ class Prefix:
     def swap(self, conditions: Conditions, writes: Writes) -> Object:
         """Return a transaction that writes if all conditions are met."""
         puts = [
-            {"request_put": {"key": self._key(key), "value": _base64(value)}}
+            {"request_put": {"key": self._key(key), "value": base64_of(value)}}
             for key, value in writes.items()
         ]
         return {"compare": self._compares(conditions), "success": puts}
@@ -149,9 +164,9 @@ class Prefix:
         return found
 
     def _entry(self, kv: Mapping[str, str]) -> Entry:
-        key = base64.b64decode(kv["key"])[len(self._prefix) :].decode("utf-8", "replace")
+        key = bytes_of(kv["key"])[len(self._prefix) :].decode("utf-8", "replace")
         number = int(kv["mod_revision"])
-        return Entry(key, base64.b64decode(kv.get("value", "")), number, number)
+        return Entry(key, bytes_of(kv.get("value", "")), number, number)
 
 
 def revision(answer: Object) -> int:

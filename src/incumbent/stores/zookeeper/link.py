@@ -14,6 +14,10 @@ every loss. So each connection has a session of its own, and a client of its own
 one connection. To begin a session is a write that a majority confirms, so a server that is cut off
 does not even let us in, and the next one is tried.
 
+The recipes of other libraries (`queue`) stand on ephemeral nodes, so on sessions that outlive a
+connection. A link can be told to begin such a session, or to go on with one; which it is, and what
+has become of it, is the business of `session`.
+
 Rules
 -----
 1. **Nothing is repeated.** No request is retried by kazoo, and none is sent on a second connection.
@@ -21,6 +25,8 @@ Rules
    what was refused before that is `StoreUnavailable`.
 3. A request that is given up after a while without an answer ends the connection.
 4. Nothing blocks the event loop: ending a connection takes kazoo seconds, in a thread of its own.
+5. Only `close` ends a session. `drop` breaks the connection first, so that kazoo's word of parting
+   cannot reach the server: what is held under the session stays.
 
 Warning: kazoo logs credentials, so nothing of its log is passed on but warnings, at DEBUG.
 """
@@ -41,6 +47,7 @@ from typing import Any, NamedTuple
 from kazoo import exceptions
 from kazoo.client import KazooClient
 from kazoo.handlers.threading import SequentialThreadingHandler
+from kazoo.protocol.serialization import Connect
 from kazoo.protocol.states import KazooState
 from kazoo.retry import KazooRetry
 from kazoo.security import CREATOR_ALL_ACL, OPEN_ACL_UNSAFE, make_digest_acl
@@ -48,6 +55,7 @@ from kazoo.security import CREATOR_ALL_ACL, OPEN_ACL_UNSAFE, make_digest_acl
 from incumbent.errors import (
     OutcomeUnknown,
     PermissionDenied,
+    SessionGone,
     StoreError,
     StoreFull,
     StoreUnavailable,
@@ -55,7 +63,7 @@ from incumbent.errors import (
 )
 from incumbent.threads import KeepersThread
 
-__all__ = ["ANY", "Link", "Op", "Server", "Settings", "Stat", "Unmet", "Why"]
+__all__ = ["ANY", "Link", "Op", "Server", "Session", "Settings", "Stat", "Unmet", "Why"]
 
 _log = logging.getLogger("incumbent.stores.zookeeper")
 
@@ -128,6 +136,7 @@ class Stat(NamedTuple):
         children_changed: that in which a child last came or went, or the node was made.
         data_length: of its data, in bytes.
         children_version: counts the children that came or went.
+        created: the transaction that made the node.
     """
 
     version: int
@@ -135,6 +144,22 @@ class Stat(NamedTuple):
     children_changed: int
     data_length: int
     children_version: int
+    created: int = 0
+
+
+class Session(NamedTuple):
+    """A session at the servers, which a later connection may go on with.
+
+    Attributes:
+        timeout_s: how long the servers are asked to keep it when nobody is heard of.
+        id, password: who goes on with it; 0 for a new one.
+        seen: the youngest transaction that it knows: no server that does not may serve it.
+    """
+
+    timeout_s: float
+    id: int = 0
+    password: bytes = b""
+    seen: int = 0
 
 
 class Why(Enum):
@@ -171,11 +196,14 @@ class Link:
     Attributes:
         lost: gets the reason once it is over.
         on_event: is told the path when a watch fires.
+        granted_s: for how long the server keeps the silent session; 0 if it is over, None as long
+            as it has not said so.
     """
 
-    def __init__(self, server: Server, settings: Settings) -> None:
+    def __init__(self, server: Server, settings: Settings, session: Session | None = None) -> None:
         self.server = server
         self._settings = settings
+        self._session = session or Session(SESSION_S)
         self._loop = asyncio.get_running_loop()
         self.lost: asyncio.Future[str] = self._loop.create_future()
         self.on_event: Callable[[str], None] | None = None
@@ -185,7 +213,8 @@ class Link:
         self._handler = _Handler(settings, self._ended)
         self._client = KazooClient(
             hosts=str(server),
-            timeout=SESSION_S,
+            timeout=self._session.timeout_s,
+            client_id=(self._session.id, self._session.password) if self._session.id else None,
             handler=self._handler,
             auth_data={("digest", f"{settings.username}:{settings.password}")}
             if settings.username
@@ -196,18 +225,25 @@ class Link:
             logger=_Quiet(),
         )
         self._client.add_listener(self._heard)
+        self._client.last_zxid = self._session.seen
+        self.granted_s: float | None = None
+        self._invoke = self._client._connection._invoke
+        self._client._connection._invoke = self._listening
 
     # -- life -------------------------------------------------------------------------------------
 
     @classmethod
-    async def connected(cls, server: Server, settings: Settings) -> Link:
+    async def connected(
+        cls, server: Server, settings: Settings, session: Session | None = None
+    ) -> Link:
         """Return a new connection.
 
         Raises:
+            SessionGone: the session with which it should go on is over.
             StoreUnavailable: the server cannot be reached, or is cut off from its peers.
             StoreUnusable: it is not the one that we trust.
         """
-        link = cls(server, settings)
+        link = cls(server, settings, session)
         try:
             link._client.start_async()
             async with asyncio.timeout(CONNECT_S):
@@ -223,9 +259,18 @@ class Link:
         return link
 
     def drop(self, why: str) -> None:
-        """End it at once. What was not answered is unknown."""
-        if self._over(why):
+        """End it at once, and not its session. What was not answered is unknown."""
+        if not self.lost.done():
             self._handler.abort()
+        self._over(why)
+
+    @property
+    def session(self) -> Session:
+        """The session, for whoever goes on with it."""
+        known = self._client.client_id
+        if known is not None:  # kazoo forgets it with the connection.
+            self._session = self._session._replace(id=known[0], password=known[1])
+        return self._session._replace(seen=max(self._session.seen, self._client.last_zxid))
 
     async def close(self, limit_s: float = 1.0) -> None:
         """End it, and its session at the server, unless that takes too long."""
@@ -258,6 +303,8 @@ class Link:
             self._tell(self._disposed.set_result, None)
 
     def _failure(self, why: str) -> StoreError:
+        if self.granted_s == 0 and self._session.id:
+            return SessionGone(f"{self.server}: the session is over")
         error = self._handler.failure
         if isinstance(error, ssl.SSLCertVerificationError):
             return StoreUnusable(f"{self.server}: its certificate: {error.verify_message}")
@@ -270,6 +317,15 @@ class Link:
         return StoreUnavailable(f"{self.server}: {why}")
 
     # -- in kazoo's threads -----------------------------------------------------------------------
+
+    def _listening(self, limit_s: float, request: Any, xid: int | None = None) -> Any:
+        """Send what begins a connection, and note what is granted: kazoo tells it nobody."""
+        begins = isinstance(request, Connect)
+        # It would be waited for as long as the session is asked to last, however short that is.
+        answer = self._invoke(max(limit_s, CONNECT_S) if begins else limit_s, request, xid)
+        if begins:
+            self.granted_s = max(0.0, answer[0].time_out / 1000)
+        return answer
 
     def _heard(self, state: str) -> None:
         if state == KazooState.CONNECTED:
@@ -334,6 +390,25 @@ class Link:
         except Exception as error:
             raise _definite(error, path) or StoreUnavailable(f"{self.server}: {error!r}") from error
 
+    async def stand(self, path: str, value: bytes) -> str | None:
+        """Create a node that goes with the session, and return its name with a number behind it.
+
+        None if there is nothing for it to stand in.
+        """
+
+        def send() -> Any:
+            return self._client.create_async(path, value, ephemeral=True, sequence=True)
+
+        try:
+            return str(await self._ask(send))
+        except exceptions.NoNodeError:
+            return None
+        except StoreError:
+            raise
+        except Exception as error:
+            text = f"{self.server}: no answer to a write: {error!r}"
+            raise _definite(error, path) or OutcomeUnknown(text) from error
+
     async def transact(self, ops: Sequence[Op]) -> list[Stat | None]:
         """Do all of `ops` in one atomic step that a majority confirms, or nothing.
 
@@ -396,7 +471,9 @@ def _hand_over(result: Any, answer: asyncio.Future[Any]) -> None:
 
 
 def _stat(found: Any) -> Stat:
-    return Stat(found.version, found.mzxid, found.pzxid, found.dataLength, found.cversion)
+    return Stat(
+        found.version, found.mzxid, found.pzxid, found.dataLength, found.cversion, found.czxid
+    )
 
 
 _FOR_OTHERS = (exceptions.RolledBackError, exceptions.RuntimeInconsistency)

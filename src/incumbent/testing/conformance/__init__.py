@@ -10,6 +10,9 @@ behind its back), and run every case of `CASES`. With pytest:
 or, where the harness needs a fixture, parametrize over `CASES` yourself and call `run`. Nothing of
 pytest is imported otherwise.
 
+A store in which candidates stand in a queue (`Capabilities.queue`) is another kind of store: for it
+there are `QUEUE_CASES`, in place of `CASES`.
+
 No case is left out. A case looks at `Store.capabilities` and asks for what the store declares; a
 store without sessions is asked to refuse one, and a store whose server judges expiry is waited for.
 A hook of the harness that returns False says that nobody can do this to the store's records.
@@ -24,10 +27,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from incumbent.testing.conformance import bars, others, taking, terms
+from incumbent.testing.conformance import bars, others, queues, taking, terms
 from incumbent.testing.conformance.kit import Harness
 
-__all__ = ["CASES", "Bound", "Case", "Harness", "parametrize", "run"]
+__all__ = ["CASES", "QUEUE_CASES", "Bound", "Case", "Harness", "parametrize", "run"]
 
 CASE_LIMIT_S = 60.0
 
@@ -78,3 +81,5 @@ CASES = tuple(
     Case(check.__name__, check)
     for check in (*taking.CHECKS, *terms.CHECKS, *others.CHECKS, *bars.CHECKS)
 )
+
+QUEUE_CASES = tuple(Case(check.__name__, check) for check in queues.CHECKS)
