@@ -241,10 +241,16 @@ def _same(of: Callable[[Capabilities], str], usable: list[tuple[str, Capabilitie
     return found.pop() if len(found) == 1 else ""
 
 
+def _below(scheme: str) -> str:
+    """Return how a row is called that stands below that of its store, if it is a set-up."""
+    _, option, which = scheme.partition("?")
+    return f"  {option}{which}" if option else scheme
+
+
 def _draw_all(found: list[Installed]) -> None:
     """Draw a row per store, in tables that are no wider than 80 columns."""
     usable = [(store.scheme, store.capabilities) for store in found if store.capabilities]
-    ours = [(scheme, have) for scheme, have in usable if not have.partner]
+    ours = [(_below(scheme), have) for scheme, have in usable if not have.partner]
     compat = [(scheme, have) for scheme, have in usable if have.partner]
     survives: Cells = tuple((word, partial(_survives, fault)) for fault, word in _FAULTS.items())
     for title, cells, stores in (
