@@ -1,5 +1,5 @@
 # A fresh machine needs Python 3.11+, make and Go; everything else is fetched by pip, by Go modules,
-# and by apt for what APT_PACKAGES names. `make help` lists the targets.
+# by Maven, and by apt for what APT_PACKAGES names. `make help` lists the targets.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
@@ -10,7 +10,7 @@ MAKEFLAGS += --no-builtin-rules --no-print-directory
 # Settings; give them on the command line, as in `make test PYTHON=python3.13`.
 PYTHON ?= python3
 VENV ?= .venv
-APT_PACKAGES ?= default-jre-headless libzookeeper-java mariadb-server openssl pgbouncer \
+APT_PACKAGES ?= default-jdk-headless libzookeeper-java mariadb-server maven openssl pgbouncer \
     postgresql redis-server
 # Tests wait more than they compute, so there are more workers than two processors.
 PYTEST_ARGS ?= --numprocesses 4 --dist loadfile

@@ -10,32 +10,45 @@ Consul comes from an older suite of Debian, because it is no Go module that can 
 The machine's own source of Debian packages is asked for that suite, in a folder of its own, so that
 nothing is installed and the machine's package lists stay as they are.
 
-A binary appears under its final name by a rename of a finished build, so a reader never sees half
-of one; a lock file per target makes a second builder wait for the first and then use its result.
+What the cache promises is in `cache`; the Java programs beside our members are built by `java`.
 There is no way to skip: a target that cannot be built raises `BuildError` with the compiler's own
 words.
 
-Runs as `python -m tests.servers.build [target ...]` or `python tests/servers/build.py [target
-...]`, and prints the path of each binary.
+Runs as `python -m tests.servers.build [target ...]`, and prints the path of each binary. Without a
+target it builds what the tests need, the Java programs included.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import fcntl
-import hashlib
+import functools
 import os
-import platform
 import re
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.servers import java
+from tests.servers.cache import BuildError, cache_dir, duration, hash_of, once, place, run, say
+
+__all__ = [
+    "CONSUL_VERSION",
+    "ETCD_VERSION",
+    "KUBERNETES_VERSION",
+    "MODULES_DIR",
+    "PACKAGES",
+    "TARGETS",
+    "BuildError",
+    "Package",
+    "Target",
+    "cache_dir",
+    "ensure",
+]
 
 SERVERS_DIR = Path(__file__).resolve().parent
 TESTS_DIR = SERVERS_DIR.parent
@@ -44,13 +57,6 @@ MODULES_DIR = SERVERS_DIR / "modules"
 KUBERNETES_VERSION = "v1.36.3"
 ETCD_VERSION = "v3.6.5"
 CONSUL_VERSION = "1.8.7"
-
-_QUIET_S = 1.0
-_PROGRESS_INTERVAL_S = 15.0
-
-
-class BuildError(RuntimeError):
-    """A server could not be built; the message says which, why, and what to do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +82,7 @@ class Target:
 
     @property
     def path(self) -> Path:
-        return cache_dir() / self.name / f"{self.key}-{_platform()}" / self.name
+        return place(self.name, self.key) / self.name
 
 
 def _kubernetes(program: str, *, typical_s: int, by_default: bool = False) -> Target:
@@ -139,7 +145,7 @@ class Package:
 
     @property
     def path(self) -> Path:
-        return cache_dir() / self.name / f"{self.key}-{_platform()}" / self.name
+        return place(self.name, self.key) / self.name
 
 
 TARGETS: dict[str, Target] = {
@@ -158,30 +164,16 @@ PACKAGES: dict[str, Package] = {
 }
 
 
-def cache_dir() -> Path:
-    """The folder that all checkouts of this user share."""
-    own = os.environ.get("INCUMBENT_CACHE")
-    if own:
-        return Path(own).expanduser().absolute()
-    general = os.environ.get("XDG_CACHE_HOME")
-    return (Path(general) if general else Path.home() / ".cache") / "incumbent-servers"
-
-
 def ensure(name: str) -> Path:
     """Return the path of a target's binary, building it first when the cache lacks it."""
     target = _known().get(name)
     if target is None:
         raise BuildError(f"there is no server named {name!r}; known: {', '.join(_known())}")
     path = target.path
-    if path.is_file():
-        return path
-    path.parent.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(path.parent.parent / "lock", f"another build of {name}"):
-        if not path.is_file():
-            if isinstance(target, Package):
-                _unpack(target, path)
-            else:
-                _build(target, path)
+    if isinstance(target, Package):
+        once(path, name, functools.partial(_unpack, target))
+    else:
+        once(path, name, functools.partial(_build, target))
     return path
 
 
@@ -189,22 +181,11 @@ def _known() -> dict[str, Target | Package]:
     return {**TARGETS, **PACKAGES}
 
 
-def _platform() -> str:
-    return f"{sys.platform}-{platform.machine()}"
-
-
 def _source_hash(module_dir: Path) -> str:
-    digest = hashlib.sha256()
-    sources = sorted(
-        path for path in module_dir.iterdir() if path.suffix in {".go", ".mod", ".sum"}
-    )
+    sources = [path for path in module_dir.iterdir() if path.suffix in {".go", ".mod", ".sum"}]
     if not sources:
         raise BuildError(f"no Go sources in {module_dir}")
-    for path in sources:
-        content = path.read_bytes()
-        digest.update(f"{path.name}\0{len(content)}\0".encode())
-        digest.update(content)
-    return digest.hexdigest()[:16]
+    return hash_of(sources)
 
 
 def _build(target: Target, path: Path) -> None:
@@ -215,7 +196,7 @@ def _build(target: Target, path: Path) -> None:
             f"or put a finished binary at {path}"
         )
     label = f"building {target.name} {target.key}"
-    _say(f"{label}: once per machine, typically {_duration(target.typical_s)} on two cores")
+    say(f"{label}: once per machine, typically {duration(target.typical_s)} on two cores")
     variables = [f"-X {name}={value}" for name, value in target.string_variables]
     with tempfile.TemporaryDirectory(prefix="build-", dir=path.parent.parent) as temporary:
         built = Path(temporary) / target.name
@@ -232,29 +213,11 @@ def _build(target: Target, path: Path) -> None:
             target.package,
         ]
         environment = {**os.environ, "CGO_ENABLED": "0", "GOWORK": "off"}
-        log_path = Path(temporary) / "log"
         started_s = time.monotonic()
-        with log_path.open("wb") as log:
-            child = subprocess.Popen(
-                command,
-                cwd=target.module_dir,
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-            )
-            try:
-                status = _wait_with_progress(child, label, started_s)
-            except BaseException:
-                child.terminate()
-                child.wait()
-                raise
-        if status != 0:
-            output = log_path.read_text(encoding="utf-8", errors="replace")
-            raise BuildError(f"{label} failed with status {status}:\n{output.strip()}")
+        run(command, label, target.module_dir, environment)
         path.parent.mkdir(exist_ok=True)
         built.replace(path)
-    _say(f"{label}: done in {_duration(time.monotonic() - started_s)}")
+    say(f"{label}: done in {duration(time.monotonic() - started_s)}")
 
 
 def _unpack(package: Package, path: Path) -> None:
@@ -285,7 +248,7 @@ def _unpack(package: Package, path: Path) -> None:
         _command(["dpkg-deb", "--extract", archive, "content"], label, folder)
         path.parent.mkdir(exist_ok=True)
         (folder / "content" / package.program).replace(path)
-    _say(f"{label}: done in {_duration(time.monotonic() - started_s)}")
+    say(f"{label}: done in {duration(time.monotonic() - started_s)}")
 
 
 def _sources(suite: str, etc: Path = Path("/etc")) -> str:
@@ -327,34 +290,6 @@ def _command(command: Sequence[str | Path], label: str, folder: Path) -> str:
     return done.stdout
 
 
-def _wait_with_progress(child: subprocess.Popen[bytes], label: str, started_s: float) -> int:
-    while True:
-        try:
-            return child.wait(timeout=_PROGRESS_INTERVAL_S)
-        except subprocess.TimeoutExpired:
-            _say(f"{label}: {_duration(time.monotonic() - started_s)} so far")
-
-
-@contextlib.contextmanager
-def _locked(path: Path, awaited: str) -> Iterator[None]:
-    with path.open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            _say(f"waiting for {awaited}")
-            fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
-def _say(message: str) -> None:
-    print(f"[servers] {message}", file=sys.stderr, flush=True)
-
-
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="tests.servers.build", description="Builds the servers that the tests run against."
@@ -363,12 +298,14 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument(
         "target",
         nargs="*",
-        help=f"one of {', '.join(_known())}; without any: {', '.join(default)}",
+        help=f"one of {', '.join(_known())}; without any: {', '.join(default)} and all of Java",
     )
-    names: list[str] = parser.parse_args(arguments).target or default
+    names: list[str] = parser.parse_args(arguments).target
     try:
-        for name in names:
+        for name in names or default:
             print(ensure(name), flush=True)
+        for name in [] if names else java.programs():
+            print(java.ensure(name), flush=True)
     except BuildError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

@@ -23,7 +23,7 @@ from typing import Any
 
 import pytest
 
-from tests.servers import build
+from tests.servers import build, cache, java
 from tests.servers.clientgo import ClientGoCandidate
 from tests.servers.kubernetes import NOBODY, RESTRICTED, ApiError, ApiServer, Rule
 from tests.servers.ports import claim_port, release_port
@@ -82,7 +82,7 @@ class TestBuild:
             said.append(message)
             waiting.set()
 
-        monkeypatch.setattr(build, "_say", say)
+        monkeypatch.setattr(cache, "say", say)
         path = build.TARGETS["etcd"].path
         path.parent.mkdir(parents=True)
         results: list[Path] = []
@@ -122,7 +122,8 @@ class TestBuild:
 
     def test_an_unknown_target_is_an_error_on_the_command_line(self) -> None:
         completed = subprocess.run(
-            [sys.executable, build.__file__, "nonsense"],
+            [sys.executable, "-m", "tests.servers.build", "nonsense"],
+            cwd=Path(build.__file__).parents[2],
             check=False,
             capture_output=True,
             text=True,
@@ -164,6 +165,42 @@ class TestBuild:
         with pytest.raises(build.BuildError, match="no `apt-get`"):
             build.ensure("consul")
         assert [entry.name for entry in (tmp_path / "consul").iterdir()] == ["lock"]
+
+
+class TestJava:
+    def test_every_program_is_found(self) -> None:
+        assert "shedlock" in java.programs()
+        assert "common" not in java.programs()
+
+    def test_a_missing_maven_is_an_error_that_says_so(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setenv("INCUMBENT_CACHE", str(tmp_path))
+        monkeypatch.setenv("PATH", "")
+        with pytest.raises(build.BuildError, match=r"no `mvn` on PATH.*apt-get install maven"):
+            java.ensure("shedlock")
+        assert [entry.name for entry in (tmp_path / "java-shedlock").iterdir()] == ["lock"]
+
+    def test_an_unknown_program_is_an_error(self) -> None:
+        with pytest.raises(build.BuildError, match="no Java program 'nonsense'"):
+            java.ensure("nonsense")
+
+    def test_a_program_that_is_no_java_is_an_error_and_leaves_nothing(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:
+        monkeypatch.setenv("INCUMBENT_CACHE", str(tmp_path / "cache"))
+        program = tmp_path / "java" / "broken"
+        program.mkdir(parents=True)
+        (program / "Main.java").write_text("class Main { no }", encoding="utf-8")
+        (program / "pom.xml").write_text("<project/>", encoding="utf-8")
+        fake = tmp_path / "bin"
+        fake.mkdir()
+        (fake / "mvn").symlink_to("/bin/true")
+        monkeypatch.setenv("PATH", f"{fake}:{os.environ['PATH']}")
+        monkeypatch.setattr(java, "JAVA_DIR", tmp_path / "java")
+        with pytest.raises(build.BuildError, match="<identifier> expected"):
+            java.ensure("broken")
+        assert [e.name for e in (tmp_path / "cache" / "java-broken").iterdir()] == ["lock"]
 
 
 class TestPorts:
