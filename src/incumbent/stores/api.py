@@ -128,6 +128,7 @@ class Capabilities:
             the TTL; 0 where standbys are.
         takeover_trips: round trips to the store that a failover needs; see `failover_bound_s`.
         renews: a term can be kept beyond its TTL; without, it ends in time to stop the work.
+        label_names: the name of an election has to be a DNS label: no dots, 63 characters at most.
         partner: whose format this speaks, so that members of theirs may compete for the same lock;
             "" for our own. The promise is then about our candidates.
         partner_breaks: what a member of theirs can break, or "" where there are none.
@@ -154,6 +155,7 @@ class Capabilities:
     unseen_ttls: float = 0.0
     takeover_trips: int = 2
     renews: bool = True
+    label_names: bool = False
     partner: str = ""
     partner_breaks: str = ""
 

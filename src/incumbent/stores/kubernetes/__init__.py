@@ -24,6 +24,7 @@ from urllib.parse import urlencode
 from incumbent.errors import ConfigError
 from incumbent.stores.api import Capabilities, Store, StoreURL, missing_extra
 from incumbent.stores.kubernetes.store import KubernetesStore
+from incumbent.stores.kubernetes.wire import LEASE
 from incumbent.stores.recipes import recipe_of
 
 __all__ = ["KubernetesStore", "open", "set_ups"]
@@ -61,6 +62,7 @@ def open(url: StoreURL) -> Store:
         raise ConfigError("kubernetes:// takes a namespace and no more: kubernetes://NAMESPACE")
     if url.host and not _NAMESPACE.fullmatch(url.host):
         raise ConfigError(f"{url.host!r} cannot be the name of a Kubernetes namespace")
+    format = mode.format(options) if mode is not None else LEASE
     try:
         from incumbent.stores.kubernetes.client import Client
     except ModuleNotFoundError as error:
@@ -73,8 +75,7 @@ def open(url: StoreURL) -> Store:
     namespace = url.host or connection.namespace
     shown, candidate = f"kubernetes://{namespace}", config.candidate_name()
     if mode is not None:
-        format, names = mode.format(options), mode.names(options)
-        named = Named(Client(connection, namespace, format.resource), names)
+        named = Named(Client(connection, namespace, format.resource), mode.names(options))
         chosen = {key: value for key, value in options.items() if key in ("recipe", *told)}
         return KubernetesStore(
             named,

@@ -151,11 +151,12 @@ class Client:
         return True
 
     async def resource_found(self) -> bool:
-        """Look for the resource among those of its group."""
-        try:
-            found = await self._ask("get", "", "GET", self.resource.root)
-        except NotFound:
-            return False
+        """Look for the group, and for the resource in it: of an unknown group it has no answer."""
+        if self.resource.group:
+            groups = await self._ask("get", "", "GET", "/apis")
+            if all(known["name"] != self.resource.group for known in groups["groups"]):
+                return False
+        found = await self._ask("get", "", "GET", self.resource.root)
         return any(known["name"] == self.resource.plural for known in found["resources"])
 
     async def server_version(self) -> str:

@@ -238,7 +238,7 @@ def _spec(obj: Object) -> Object:
 
 
 def _number(value: object, key: str) -> object:
-    """Return the integer that a text is, where a field is one."""
-    if key in _NUMBERS and isinstance(value, str) and value.isdecimal():
-        return int(value)
+    """Return the integer that a text is, rounded up, where a field is one."""
+    if key in _NUMBERS and isinstance(value, str) and re.fullmatch(r"\d{1,10}(\.\d*)?", value):
+        return math.ceil(float(value))
     return value

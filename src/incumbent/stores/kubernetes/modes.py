@@ -78,6 +78,7 @@ _CLIENT_GO = replace(
 _PEKKO = replace(
     CAPABILITIES,
     confirmed_by="a PUT of the custom resource at its resourceVersion",
+    label_names=True,
     partner="Pekko",
     partner_breaks=(
         "compares the holder's wall clock with its own: it takes over from a live holder if they "
