@@ -40,7 +40,14 @@ from incumbent.stores.kubernetes.wire import (
     parsed,
 )
 
-__all__ = ["AnnotationFormat", "ConfigMapFormat", "HeartbeatFormat", "pekko_name", "pekko_text"]
+__all__ = [
+    "LEADER_KEY",
+    "AnnotationFormat",
+    "ConfigMapFormat",
+    "HeartbeatFormat",
+    "pekko_name",
+    "pekko_text",
+]
 
 LEADER_KEY = "control-plane.alpha.kubernetes.io/leader"
 TTL_KEY = PREFIX + "ttl"

@@ -3,6 +3,7 @@ import akka.coordination.lease.javadsl.Lease;
 import akka.coordination.lease.javadsl.LeaseProvider;
 import com.typesafe.config.Config;
 import com.typesafe.config.ConfigFactory;
+import java.util.List;
 import java.util.Map;
 import java.util.concurrent.TimeUnit;
 
@@ -20,6 +21,7 @@ final class Main {
         Lines.leaveInOrder();
         ActorSystem system = ActorSystem.create("member", config(words));
         Lease lease = LeaseProvider.get(system).getLease(words[4], LEASE, words[5]);
+        boolean waits = false;
         while (!Lines.leaving()) {
             boolean acquired = false;
             try {
@@ -29,9 +31,10 @@ final class Main {
             }
             if (acquired) {
                 hold(lease);
-            } else {
+            } else if (!waits) {
                 Lines.say("waiting");
             }
+            waits = !acquired;
             Lines.pause();
         }
         system.terminate();
@@ -64,12 +67,15 @@ final class Main {
                 LEASE + ".lease-operation-timeout", Long.parseLong(words[6]) * 4 / 10 + "ms",
                 LEASE + ".api-server-request-timeout", Long.parseLong(words[6]) * 3 / 10 + "ms",
                 "akka.loglevel", "WARNING");
-        // The lease is given up in order by `Lines`, and not under a system that is shut down.
-        Config hooks = ConfigFactory.parseMap(Map.of(
+        Config ours = ConfigFactory.parseMap(Map.of(
+                // The lease is given up in order by `Lines`, while the system still works.
                 "akka.jvm-shutdown-hooks", "off",
-                "akka.coordinated-shutdown.run-by-jvm-shutdown-hook", "off"));
+                "akka.coordinated-shutdown.run-by-jvm-shutdown-hook", "off",
+                // The output is for events.
+                "akka.loggers", List.of("akka.event.slf4j.Slf4jLogger"),
+                "akka.stdout-loglevel", "OFF"));
         return ConfigFactory.parseMap(settings)
-                .withFallback(hooks)
+                .withFallback(ours)
                 .withFallback(ConfigFactory.load());
     }
 }
