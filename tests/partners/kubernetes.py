@@ -140,13 +140,19 @@ def still_refused(folder: Path, old: int | None, new: int | None) -> None:
         connection.execute("ROLLBACK")
 
 
-async def robbed(place: Place, store: KubernetesStore, ttl_s: int) -> None:
+async def robbed(
+    place: Place,
+    store: KubernetesStore,
+    ttl_s: int,
+    break_it: Callable[[Member], None] = lambda theirs: None,
+) -> None:
     """Ours lives, renews, and is trusted; theirs takes the lock all the same."""
     theirs = place.theirs("jobs", "theirs")
     with ended(theirs):
         ours = candidate(store, "jobs", "ours_1", plan(ttl_s))
         begun = await ours.until("begun", LIMIT_S)
         theirs.start()
+        await asyncio.to_thread(break_it, theirs)
         await asyncio.to_thread(theirs.wait_for, "holding", START_S)
         stopped = await ours.until("stopped", LIMIT_S)
         assert "changed under us" in stopped["cause"], "not for want of renewals"

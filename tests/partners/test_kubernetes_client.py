@@ -1,9 +1,11 @@
-"""Ours beside the lock of the Kubernetes client of Python: client-go's old format on a ConfigMap."""
+"""Ours beside the lock of the Kubernetes client of Python: client-go's format on a ConfigMap."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import time
 from pathlib import Path
 
@@ -12,6 +14,7 @@ import pytest
 from incumbent.stores.kubernetes.formats import LEADER_KEY
 from incumbent.stores.kubernetes.resource import CONFIG_MAPS
 from tests.partners.kubernetes import LIMIT_S, Place, dialogues, opened, robbed, still_refused
+from tests.partners.member import Member
 from tests.partners.passing import START_S, ended
 from tests.servers.kubernetes import ApiServer
 from tests.stores.candidate import candidate, plan
@@ -37,6 +40,19 @@ def test_the_kubernetes_client_robs_a_holder_with_a_longer_ttl(place: Place) -> 
     async def main() -> None:
         async with opened(place) as store:
             await robbed(place, store, 30)
+
+    asyncio.run(main())
+
+
+def test_the_kubernetes_client_robs_a_holder_when_its_clock_is_set_forward(place: Place) -> None:
+    def set_forward(theirs: Member) -> None:
+        theirs.wait_for("waiting", START_S)
+        assert not theirs.all("holding")
+        os.kill(theirs.pid, signal.SIGUSR1)
+
+    async def main() -> None:
+        async with opened(place) as store:
+            await robbed(place, store, TTL_S, set_forward)
 
     asyncio.run(main())
 
