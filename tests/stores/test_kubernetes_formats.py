@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import json
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
@@ -34,12 +36,27 @@ PEKKO = heartbeats_of("pekko.apache.org")
 RECIPES = {"configmap": CONFIG_MAPS, "clientgo-configmap": CONFIG_MAPS, "pekko": PEKKO}
 
 
-def opened(server: ApiServer, namespace: str, options: str, user: str = "admin") -> KubernetesStore:
+@contextlib.asynccontextmanager
+async def made(
+    server: ApiServer, namespace: str, options: str, user: str = "admin"
+) -> AsyncIterator[KubernetesStore]:
     kubeconfig = server.kubeconfig(user)
     url = f"kubernetes://{namespace}?kubeconfig={kubeconfig}&{options}"
     store = open_kubernetes(StoreURL.parse(url))
     assert isinstance(store, KubernetesStore)
-    return store
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@contextlib.asynccontextmanager
+async def opened(
+    server: ApiServer, namespace: str, options: str, user: str = "admin"
+) -> AsyncIterator[KubernetesStore]:
+    async with made(server, namespace, options, user) as store:
+        await store.open()
+        yield store
 
 
 # -- the store ------------------------------------------------------------------------------------
@@ -71,11 +88,10 @@ def test_many_locks_are_followed_by_one_watch_under_their_own_names(
     define(api_server, PEKKO)
     names = [f"job-{number}" for number in range(12)]
 
-    async def main() -> None:
-        ours = opened(api_server, namespace, "recipe=pekko&lock=My_{name}.lock")
-        other = opened(api_server, namespace, "recipe=pekko&lock=My_{name}.lock")
-        await ours.open()
-        await other.open()
+    async def main(stack: contextlib.AsyncExitStack) -> None:
+        options = "recipe=pekko&lock=My_{name}.lock"
+        ours = await stack.enter_async_context(opened(api_server, namespace, options))
+        other = await stack.enter_async_context(opened(api_server, namespace, options))
         for name in names[:2]:
             await ours.take(name, CLAIM, await absent(ours, name))
         watches = [Watch(other, name) for name in names]
@@ -85,10 +101,12 @@ def test_many_locks_are_followed_by_one_watch_under_their_own_names(
                 held = name in names[:2]
                 assert seen.holding is (Holding.HELD if held else Holding.ABSENT)
         assert [found.name for found in await ours.elections()] == names[:2]
-        await other.close()
-        await ours.close()
 
-    asyncio.run(main())
+    async def cleaned_up() -> None:
+        async with contextlib.AsyncExitStack() as stack:
+            await main(stack)
+
+    asyncio.run(cleaned_up())
     path = f"{PEKKO.path(namespace)}/my-job-0-lock"
     assert api_server.request("GET", path)["spec"]["owner"] == CLAIM.identity
 
@@ -105,14 +123,12 @@ def test_a_config_map_that_is_no_election_is_left_alone(
     api_server.request("POST", path, {"metadata": {"name": "settings"}, "data": {"a": "b"}})
 
     async def main() -> None:
-        store = opened(api_server, namespace, "recipe=configmap")
-        await store.open()
-        seen = await store.read("settings")
-        assert seen.holding is Holding.FOREIGN
-        with pytest.raises(Refused):
-            await store.take("settings", CLAIM, seen)
-        assert await store.elections() == []
-        await store.close()
+        async with opened(api_server, namespace, "recipe=configmap") as store:
+            seen = await store.read("settings")
+            assert seen.holding is Holding.FOREIGN
+            with pytest.raises(Refused):
+                await store.take("settings", CLAIM, seen)
+            assert await store.elections() == []
 
     asyncio.run(main())
     assert api_server.request("GET", f"{path}/settings")["data"] == {"a": "b"}
@@ -124,27 +140,29 @@ def test_an_annotation_that_somebody_removes_is_an_absence_that_is_waited_out(
     path = f"{CONFIG_MAPS.path(namespace)}/jobs"
 
     async def main() -> None:
-        store = opened(api_server, namespace, "recipe=clientgo-configmap")
-        await store.open()
-        held = await store.take("jobs", CLAIM, await absent(store, "jobs"))
-        patch = {"metadata": {"annotations": {LEADER: None}}, "data": {"kept": "yes"}}
-        await asyncio.to_thread(
-            api_server.request, "PATCH", path, patch, content_type="application/merge-patch+json"
-        )
-        newcomer = candidate(store, "jobs", "other_1", plan(60))
-        waiting = await newcomer.until("waiting", 30)
-        assert waiting["holding"] is Holding.ABSENT
-        assert waiting["until"] - waiting["at"] > 30
-        with pytest.raises(Refused):
-            await store.renew(held.lease)
-        seen = await store.read("jobs")
-        after = await store.take("jobs", OTHER, seen)
-        assert held.token is not None
-        assert after.token is not None
-        assert after.token > held.token
-        with pytest.raises(Refused):
-            await store.take("jobs", CLAIM, seen)
-        await store.close()
+        async with opened(api_server, namespace, "recipe=clientgo-configmap") as store:
+            held = await store.take("jobs", CLAIM, await absent(store, "jobs"))
+            patch = {"metadata": {"annotations": {LEADER: None}}, "data": {"kept": "yes"}}
+            await asyncio.to_thread(
+                api_server.request,
+                "PATCH",
+                path,
+                patch,
+                content_type="application/merge-patch+json",
+            )
+            newcomer = candidate(store, "jobs", "other_1", plan(60))
+            waiting = await newcomer.until("waiting", 30)
+            assert waiting["holding"] is Holding.ABSENT
+            assert waiting["until"] - waiting["at"] > 30
+            with pytest.raises(Refused):
+                await store.renew(held.lease)
+            seen = await store.read("jobs")
+            after = await store.take("jobs", OTHER, seen)
+            assert held.token is not None
+            assert after.token is not None
+            assert after.token > held.token
+            with pytest.raises(Refused):
+                await store.take("jobs", CLAIM, seen)
 
     asyncio.run(main())
     assert api_server.request("GET", path)["data"] == {"kept": "yes"}
@@ -154,16 +172,15 @@ def test_a_resource_that_is_not_defined_is_said_with_its_definition(
     own_api_server: ApiServer,
 ) -> None:
     async def main() -> None:
-        store = opened(own_api_server, "default", "recipe=akka")
-        with pytest.raises(StoreUnusable, match=r"does not know leases\.akka\.io"):
+        async with made(own_api_server, "default", "recipe=akka") as store:
+            with pytest.raises(StoreUnusable, match=r"does not know leases\.akka\.io"):
+                await store.open()
+            found = {finding.check: finding for finding in await store.examine()}
+            assert found["resource"].ok is False
+            assert "name: leases.akka.io" in found["resource"].fix
+            await asyncio.to_thread(define, own_api_server, heartbeats_of("akka.io"))
             await store.open()
-        found = {finding.check: finding for finding in await store.examine()}
-        assert found["resource"].ok is False
-        assert "name: leases.akka.io" in found["resource"].fix
-        await asyncio.to_thread(define, own_api_server, heartbeats_of("akka.io"))
-        await store.open()
-        assert {f.check: f.ok for f in await store.examine()}["resource"] is True
-        await store.close()
+            assert {f.check: f.ok for f in await store.examine()}["resource"] is True
 
     asyncio.run(main())
 
@@ -173,17 +190,15 @@ def test_rights_are_asked_and_told_for_the_resource(api_server: ApiServer, names
     grant = api_server.grant("candidate-3", [rule], namespace)
 
     async def main() -> None:
-        store = opened(api_server, namespace, "recipe=configmap", "candidate-3")
-        await store.open()
-        found = {finding.check: finding for finding in await store.examine()}
-        assert found["right to get"].text.startswith("may get configmaps")
-        assert found["right to update"].ok is False
-        assert found["right to update"].fix == (
-            '- {apiGroups: [""], resources: [configmaps], verbs: [update]}'
-        )
-        with pytest.raises(PermissionDenied, match=r'missing: \{apiGroups: \[""\], resources'):
-            await store.take("jobs", CLAIM, await absent(store, "jobs"))
-        await store.close()
+        async with opened(api_server, namespace, "recipe=configmap", "candidate-3") as store:
+            found = {finding.check: finding for finding in await store.examine()}
+            assert found["right to get"].text.startswith("may get configmaps")
+            assert found["right to update"].ok is False
+            assert found["right to update"].fix == (
+                '- {apiGroups: [""], resources: [configmaps], verbs: [update]}'
+            )
+            with pytest.raises(PermissionDenied, match=r'missing: \{apiGroups: \[""\], resources'):
+                await store.take("jobs", CLAIM, await absent(store, "jobs"))
 
     asyncio.run(main())
     api_server.revoke(grant)
@@ -335,12 +350,10 @@ def test_a_term_that_a_member_of_theirs_would_cut_short_is_refused(
     define(api_server, PEKKO)
 
     async def main() -> None:
-        store = opened(api_server, namespace, "recipe=pekko&takeover_s=10")
-        await store.open()
-        with pytest.raises(StoreUnusable, match="shorten the TTL"):
-            await store.take("jobs", CLAIM, await absent(store, "jobs"))
-        assert (await store.read("jobs")).holding is Holding.ABSENT
-        await store.close()
+        async with opened(api_server, namespace, "recipe=pekko&takeover_s=10") as store:
+            with pytest.raises(StoreUnusable, match="shorten the TTL"):
+                await store.take("jobs", CLAIM, await absent(store, "jobs"))
+            assert (await store.read("jobs")).holding is Holding.ABSENT
 
     asyncio.run(main())
 
