@@ -208,6 +208,7 @@ _FAULTS = {
 _WHAT = {True: ": all elections of a process", False: ": each election by itself"}
 _NEW = {True: "is vacant at once", False: "is waited for: one TTL at the very first start"}
 _ONCE = "none: a term ends in time to stop the work, and the election is open again"
+_NAMES = {True: "a DNS label: no dots, 63 characters at most", False: "any: up to 200 characters"}
 _LONG: Cells = (
     ("speaks", lambda have: f"the format of {have.partner}" if have.partner else "our own format"),
     ("a term is", lambda have: have.grade.value),
@@ -222,6 +223,7 @@ _LONG: Cells = (
     ("proof of death", lambda have: have.evidence or "none: the TTL is waited out"),
     ("a new election", lambda have: _NEW[have.absent_is_vacant]),
     ("TTL", lambda have: "whole seconds" if have.whole_seconds else "any"),
+    ("an election's name", lambda have: _NAMES[have.label_names]),
     ("survives", lambda have: _list(have.survives)),
     ("not promised", lambda have: _list(frozenset(Fault) - have.survives)),
 )
