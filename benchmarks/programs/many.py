@@ -99,9 +99,9 @@ async def prepare(url: str, names: list[str]) -> None:
 
     async def create(name: str) -> None:
         claim = Claim("nobody_0/nobody.1", "nobody_0", 15.0, None)
-        held = wire.created(name, client.namespace, claim, time.time())
+        held = wire.LEASE.created(name, client.namespace, claim, time.time())
         async with slots:
-            await client.create(wire.released(held, "", time.time()))
+            await client.create(wire.LEASE.released(held, "", time.time()))
 
     await asyncio.gather(*map(create, names))
     await client.close()

@@ -25,7 +25,7 @@ async def write(client: Client, name: str, batch: int, pause_s: float) -> None:
     asked = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, asked.set)
     claim = Claim("raw_0/raw.1", "raw_0", 15.0, None)
-    new = wire.created(name, client.namespace, claim, time.time())
+    new = wire.LEASE.created(name, client.namespace, claim, time.time())
     with suppress(Conflict):
         await client.create(new)
     lease = await client.get(name)
@@ -35,7 +35,7 @@ async def write(client: Client, name: str, batch: int, pause_s: float) -> None:
         asked.clear()
         for _ in range(batch):
             await asyncio.sleep(random.uniform(0.2 * pause_s, pause_s))
-            content = wire.renewed(lease, None, time.time())
+            content = wire.LEASE.renewed(lease, None, time.time())
             sent_ns = now_ns()
             lease = await client.replace(content)
             answered_ns = now_ns()

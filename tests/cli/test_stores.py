@@ -41,6 +41,7 @@ def test_the_table_for_programs() -> None:
         "bars": True,
         "renews": True,
         "queue": False,
+        "label_names": False,
         "partner": None,
         "partner_breaks": None,
     }

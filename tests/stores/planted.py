@@ -23,6 +23,8 @@ REDIS = "incumbent.stores.redis.driver"
 REDIS_CLIENT = "incumbent.stores.redis.client"
 HTTP = "incumbent.stores.http"
 LEASES = "incumbent.stores.kubernetes.store"
+FORMATS = "incumbent.stores.kubernetes.formats"
+NAMES = "incumbent.stores.kubernetes.names"
 SQL = "incumbent.stores.sql.store"
 STATEMENTS = "incumbent.stores.sql.statements"
 JOINED_ROWS = "incumbent.stores.sql.joined.rows"
@@ -47,6 +49,7 @@ _ETCD = "tests/stores/test_etcd.py::"
 _ZOOKEEPER = "tests/stores/test_zookeeper.py::"
 _CONSUL = "tests/stores/test_consul.py::"
 _SQL = "tests/stores/test_sql.py::"
+_FORMATS = "tests/stores/test_kubernetes_formats.py::"
 _POSTGRESQL = "tests/stores/test_postgresql.py::"
 _JOINED = "tests/stores/test_sql_joined.py::"
 _MIGRATION = "tests/cli/test_migration.py::"
@@ -621,5 +624,55 @@ PLANTED: tuple[Mutant, ...] = (
         "        return _moved(snapshot, -self._shift)\n",
         "        return snapshot\n",
         test="tests/stores/test_shifted.py::test_what_stands_in_etcd_has_its_own_tokens",
+    ),
+    # -- Kubernetes, in formats that are no Lease
+    planted(
+        "Formats: a ConfigMap that is no election's is vacant",
+        FORMATS,
+        "            holding=Holding.FOREIGN,\n",
+        "            holding=Holding.VACANT,\n",
+        test=f"{_FORMATS}test_a_config_map_that_is_no_election_is_left_alone",
+    ),
+    planted(
+        "Formats: an annotation that somebody removed is a vacancy",
+        FORMATS,
+        "holding=Holding.ABSENT, version=at",
+        "holding=Holding.VACANT, version=at",
+        test=f"{_FORMATS}test_an_annotation_that_somebody_removes_is_an_absence_that_is_waited_out",
+    ),
+    planted(
+        "Formats: a renewal that looks the same to whoever compares whole seconds",
+        FORMATS,
+        "        seconds = later(before, wall_s) // 1_000_000\n",
+        "        seconds = int(wall_s)\n",
+        test=f"{_FORMATS}test_golden_life_of_an_annotation",
+    ),
+    planted(
+        "Formats: a heartbeat that follows a wall clock back",
+        FORMATS,
+        "        return str(max(int(wall_s * 1000), int(last) + 1))\n",
+        "        return str(int(wall_s * 1000) if last else 0)\n",
+        test=f"{_FORMATS}test_a_time_that_was_written_is_never_taken_back_by_its_own_holder",
+    ),
+    planted(
+        "Formats: a holder of theirs is waited for as long as one of ours before it",
+        FORMATS,
+        '        ours = belongs(notes.get(TERM_KEY, ""), owner) and ttl.isdecimal()\n',
+        "        ours = ttl.isdecimal()\n",
+        test=f"{_FORMATS}test_a_lease_of_theirs_is_waited_for_as_long_as_they_would_be",
+    ),
+    planted(
+        "Formats: a TTL within which theirs take over",
+        LEASES,
+        "        self._format.check(claim)\n",
+        "",
+        test=f"{_FORMATS}test_a_term_that_a_member_of_theirs_would_cut_short_is_refused",
+    ),
+    planted(
+        "Formats: two elections in one object",
+        NAMES,
+        "        elif self.election_of(called) != name:\n",
+        "        elif not called:\n",
+        test=f"{_FORMATS}test_names_have_a_way_back",
     ),
 )

@@ -22,6 +22,7 @@ from kazoo.client import KazooClient
 
 from incumbent.stores import open_store
 from incumbent.stores.api import Store
+from incumbent.stores.kubernetes.resource import CONFIG_MAPS, LEASES, Resource
 from tests.faces.programs import until
 from tests.servers.consul import Consul
 from tests.servers.etcd import Etcd, b64
@@ -198,10 +199,16 @@ class OnConsul(Served):
 
 
 class OnKubernetes(Served):
-    def __init__(self, server: ApiServer, namespace: str, options: str = "") -> None:
+    def __init__(
+        self,
+        server: ApiServer,
+        namespace: str,
+        options: str = "",
+        resource: Resource = LEASES,
+    ) -> None:
         super().__init__("kubernetes")
         self.server, self.port, self.namespace = server, server.port, namespace
-        self.options = options
+        self.options, self.resource = options, resource
         self._before = 0
 
     def url(self, address: str = "") -> str:
@@ -209,9 +216,11 @@ class OnKubernetes(Served):
         return f"kubernetes://{self.namespace}?kubeconfig={config}{self.options}"
 
     async def delete(self, name: str) -> bool:
-        path = self.server.lease_path(self.namespace, name)
-        await asyncio.to_thread(self.server.request, "DELETE", path)
+        await asyncio.to_thread(self.server.request, "DELETE", self._path(name))
         return True
+
+    def _path(self, name: str) -> str:
+        return f"{self.resource.path(self.namespace)}/{name}"
 
     def begin(self, proxy: Proxy) -> None:
         super().begin(proxy)
@@ -225,7 +234,7 @@ class OnKubernetes(Served):
         """Return the verbs of all requests that were answered, once the log has them."""
         marker = f"marker-{secrets.token_hex(4)}"
         with contextlib.suppress(ApiError):
-            self.server.request("GET", self.server.lease_path(self.namespace, marker))
+            self.server.request("GET", self._path(marker))
 
         def events() -> list[tuple[str, str]]:
             found = [(e.get("objectRef", {}), e) for e in self.server.audit_events()]
@@ -239,8 +248,8 @@ class OnKubernetes(Served):
         return [verb for name, verb in events() if not name.startswith("marker-")]
 
     def expires(self, name: str, session: str) -> bool:
-        lease = self.server.get_lease(self.namespace, name)
-        return bool({"ownerReferences", "deletionTimestamp"} & lease["metadata"].keys())
+        found = self.server.request("GET", self._path(name))
+        return bool({"ownerReferences", "deletionTimestamp"} & found["metadata"].keys())
 
 
 class OnRedis(Served):
@@ -376,7 +385,7 @@ def _in_files(kind: str) -> Made:
     return made
 
 
-def _served(kind: Callable[..., Subject], *fixtures: str, **more: str) -> Made:
+def _served(kind: Callable[..., Subject], *fixtures: str, **more: object) -> Made:
     return lambda request: kind(*map(request.getfixturevalue, fixtures), **more)
 
 
@@ -387,6 +396,13 @@ SUBJECTS: dict[str, Made] = {
     "kubernetes": _served(OnKubernetes, "api_server", "namespace"),
     "kubernetes, with sessions": _served(
         OnKubernetes, "api_server", "namespace", options="&session=1"
+    ),
+    "kubernetes, ConfigMaps": _served(
+        OnKubernetes,
+        "api_server",
+        "namespace",
+        options="&recipe=configmap",
+        resource=CONFIG_MAPS,
     ),
     "memory": lambda request: Subject("memory"),
     "mysql": _served(OnMysql, "mariadb"),

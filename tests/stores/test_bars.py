@@ -105,7 +105,7 @@ def test_client_go_stays_out_until_it_is_lifted(
         out = clientgo_candidate(NAME, "go-out", **GO)
         seen = await in_thread(out.wait_for, "new_leader", 30)
         assert seen["leader"] == lease_wire.NOBODY
-        silent = lease_wire.created(
+        silent = lease_wire.LEASE.created(
             "silent", namespace, Claim("somebody", "somebody/1", 3.0), 1_700_000_000.0
         )
         path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
@@ -135,12 +135,12 @@ def test_to_a_version_that_knows_no_bars_it_is_foreign(monkeypatch: pytest.Monke
     monkeypatch.setattr(tables, "BARRED", None)
     old = tables._snapshot((NAME, -1, 9, BAR.text, BAR.nonce, 7, "", "", "", "", None, None))
     assert (old.holding, old.bar) == (Holding.FOREIGN, None)
-    lease = lease_wire.created(NAME, "default", Claim("a", "a/1", 5.0), 1.7e9)
+    lease = lease_wire.LEASE.created(NAME, "default", Claim("a", "a/1", 5.0), 1.7e9)
     lease["metadata"]["resourceVersion"] = "7"
-    lease = lease_wire.barred(lease, BAR, 1.7e9)
-    assert lease_wire.snapshot(NAME, lease).bar == BAR
+    lease = lease_wire.LEASE.barred(lease, BAR, 1.7e9)
+    assert lease_wire.LEASE.snapshot(NAME, lease).bar == BAR
     monkeypatch.setattr(lease_wire, "bar_of", lambda _: None)
-    old = lease_wire.snapshot(NAME, lease)
+    old = lease_wire.LEASE.snapshot(NAME, lease)
     assert (old.holding, old.why) == (
         Holding.FOREIGN,
         "its format is 'barred', and this version of incumbent knows 1",

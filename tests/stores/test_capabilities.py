@@ -89,6 +89,7 @@ RENEWALS = {
     "an assignment": [],
     "a committed transaction": [],
     "a rename under a kernel lock": [],
+    "a PUT of the ConfigMap at its resourceVersion": ["update"],
     "a PUT of the Lease at its resourceVersion": ["update"],
     "a PUT of the session's Lease at its resourceVersion": ["update"],
     "a committed UPDATE of the session's row": ["UPDATE incumbent_session"],
@@ -255,6 +256,18 @@ async def whole_seconds(subject: Subject, can: Capabilities) -> None:
     name = subject.name()
     await a.take(name, ttl_s=7.5)
     assert (await b.read(name)).ttl_s == 7.5
+
+
+async def label_names(subject: Subject, can: Capabilities) -> None:
+    """A name with a dot, of 64 characters, is one of an election, or it is refused."""
+    a = await a_candidate(subject, "a_1")
+    name = f"{subject.name()}."
+    refused = False
+    try:
+        await a.take(name + "x" * (64 - len(name)))
+    except ConfigError:
+        refused = True
+    assert refused == can.label_names
 
 
 async def unseen_ttls(subject: Subject, can: Capabilities) -> None:
@@ -566,6 +579,7 @@ CHECKS: dict[str, Check] = {
         evidence,
         grade,
         judged_by,
+        label_names,
         one_host,
         one_process,
         partner,
@@ -622,6 +636,7 @@ LIES: list[tuple[str, str, object]] = [
     ("sqlite", "one_host", False),
     ("sqlite", "one_process", True),
     ("memory", "one_process", False),
+    ("memory", "label_names", True),
     ("memory", "partner", "Camel"),
     ("memory", "partner_breaks", "everything"),
     ("memory", "queue", True),

@@ -27,7 +27,7 @@ def written(obj: dict[str, Any], version: int) -> dict[str, Any]:
 
 
 def test_golden_life_of_a_lease() -> None:
-    created = wire.created("jobs", "apps", CLAIM, NOON_S)
+    created = wire.LEASE.created("jobs", "apps", CLAIM, NOON_S)
     assert created == {
         "apiVersion": "coordination.k8s.io/v1",
         "kind": "Lease",
@@ -47,7 +47,7 @@ def test_golden_life_of_a_lease() -> None:
             "leaseTransitions": 0,
         },
     }
-    renewed = wire.renewed(written(created, 100), 100, NOON_S + 5.25)
+    renewed = wire.LEASE.renewed(written(created, 100), 100, NOON_S + 5.25)
     assert renewed["metadata"]["resourceVersion"] == "100"
     assert renewed["metadata"]["annotations"] == {
         "incumbent.dev/format": "1",
@@ -58,7 +58,7 @@ def test_golden_life_of_a_lease() -> None:
         **created["spec"],
         "renewTime": "2026-03-01T12:00:05.250000Z",
     }
-    released = wire.released(written(renewed, 101), "pod-1", NOON_S + 6.5)
+    released = wire.LEASE.released(written(renewed, 101), "pod-1", NOON_S + 6.5)
     assert released["metadata"]["annotations"] == {
         "incumbent.dev/format": "1",
         "incumbent.dev/successor": ('{"to": "pod-1", "released": "2026-03-01T12:00:06.500000Z"}'),
@@ -70,7 +70,7 @@ def test_golden_life_of_a_lease() -> None:
         "renewTime": "2026-03-01T12:00:06.500000Z",
         "leaseTransitions": 0,
     }
-    taken = wire.taken(written(released, 102), Claim("b", "b/1.1", 7.5), NOON_S + 9)
+    taken = wire.LEASE.taken(written(released, 102), Claim("b", "b/1.1", 7.5), NOON_S + 9)
     assert taken["metadata"]["annotations"] == {
         "incumbent.dev/format": "1",
         "incumbent.dev/term": "b/1.1",
@@ -98,12 +98,12 @@ def test_a_micro_time_has_six_digits(micros: int) -> None:
     st.sampled_from(["2026-03-01T12:00:00Z", "2026-03-01T12:00:00.999999Z", None, "x", 5]),
 )
 def test_each_renewal_is_in_a_later_whole_second(steps_s: list[float], first: object) -> None:
-    obj = written(wire.created("jobs", "apps", CLAIM, NOON_S), 1)
+    obj = written(wire.LEASE.created("jobs", "apps", CLAIM, NOON_S), 1)
     obj["spec"]["renewTime"] = first
     now_s, last = NOON_S, ""
     for step_s in steps_s:
         now_s += step_s
-        obj = wire.renewed(obj, 1, now_s)
+        obj = wire.LEASE.renewed(obj, 1, now_s)
         text = obj["spec"]["renewTime"]
         assert text[:19] > last[:19]
         last = text
@@ -138,7 +138,7 @@ FULL = {
     ],
 )
 def test_what_cannot_be_understood_is_foreign(obj: dict[str, Any], why: str) -> None:
-    seen = wire.snapshot("jobs", obj)
+    seen = wire.LEASE.snapshot("jobs", obj)
     assert seen.holding is Holding.FOREIGN
     assert why in seen.why
 
@@ -153,11 +153,11 @@ def test_what_cannot_be_understood_is_foreign(obj: dict[str, Any], why: str) -> 
     ],
 )
 def test_nobody_holds(obj: dict[str, Any]) -> None:
-    assert wire.snapshot("jobs", obj).holding is Holding.VACANT
+    assert wire.LEASE.snapshot("jobs", obj).holding is Holding.VACANT
 
 
 def test_another_programs_lease_is_held_and_has_no_term() -> None:
-    seen = wire.snapshot("jobs", lease(FULL))
+    seen = wire.LEASE.snapshot("jobs", lease(FULL))
     assert (seen.holding, seen.holder, seen.term, seen.ttl_s) == (Holding.HELD, "x", "", 15.0)
     assert seen.lease_key == "x@2026-03-01T12:00:00.000000Z"
 
@@ -169,30 +169,30 @@ def test_annotations_left_behind_by_an_earlier_holder_do_not_count() -> None:
         "incumbent.dev/token": "9999",
         "incumbent.dev/step-down": json.dumps({"term": "y/1.1", "to": ""}),
     }
-    seen = wire.snapshot("jobs", lease(FULL, notes))
+    seen = wire.LEASE.snapshot("jobs", lease(FULL, notes))
     assert (seen.holding, seen.term, seen.token, seen.request) == (Holding.HELD, "", None, None)
 
 
 def test_a_successor_counts_only_with_the_release_that_named_it() -> None:
-    held = written(wire.created("jobs", "apps", CLAIM, NOON_S), 1)
-    free = written(wire.released(held, "pod-1", NOON_S + 1), 2)
-    assert wire.snapshot("jobs", free).successor == "pod-1"
+    held = written(wire.LEASE.created("jobs", "apps", CLAIM, NOON_S), 1)
+    free = written(wire.LEASE.released(held, "pod-1", NOON_S + 1), 2)
+    assert wire.LEASE.snapshot("jobs", free).successor == "pod-1"
     free["spec"]["renewTime"] = "2026-03-01T13:00:00.000000Z"
-    assert wire.snapshot("jobs", free).successor == ""
+    assert wire.LEASE.snapshot("jobs", free).successor == ""
 
 
 def test_a_request_counts_only_for_the_present_term() -> None:
-    held = written(wire.created("jobs", "apps", CLAIM, NOON_S), 1)
+    held = written(wire.LEASE.created("jobs", "apps", CLAIM, NOON_S), 1)
     request = StepDownRequest(CLAIM.term, "pod-1")
-    asked = wire.asked(held, request)
-    assert wire.snapshot("jobs", asked).request == request
-    assert wire.snapshot("jobs", wire.renewed(asked, 1, NOON_S)).request == request
-    old = wire.asked(held, StepDownRequest("pod-0_1f0a/9c.0"))
-    assert wire.snapshot("jobs", old).request is None
+    asked = wire.LEASE.asked(held, request)
+    assert wire.LEASE.snapshot("jobs", asked).request == request
+    assert wire.LEASE.snapshot("jobs", wire.LEASE.renewed(asked, 1, NOON_S)).request == request
+    old = wire.LEASE.asked(held, StepDownRequest("pod-0_1f0a/9c.0"))
+    assert wire.LEASE.snapshot("jobs", old).request is None
 
 
 def test_what_others_wrote_stays() -> None:
-    held = written(wire.created("jobs", "apps", CLAIM, NOON_S), 1)
+    held = written(wire.LEASE.created("jobs", "apps", CLAIM, NOON_S), 1)
     held["metadata"] |= {
         "labels": {"a": "b"},
         "ownerReferences": [{"name": "o"}],
@@ -201,10 +201,10 @@ def test_what_others_wrote_stays() -> None:
     }
     held["spec"]["unknown"] = {"deep": [1]}
     for changed in (
-        wire.renewed(held, 1, NOON_S),
-        wire.released(held, "", NOON_S),
-        wire.taken(held, CLAIM, NOON_S),
-        wire.asked(held, StepDownRequest(CLAIM.term)),
+        wire.LEASE.renewed(held, 1, NOON_S),
+        wire.LEASE.released(held, "", NOON_S),
+        wire.LEASE.taken(held, CLAIM, NOON_S),
+        wire.LEASE.asked(held, StepDownRequest(CLAIM.term)),
     ):
         assert changed["metadata"]["labels"] == {"a": "b"}
         assert changed["metadata"]["ownerReferences"] == [{"name": "o"}]
@@ -217,7 +217,7 @@ def test_a_version_must_be_a_number() -> None:
     obj = lease(FULL)
     obj["metadata"]["resourceVersion"] = "a7"
     with pytest.raises(StoreUnusable, match="a7"):
-        wire.snapshot("jobs", obj)
+        wire.LEASE.snapshot("jobs", obj)
 
 
 JSON = st.recursive(
@@ -236,7 +236,7 @@ NOTES = st.sampled_from(
 @given(st.dictionaries(FIELDS, JSON), st.dictionaries(NOTES, st.text() | JSON.map(json.dumps)))
 def test_no_record_breaks_the_reader(spec: dict[str, Any], notes: dict[str, str]) -> None:
     obj = lease(spec, notes)
-    seen = wire.snapshot("jobs", obj)
+    seen = wire.LEASE.snapshot("jobs", obj)
     assert seen.serial == 7
     if seen.holding is not Holding.FOREIGN:
-        wire.taken(obj, CLAIM, NOON_S)
+        wire.LEASE.taken(obj, CLAIM, NOON_S)

@@ -209,6 +209,7 @@ _WHAT = {True: ": all elections of a process", False: ": each election by itself
 _MOVED = {True: ": to and from, by `incumbent migrate`", False: ": its elections cannot be barred"}
 _NEW = {True: "is vacant at once", False: "is waited for: one TTL at the very first start"}
 _ONCE = "none: a term ends in time to stop the work, and the election is open again"
+_NAMES = {True: "a DNS label: no dots, 63 characters at most", False: "any: up to 200 characters"}
 _LONG: Cells = (
     ("speaks", lambda have: f"the format of {have.partner}" if have.partner else "our own format"),
     ("a term is", lambda have: have.grade.value),
@@ -224,6 +225,7 @@ _LONG: Cells = (
     ("proof of death", lambda have: have.evidence or "none: the TTL is waited out"),
     ("a new election", lambda have: _NEW[have.absent_is_vacant]),
     ("TTL", lambda have: "whole seconds" if have.whole_seconds else "any"),
+    ("an election's name", lambda have: _NAMES[have.label_names]),
     ("survives", lambda have: _list(have.survives)),
     ("not promised", lambda have: _list(frozenset(Fault) - have.survives)),
 )
@@ -243,10 +245,16 @@ def _same(of: Callable[[Capabilities], str], usable: list[tuple[str, Capabilitie
     return found.pop() if len(found) == 1 else ""
 
 
+def _below(scheme: str) -> str:
+    """Return how a row is called that stands below that of its store, if it is a set-up."""
+    _, option, which = scheme.partition("?")
+    return f"  {option}{which}" if option else scheme
+
+
 def _draw_all(found: list[Installed]) -> None:
     """Draw a row per store, in tables that are no wider than 80 columns."""
     usable = [(store.scheme, store.capabilities) for store in found if store.capabilities]
-    ours = [(scheme, have) for scheme, have in usable if not have.partner]
+    ours = [(_below(scheme), have) for scheme, have in usable if not have.partner]
     compat = [(scheme, have) for scheme, have in usable if have.partner]
     survives: Cells = tuple((word, partial(_survives, fault)) for fault, word in _FAULTS.items())
     for title, cells, stores in (

@@ -132,6 +132,7 @@ class Capabilities:
         renews: a term can be kept beyond its TTL; without, it ends in time to stop the work.
         queue: candidates stand in a queue that the store keeps: a take that is not the first waits
             there, an empty queue is vacant, and nobody can be named as the successor.
+        label_names: the name of an election has to be a DNS label: no dots, 63 characters at most.
         partner: whose format this speaks, so that members of theirs may compete for the same lock;
             "" for our own. The promise is then about our candidates.
         partner_breaks: what a member of theirs can break, or "" where there are none.
@@ -160,6 +161,7 @@ class Capabilities:
     bars: bool = False
     renews: bool = True
     queue: bool = False
+    label_names: bool = False
     partner: str = ""
     partner_breaks: str = ""
 

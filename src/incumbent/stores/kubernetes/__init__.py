@@ -1,24 +1,31 @@
-"""The store `kubernetes://`: one Lease per election, as client-go writes it.
+"""The store `kubernetes://`: one object per election, which is a Lease as client-go writes it.
 
     kubernetes://                   the Pod's own namespace, or the current context of a kubeconfig
     kubernetes://NAMESPACE
     kubernetes://NAMESPACE?context=NAME&kubeconfig=PATH
     kubernetes://NAMESPACE?session=1    one Lease per process is renewed; see `sessions`
+    kubernetes://NAMESPACE?recipe=configmap             a ConfigMap instead of a Lease
+    kubernetes://NAMESPACE?recipe=clientgo-configmap    client-go's annotation on a ConfigMap
+    kubernetes://NAMESPACE?recipe=pekko&takeover_s=96   Pekko's lease; recipe=akka: Akka's
 
-The name of the election is the name of the Lease. Candidates of client-go, and of everything that
-uses it, may compete for the same Lease, but for those of the last form.
+The name of the election is the name of the object; in the formats of others `lock=` says otherwise.
+Candidates of client-go, and of everything that uses it, may compete for the same Lease, but for
+those of `session=1`.
 
-`store` has the rules, `wire` the record, `watch` and `ledger` the following; `api` is the seam
-below which `client` and `config` speak to a real server.
+`store` has the rules, `wire` and `formats` the records, `modes` what `recipe=` can be, `watch` and
+`ledger` the following; `api` is the seam below which `client` and `config` speak to a real server.
 """
 
 from __future__ import annotations
 
 import re
+from urllib.parse import urlencode
 
 from incumbent.errors import ConfigError
 from incumbent.stores.api import Capabilities, Store, StoreURL, missing_extra
 from incumbent.stores.kubernetes.store import KubernetesStore
+from incumbent.stores.kubernetes.wire import LEASE
+from incumbent.stores.recipes import recipe_of
 
 __all__ = ["KubernetesStore", "open", "set_ups"]
 
@@ -27,9 +34,11 @@ _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 def set_ups() -> dict[str, Capabilities]:
     """Return what is declared where an option makes it another store, by that option."""
+    from incumbent.stores.kubernetes.modes import MODES
     from incumbent.stores.kubernetes.sessions import CAPABILITIES
 
-    return {"session=1": CAPABILITIES}
+    recipes = {f"recipe={recipe}": mode.capabilities for recipe, mode in MODES.items()}
+    return {"session=1": CAPABILITIES, **recipes}
 
 
 def open(url: StoreURL) -> Store:
@@ -39,7 +48,13 @@ def open(url: StoreURL) -> Store:
         ConfigError: the URL, or the configuration that it leads to, cannot be used.
         MissingExtra: the HTTP client is not installed.
     """
-    options = url.take_options("context", "kubeconfig", "session")
+    from incumbent.stores.kubernetes.modes import MODES
+    from incumbent.stores.kubernetes.names import Named
+
+    recipe = recipe_of("kubernetes", url.options, MODES)
+    mode = MODES.get(recipe)
+    told = mode.options if mode is not None else ("session",)
+    options = url.take_options("context", "kubeconfig", "recipe", *told)
     sessions = options.get("session", "0")
     if sessions not in ("0", "1"):
         raise ConfigError(f"kubernetes://: session={sessions!r} is neither 0 nor 1")
@@ -47,6 +62,7 @@ def open(url: StoreURL) -> Store:
         raise ConfigError("kubernetes:// takes a namespace and no more: kubernetes://NAMESPACE")
     if url.host and not _NAMESPACE.fullmatch(url.host):
         raise ConfigError(f"{url.host!r} cannot be the name of a Kubernetes namespace")
+    format = mode.format(options) if mode is not None else LEASE
     try:
         from incumbent.stores.kubernetes.client import Client
     except ModuleNotFoundError as error:
@@ -57,8 +73,18 @@ def open(url: StoreURL) -> Store:
         kubeconfig=options.get("kubeconfig", ""), context=options.get("context", "")
     )
     namespace = url.host or connection.namespace
-    client = Client(connection, namespace)
     shown, candidate = f"kubernetes://{namespace}", config.candidate_name()
+    if mode is not None:
+        named = Named(Client(connection, namespace, format.resource), mode.names(options))
+        chosen = {key: value for key, value in options.items() if key in ("recipe", *told)}
+        return KubernetesStore(
+            named,
+            f"{shown}?{urlencode(chosen, safe='{}/')}",
+            candidate,
+            format=format,
+            capabilities=mode.capabilities,
+        )
+    client = Client(connection, namespace)
     if sessions == "1":
         from incumbent.stores.kubernetes.sessions import SessionStore
 

@@ -1,9 +1,11 @@
 """The seam between this store and an API server: seven requests on plain JSON, and their outcomes.
 
+The objects are Leases, or of another resource that the API server has.
+
 Everything above it (`store`, `watch`, `ledger`, `wire`) is logic and runs as well on a twin of an
 API server in the simulator; everything below it (`client`, `config`) is one HTTP client.
 
-Rules for whoever implements `LeaseApi`
+Rules for whoever implements `ObjectApi`
 ---------------------------------------
 1. A request is sent once. There is no retry below the seam; the one exception is an answer of 401
    (which had no effect) with credentials that could be refreshed.
@@ -20,17 +22,18 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Protocol
 
+from incumbent.stores.kubernetes.resource import Resource
 from incumbent.stores.kubernetes.wire import Object
 
-__all__ = ["Change", "Conflict", "Expired", "Kind", "LeaseApi", "Listing", "NotFound"]
+__all__ = ["Change", "Conflict", "Expired", "Kind", "Listing", "NotFound", "ObjectApi"]
 
 
 class Conflict(Exception):
-    """The Lease is at another version, or exists already. Nothing was changed."""
+    """The object is at another version, or exists already. Nothing was changed."""
 
 
 class NotFound(Exception):
-    """There is no such Lease (or no such namespace). Nothing was changed."""
+    """There is no such object (or no such namespace). Nothing was changed."""
 
 
 class Expired(Exception):
@@ -59,14 +62,14 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """All Leases of the namespace, at one version of the whole collection."""
+    """All objects of the namespace, at one version of the whole collection."""
 
     items: list[Object]
     version: str
 
 
-class LeaseApi(Protocol):
-    """The Leases of one namespace.
+class ObjectApi(Protocol):
+    """The objects of one resource in one namespace.
 
     Every method may raise `PermissionDenied` and `StoreUnavailable`; writes `OutcomeUnknown` too.
     """
@@ -81,8 +84,13 @@ class LeaseApi(Protocol):
         """The API server's URL, for people."""
         ...
 
+    @property
+    def resource(self) -> Resource:
+        """Of which resource the objects are."""
+        ...
+
     async def get(self, name: str) -> Object:
-        """Read one Lease from a quorum.
+        """Read one object from a quorum.
 
         Raises:
             NotFound: there is none.
@@ -90,7 +98,7 @@ class LeaseApi(Protocol):
         ...
 
     async def create(self, obj: Object) -> Object:
-        """Create a Lease.
+        """Create an object.
 
         Raises:
             Conflict: it exists.
@@ -99,7 +107,7 @@ class LeaseApi(Protocol):
         ...
 
     async def replace(self, obj: Object) -> Object:
-        """Replace a Lease that is still at the resourceVersion of `obj`.
+        """Replace an object that is still at the resourceVersion of `obj`.
 
         Raises:
             Conflict: it is not.
@@ -108,7 +116,7 @@ class LeaseApi(Protocol):
         ...
 
     async def delete(self, name: str, uid: str, version: str) -> None:
-        """Delete a Lease that still has this uid and this resourceVersion.
+        """Delete an object that still has this uid and this resourceVersion.
 
         Raises:
             Conflict: it has not.
@@ -117,16 +125,16 @@ class LeaseApi(Protocol):
         ...
 
     async def list(self, selector: str = "") -> Listing:
-        """Read all Leases of the namespace, or those that a label selector means, from a quorum."""
+        """Read all objects, or those that a label selector means, from a quorum."""
         ...
 
     def watch(
         self, name: str, version: str, limit_s: float, selector: str = ""
     ) -> AsyncGenerator[Change]:
-        """Report what happens to one Lease ("" for all) after `version`, for at most `limit_s`.
+        """Report what happens to one object ("" for all) after `version`, for at most `limit_s`.
 
-        Without a version it starts with an addition of what exists. With a label selector, a Lease
-        that loses its label is reported as deleted.
+        Without a version it starts with an addition of what exists. With a label selector, an
+        object that loses its label is reported as deleted.
 
         Raises:
             Expired: the version is too old.
@@ -134,11 +142,15 @@ class LeaseApi(Protocol):
         ...
 
     async def allowed(self, verb: str, name: str) -> bool:
-        """Tell whether RBAC lets us do `verb` to the Lease ("" for every Lease)."""
+        """Tell whether RBAC lets us do `verb` to the object ("" for every one)."""
         ...
 
     async def namespace_found(self) -> bool:
         """Tell whether the namespace exists."""
+        ...
+
+    async def resource_found(self) -> bool:
+        """Tell whether the server knows the resource."""
         ...
 
     async def server_version(self) -> str:

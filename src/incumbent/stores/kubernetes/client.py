@@ -40,6 +40,7 @@ from incumbent.stores.http import Broken, NotSent, Pool, Response
 from incumbent.stores.kubernetes import rbac
 from incumbent.stores.kubernetes.api import Change, Conflict, Expired, Kind, Listing, NotFound
 from incumbent.stores.kubernetes.config import Connection
+from incumbent.stores.kubernetes.resource import LEASES, Resource
 from incumbent.stores.kubernetes.wire import Object, trimmed
 
 __all__ = ["Client"]
@@ -51,42 +52,43 @@ _Effect = Literal["read", "write"]
 
 
 class Client:
-    """The Leases of one namespace of a real API server."""
+    """The objects of one resource in one namespace of a real API server."""
 
-    def __init__(self, connection: Connection, namespace: str) -> None:
+    def __init__(self, connection: Connection, namespace: str, resource: Resource = LEASES) -> None:
         self.namespace = namespace
+        self.resource = resource
         self.url = connection.server
         self._place = urlsplit(connection.server).netloc.rpartition("@")[2]
         self._credentials = connection.credentials
-        self._leases = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
+        self._objects = resource.path(namespace)
         server, tls, name = connection.server, connection.tls, connection.tls_name
         self._requests = Pool(server, tls, name, POOL_CONNECTIONS)
         self._watches = Pool(server, tls, name, None)
 
     async def get(self, name: str) -> Object:
-        """Read one Lease."""
-        return trimmed(await self._ask("get", name, "GET", f"{self._leases}/{name}"))
+        """Read one object."""
+        return trimmed(await self._ask("get", name, "GET", f"{self._objects}/{name}"))
 
     async def create(self, obj: Object) -> Object:
-        """Create a Lease."""
+        """Create an object."""
         name = obj["metadata"]["name"]
-        return trimmed(await self._ask("create", name, "POST", self._leases, obj))
+        return trimmed(await self._ask("create", name, "POST", self._objects, obj))
 
     async def replace(self, obj: Object) -> Object:
-        """Replace a Lease."""
+        """Replace an object."""
         name = obj["metadata"]["name"]
-        return trimmed(await self._ask("update", name, "PUT", f"{self._leases}/{name}", obj))
+        return trimmed(await self._ask("update", name, "PUT", f"{self._objects}/{name}", obj))
 
     async def delete(self, name: str, uid: str, version: str) -> None:
-        """Delete a Lease."""
+        """Delete an object."""
         preconditions = {"uid": uid, "resourceVersion": version}
         body = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": preconditions}
-        await self._ask("delete", name, "DELETE", f"{self._leases}/{name}", body)
+        await self._ask("delete", name, "DELETE", f"{self._objects}/{name}", body)
 
     async def list(self, selector: str = "") -> Listing:
-        """Read all Leases."""
+        """Read all objects."""
         query = f"?{urlencode({'labelSelector': selector})}" if selector else ""
-        answer = await self._ask("list", "", "GET", self._leases + query)
+        answer = await self._ask("list", "", "GET", self._objects + query)
         return Listing([trimmed(o) for o in answer["items"]], answer["metadata"]["resourceVersion"])
 
     async def watch(
@@ -100,7 +102,7 @@ class Client:
             query["labelSelector"] = selector
         if version:
             query["resourceVersion"] = version
-        path = f"{self._leases}?{urlencode(query)}"
+        path = f"{self._objects}?{urlencode(query)}"
         header, refused = None, False
         with _meanings("read", self._place):
             while True:
@@ -127,8 +129,8 @@ class Client:
         attributes = {
             "namespace": self.namespace,
             "verb": verb,
-            "group": "coordination.k8s.io",
-            "resource": "leases",
+            "group": self.resource.group,
+            "resource": self.resource.plural,
             "name": name,
         }
         path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
@@ -147,6 +149,15 @@ class Client:
         except NotFound:
             return False
         return True
+
+    async def resource_found(self) -> bool:
+        """Look for the group, and for the resource in it: of an unknown group it has no answer."""
+        if self.resource.group:
+            groups = await self._ask("get", "", "GET", "/apis")
+            if all(known["name"] != self.resource.group for known in groups["groups"]):
+                return False
+        found = await self._ask("get", "", "GET", self.resource.root)
+        return any(known["name"] == self.resource.plural for known in found["resources"])
 
     async def server_version(self) -> str:
         """Ask for the version, which everybody may."""
@@ -206,8 +217,8 @@ class Client:
         match code:
             case 401:
                 return PermissionDenied(f"the API server {where} does not know us: {text}")
-            case 403 if " cannot " in text and "leases" in text:
-                missing = rbac.rule((verb,), name)
+            case 403 if " cannot " in text and self.resource.plural in text:
+                missing = rbac.rule((verb,), name, self.resource)
                 return PermissionDenied(
                     f"the API server {where}: {text}; the rule that is missing: {missing}"
                 )

@@ -1,7 +1,7 @@
 """What `incumbent doctor` looks at here: the server, the namespace, and every right by itself.
 
-The rights are asked of the server (SelfSubjectAccessReview), without touching any Lease. The fix is
-YAML to paste under `rules:` of a Role.
+The rights are asked of the server (SelfSubjectAccessReview), without touching any object. The fix
+is YAML to paste under `rules:` of a Role.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ import asyncio
 from incumbent.errors import PermissionDenied, StoreError
 from incumbent.stores.api import Finding, unreached
 from incumbent.stores.kubernetes import rbac
-from incumbent.stores.kubernetes.api import LeaseApi, NotFound
+from incumbent.stores.kubernetes.api import NotFound, ObjectApi
 
 __all__ = ["examine"]
 
 _SLOW_S = 1.0
 
 
-async def examine(api: LeaseApi, name: str = "", rights: rbac.Rights = rbac.EACH) -> list[Finding]:
-    """Return the findings; with a `name`, rights limited to that Lease count too."""
+async def examine(api: ObjectApi, name: str = "", rights: rbac.Rights = rbac.EACH) -> list[Finding]:
+    """Return the findings; with a `name`, rights limited to that object count too."""
     loop = asyncio.get_running_loop()
     began = loop.time()
     try:
@@ -39,11 +39,12 @@ async def examine(api: LeaseApi, name: str = "", rights: rbac.Rights = rbac.EACH
             "" if took_s < _SLOW_S else "use a longer TTL: a renewal needs several round trips",
         ),
         await _namespace(api),
+        *await _definition(api),
         *await _rights(api, name, rights),
     ]
 
 
-async def _namespace(api: LeaseApi) -> Finding:
+async def _namespace(api: ObjectApi) -> Finding:
     fix = f"kubectl create namespace {api.namespace}"
     try:
         found = await api.namespace_found()
@@ -57,10 +58,26 @@ async def _namespace(api: LeaseApi) -> Finding:
     return Finding("namespace", False, f"{api.namespace!r} does not exist", fix)
 
 
-async def _rights(api: LeaseApi, name: str, rights: rbac.Rights) -> list[Finding]:
+async def _definition(api: ObjectApi) -> list[Finding]:
+    """Look whether the server knows a resource that is not Kubernetes' own."""
+    what = api.resource
+    if not what.definition:
+        return []
+    try:
+        found = await api.resource_found()
+    except StoreError as error:
+        return [Finding("resource", None, str(error))]
+    if found:
+        return [Finding("resource", True, f"{what.full_name} is defined")]
+    fix = f"kubectl apply -f - <<END\n{what.definition}END"
+    return [Finding("resource", False, f"{what.full_name} is not defined", fix)]
+
+
+async def _rights(api: ObjectApi, name: str, rights: rbac.Rights) -> list[Finding]:
     findings = []
     for verb in (*rights.needed, *rights.optional):
-        of = f"leases {name!r}" if name and verb != "create" else "leases"
+        plural = api.resource.plural
+        of = f"{plural} {name!r}" if name and verb != "create" else plural
         check = f"right to {verb}"
         try:
             allowed = await api.allowed(verb, "" if verb == "create" else name)
@@ -77,6 +94,6 @@ async def _rights(api: LeaseApi, name: str, rights: rbac.Rights) -> list[Finding
                 text += f"; {rights.why}"
             elif not name and rights.by_name:
                 text += "; a right limited to a name does not show here: give the name"
-            fix = rbac.role((verb,), name)
+            fix = rbac.role((verb,), name, api.resource)
             findings.append(Finding(check, None if optional else False, text, fix))
     return findings

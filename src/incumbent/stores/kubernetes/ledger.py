@@ -20,8 +20,7 @@ from collections import OrderedDict
 from dataclasses import dataclass, replace
 
 from incumbent.core.records import Snapshot, absent
-from incumbent.stores.kubernetes import wire
-from incumbent.stores.kubernetes.wire import Object
+from incumbent.stores.kubernetes.wire import LEASE, Format, Object
 
 __all__ = ["Asked", "Ledger"]
 
@@ -47,7 +46,8 @@ class Asked:
 class Ledger:
     """The memory of one store object."""
 
-    def __init__(self) -> None:
+    def __init__(self, format: Format = LEASE) -> None:
+        self._format = format
         self.high = 0
         self.followed = 0
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
@@ -68,7 +68,7 @@ class Ledger:
             The snapshot, and whether the store went back in time: the answer of a read is older
             than what was known when it was sent.
         """
-        snapshot = wire.snapshot(name, obj)
+        snapshot = self._format.snapshot(name, obj)
         entry = self._entry(name)
         went_back = asked is not None and snapshot.serial < asked.serial
         if went_back or snapshot.serial >= entry.serial:

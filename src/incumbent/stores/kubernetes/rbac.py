@@ -8,6 +8,8 @@ holder) at installation, and leave the second rule out.
 `list` is optional: it lets a process with many elections follow them all by one watch, and it is
 what listing the elections of a namespace needs.
 
+Where the record is no Lease, the rules are the same for another resource.
+
 With `?session=1` nothing can be limited by name: the Lease of a session has a random one, and one
 watch brings all. `delete` is optional there.
 """
@@ -16,12 +18,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from incumbent.stores.kubernetes.resource import LEASES, Resource
+
 __all__ = ["EACH", "SESSIONS", "Rights", "role", "rule"]
 
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """The verbs on Leases that one mode needs.
+    """The verbs on the resource that one mode needs.
 
     Attributes:
         needed: without these it does not work.
@@ -51,15 +55,16 @@ SESSIONS = Rights(
 _NAMED = frozenset({"get", "update", "watch"})
 
 
-def rule(verbs: tuple[str, ...], name: str) -> str:
+def rule(verbs: tuple[str, ...], name: str, of: Resource = LEASES) -> str:
     """Return one rule as a line of YAML; `name` limits it where a name can."""
     named = f", resourceNames: [{name}]" if name and set(verbs) <= _NAMED else ""
     listed = ", ".join(verbs)
-    return f"{{apiGroups: [coordination.k8s.io], resources: [leases], verbs: [{listed}]{named}}}"
+    group = of.group or '""'
+    return f"{{apiGroups: [{group}], resources: [{of.plural}], verbs: [{listed}]{named}}}"
 
 
-def role(missing: tuple[str, ...], name: str) -> str:
+def role(missing: tuple[str, ...], name: str, of: Resource = LEASES) -> str:
     """Return the rules that add `missing`, one a line."""
     named = tuple(verb for verb in missing if verb in _NAMED)
     others = tuple(verb for verb in missing if verb not in _NAMED)
-    return "\n".join(f"- {rule(verbs, name)}" for verbs in (named, others) if verbs)
+    return "\n".join(f"- {rule(verbs, name, of)}" for verbs in (named, others) if verbs)

@@ -1,4 +1,7 @@
-"""Kubernetes Leases as a store: the rules of `stores.api`, kept on an API server.
+"""Kubernetes objects as a store: the rules of `stores.api`, kept on an API server.
+
+The objects are Leases; in other formats (`formats`) they are ConfigMaps or what others have
+defined, and the rules are the same.
 
 What confirms a renewal: a PUT of the Lease at a known resourceVersion. The API server compares and
 writes in one etcd transaction, so its answer is a quorum's word.
@@ -37,10 +40,10 @@ from incumbent.core.records import Bar, Claim, Held, Holding, Lease, Snapshot, S
 from incumbent.errors import Refused, StoreUnavailable, StoreUnusable
 from incumbent.stores.api import ON_ONE_SERVER, Capabilities, Finding, Grade, Sink, StoreDefaults
 from incumbent.stores.kubernetes import doctor, wire
-from incumbent.stores.kubernetes.api import Conflict, LeaseApi, NotFound
+from incumbent.stores.kubernetes.api import Conflict, NotFound, ObjectApi
 from incumbent.stores.kubernetes.ledger import Ledger
 from incumbent.stores.kubernetes.watch import Watcher
-from incumbent.stores.kubernetes.wire import Object
+from incumbent.stores.kubernetes.wire import Format, Object
 
 __all__ = ["CAPABILITIES", "KubernetesStore"]
 
@@ -66,35 +69,52 @@ _ATTEMPTS = 5
 
 
 class KubernetesStore(StoreDefaults):
-    """The Leases of one namespace.
+    """The elections of one namespace, each in an object of its own.
 
     Args:
         api: the API server.
         url: for messages.
         candidate: our name in the cluster, or None.
         wall: seconds since 1970, written into the record for people and never compared.
+        format: where the record lies in an object.
+        capabilities: what is declared in this format.
     """
 
-    capabilities = CAPABILITIES
+    capabilities: Capabilities = CAPABILITIES
 
     def __init__(
         self,
-        api: LeaseApi,
+        api: ObjectApi,
         url: str,
         candidate: str | None = None,
         wall: Callable[[], float] = time.time,  # wall clock: written into the record for people
+        *,
+        format: Format = wire.LEASE,
+        capabilities: Capabilities = CAPABILITIES,
     ) -> None:
+        self.capabilities = capabilities
         self.url = url
         self._api = api
         self._candidate = candidate
         self._wall = wall
-        self._ledger = Ledger()
+        self._format = format
+        self._ledger = Ledger(format)
         self._watcher = Watcher(api, self._ledger)
         self._tokens: dict[str, tuple[str, int]] = {}
 
     async def open(self, *, create: bool = True) -> None:
-        """Make sure that the server answers. Nothing has to exist beforehand but the namespace."""
+        """Make sure that the server answers, and knows the resource.
+
+        Nothing has to exist beforehand but the namespace, and the definition of the resource if it
+        is not Kubernetes' own.
+        """
         await self._api.server_version()
+        resource = self._api.resource
+        if resource.definition and not await self._api.resource_found():
+            raise StoreUnusable(
+                f"the API server {self._api.url} does not know {resource.full_name}: "
+                "`incumbent doctor` prints the definition for `kubectl apply`"
+            )
 
     async def close(self) -> None:
         """Give back every connection."""
@@ -126,7 +146,7 @@ class KubernetesStore(StoreDefaults):
     async def read_back(self, name: str, claim: Claim) -> Held | Snapshot:
         """Find out whether the take of `claim` happened."""
         snapshot, obj = await self._read(name)
-        if obj is not None and wire.carries(obj, claim.term):
+        if obj is not None and self._format.carries(obj, claim.term):
             return self._held(name, claim, obj)
         return snapshot
 
@@ -134,13 +154,14 @@ class KubernetesStore(StoreDefaults):
 
     async def take(self, name: str, claim: Claim, over: Snapshot) -> Held:
         """Become the holder, if the record is still exactly `over`."""
-        if over.holding is Holding.ABSENT:
+        self._format.check(claim)
+        if over.version is None:
             if not self._ledger.still_absent(over):
                 raise Refused(await self.read(name))
-            new = wire.created(name, self._api.namespace, claim, self._wall())
+            new = self._format.created(name, self._api.namespace, claim, self._wall())
             write = self._api.create
         else:
-            new = wire.taken(await self._exactly(name, over), claim, self._wall())
+            new = self._format.taken(await self._exactly(name, over), claim, self._wall())
             write = self._api.replace
         try:
             written = await write(new)
@@ -159,7 +180,7 @@ class KubernetesStore(StoreDefaults):
             snapshot, obj = await self._read(name)
             if obj is None or snapshot.version != over.version:
                 raise Refused(snapshot)
-        snapshot = wire.snapshot(name, obj)
+        snapshot = self._format.snapshot(name, obj)
         if snapshot.holding is Holding.FOREIGN or snapshot.watched != over.watched:
             raise Refused(snapshot)
         return obj
@@ -168,7 +189,7 @@ class KubernetesStore(StoreDefaults):
         self, name: str, claim: Claim, over: Snapshot, error: Conflict | NotFound
     ) -> Held:
         """Look into a refusal: our own write may be what stands in the way."""
-        if isinstance(error, NotFound) and over.holding is Holding.ABSENT:
+        if isinstance(error, NotFound) and over.version is None:
             raise StoreUnusable(f"namespace {self._api.namespace!r} does not exist: {error}")
         found = await self.read_back(name, claim)
         if isinstance(found, Held):
@@ -190,7 +211,7 @@ class KubernetesStore(StoreDefaults):
             lease.name,
             lease.key,
             lease.version,
-            lambda obj: wire.renewed(obj, token, self._wall()),
+            lambda obj: self._format.renewed(obj, token, self._wall()),
         )
         if isinstance(written, Snapshot):
             raise Refused(written)
@@ -203,7 +224,7 @@ class KubernetesStore(StoreDefaults):
             held.name,
             held.term,
             lease.version,
-            lambda obj: wire.released(obj, successor, self._wall()),
+            lambda obj: self._format.released(obj, successor, self._wall()),
         )
         if self._tokens.get(held.name, ("", 0))[0] == held.term:
             del self._tokens[held.name]
@@ -214,20 +235,22 @@ class KubernetesStore(StoreDefaults):
     async def ask(self, name: str, request: StepDownRequest) -> Snapshot:
         """Leave a request to step down."""
         written = await self._write_while(
-            name, request.term, None, lambda obj: wire.asked(obj, request)
+            name, request.term, None, lambda obj: self._format.asked(obj, request)
         )
         if isinstance(written, Snapshot):
             raise Refused(written)
         return self._ledger.present(name, written)[0]
 
     async def bar(self, over: Snapshot, bar: Bar) -> Snapshot:
-        """Make of the record one that nobody takes."""
+        """Make of the record one that nobody takes, in a format that members of others heed."""
+        if not self.capabilities.bars:
+            return await super().bar(over, bar)
         if over.bar is not None:
             return await self._swap_bar(over, bar)
         if over.holding is not Holding.HELD:
             raise Refused(await self.read(over.name))
         written = await self._write_while(
-            over.name, over.term, None, lambda obj: wire.barred(obj, bar, self._wall())
+            over.name, over.term, None, lambda obj: self._format.barred(obj, bar, self._wall())
         )
         if not isinstance(written, Snapshot):
             return self._ledger.present(over.name, written)[0]
@@ -237,6 +260,8 @@ class KubernetesStore(StoreDefaults):
 
     async def unbar(self, over: Snapshot) -> Snapshot:
         """Make the record vacant if it is exactly this bar."""
+        if not self.capabilities.bars:
+            return await super().unbar(over)
         return await self._swap_bar(over, None)
 
     async def _swap_bar(self, over: Snapshot, bar: Bar | None) -> Snapshot:
@@ -246,10 +271,10 @@ class KubernetesStore(StoreDefaults):
             found, obj = await self._read(over.name)
             if obj is None or found.version != over.version:
                 raise Refused(found)
-        if wire.bar_of(obj) is None:
-            raise Refused(wire.snapshot(over.name, obj))
-        wall_s = self._wall()
-        new = wire.released(obj, "", wall_s) if bar is None else wire.barred(obj, bar, wall_s)
+        if self._format.bar_of(obj) is None:
+            raise Refused(self._format.snapshot(over.name, obj))
+        form, wall_s = self._format, self._wall()
+        new = form.released(obj, "", wall_s) if bar is None else form.barred(obj, bar, wall_s)
         try:
             written = await self._api.replace(new)
         except (Conflict, NotFound):
@@ -268,7 +293,7 @@ class KubernetesStore(StoreDefaults):
             The object as written; or, if it carries another term or none, the record as it is.
         """
         obj = self._ledger.object_at(name, version)
-        if obj is not None and not wire.carries(obj, term):
+        if obj is not None and not self._format.carries(obj, term):
             obj = None
         for _ in range(_ATTEMPTS):
             if obj is None:
@@ -296,10 +321,11 @@ class KubernetesStore(StoreDefaults):
     # -- for people -------------------------------------------------------------------------------
 
     async def elections(self) -> list[Snapshot]:
-        """Return every Lease of the namespace."""
+        """Return every election of the namespace."""
         listing = await self._api.list()
-        found = {obj["metadata"]["name"]: obj for obj in listing.items}
-        return [wire.snapshot(name, found[name]) for name in sorted(found)]
+        elections = filter(self._format.is_election, listing.items)
+        found = {obj["metadata"]["name"]: obj for obj in elections}
+        return [self._format.snapshot(name, found[name]) for name in sorted(found)]
 
     async def examine(self) -> list[Finding]:
         """Look at the server, the namespace and our rights."""

@@ -30,7 +30,7 @@ from incumbent.core.records import Snapshot
 from incumbent.errors import PermissionDenied, StoreError
 from incumbent.stores.api import Sink
 from incumbent.stores.kubernetes import wire
-from incumbent.stores.kubernetes.api import Change, Expired, Kind, LeaseApi, NotFound
+from incumbent.stores.kubernetes.api import Change, Expired, Kind, NotFound, ObjectApi
 from incumbent.stores.kubernetes.ledger import Ledger
 from incumbent.stores.kubernetes.patience import (
     POLL_S,
@@ -61,7 +61,7 @@ class _Stream:
 class Watcher:
     """Reports Leases to sinks, all on the event loop that calls it."""
 
-    def __init__(self, api: LeaseApi, ledger: Ledger) -> None:
+    def __init__(self, api: ObjectApi, ledger: Ledger) -> None:
         self._api = api
         self._ledger = ledger
         self._sinks: dict[str, list[Sink]] = {}

@@ -2,6 +2,10 @@
 
 Pure: JSON objects go in and come out, and a wall clock is a number that the caller passes.
 
+A `Format` says what a record is and where it lies in an object. Inside of this store a record is
+always a dictionary with the names of a Lease's spec; the class here is the format in which it is
+that spec, and `formats` has those in which it lies elsewhere.
+
 The spec is client-go's, so that its candidates and ours compete for one Lease in both directions:
 
 - create: `leaseTransitions` 0, `acquireTime` and `renewTime` equal;
@@ -19,12 +23,6 @@ Three details of the format are easy to miss:
    holder (the term begins with its identity), and a successor only together with the very release
    that named it (its `renewTime`).
 
-A barred election has `incumbent.dev/format: barred`, the text in `incumbent.dev/bar`, and a term
-that no candidate has. Its `holderIdentity` is not empty and its duration the longest that the field
-can hold, 68 years: that is for client-go, whose candidates take an empty holder at once, and count
-the duration in the record. One that counts its own duration (a client-go of before `isLeaseValid`,
-the Python client) takes it: such a one has to be stopped before its election is barred.
-
 `managedFields` are not sent back: the server keeps its own account of them when they are missing.
 Everything else that we did not write is kept as it was.
 """
@@ -38,20 +36,19 @@ from typing import Any
 
 from incumbent.core.records import FORMAT, Bar, Claim, Holding, Snapshot, StepDownRequest
 from incumbent.errors import StoreUnusable
+from incumbent.stores.kubernetes.resource import LEASES, Resource
 
 __all__ = [
+    "LEASE",
+    "Format",
     "Object",
-    "asked",
-    "bar_of",
-    "barred",
-    "carries",
-    "created",
+    "belongs",
+    "later",
     "micro_time",
-    "released",
-    "renewed",
+    "micros",
+    "notes_of",
+    "parsed",
     "request",
-    "snapshot",
-    "taken",
     "trimmed",
     "version",
 ]
@@ -74,9 +71,6 @@ NOBODY = "incumbent-barred"
 _GREATEST_INT32 = 2**31 - 1
 
 
-# -- reading --------------------------------------------------------------------------------------
-
-
 def version(obj: Object) -> int:
     """Return the resourceVersion, which is an integer that grows (Kubernetes says so since 1.35).
 
@@ -89,102 +83,31 @@ def version(obj: Object) -> int:
     return int(text)
 
 
-def carries(obj: Object, term: str) -> bool:
-    """Tell whether the record is held, and under this very term."""
-    return bool(term) and _own_term(obj) == term
+def belongs(term: str, holder: object) -> bool:
+    """Tell whether a term is one of this holder: a term begins with its candidate's identity."""
+    return isinstance(holder, str) and bool(holder) and term.startswith(holder + "/")
 
 
-def snapshot(name: str, obj: Object) -> Snapshot:
-    """Return what the record says."""
-    serial = version(obj)
-    text = obj["metadata"]["resourceVersion"]
-    spec = _spec(obj)
-    notes = _annotations(obj)
-    holder = spec.get("holderIdentity")
-    duration = spec.get("leaseDurationSeconds")
-    term = _own_term(obj)
-    why = _why_foreign(spec, notes, term)
-    if why:
-        bar = bar_of(obj)
-        return Snapshot(
-            name=name,
-            holding=Holding.FOREIGN,
-            version=text,
-            serial=serial,
-            holder=holder if isinstance(holder, str) else "",
-            token=None if bar is None else _token(notes),
-            lease_version=text,
-            why=why if bar is None else bar.text,
-            bar=bar,
-        )
-    ttl_s = float(duration) if isinstance(duration, int) and duration > 0 else 0.0
-    if not holder:
-        return Snapshot(
-            name=name,
-            holding=Holding.VACANT,
-            version=text,
-            serial=serial,
-            ttl_s=ttl_s,
-            lease_version=text,
-            successor=_successor(spec, notes),
-        )
-    return Snapshot(
-        name=name,
-        holding=Holding.HELD,
-        version=text,
-        serial=serial,
-        holder=holder,
-        term=term,
-        token=_token(notes) if term else None,
-        ttl_s=ttl_s,
-        lease_key=term or f"{holder}@{spec.get('acquireTime', '')}",
-        lease_version=text,
-        request=request(notes, term) if term else None,
-    )
-
-
-def bar_of(obj: Object) -> Bar | None:
-    """Return the bar that stands in the record, or None."""
-    notes, term = _annotations(obj), _own_term(obj)
-    if notes.get(FORMAT_KEY) != BARRED or not term.startswith(NOBODY + "/"):
-        return None
-    return Bar.of(notes.get(BAR_KEY), term.removeprefix(NOBODY + "/"))
-
-
-def _token(notes: dict[str, str]) -> int | None:
-    token = notes.get(TOKEN_KEY, "")
-    return int(token) if token.isdecimal() else None
-
-
-def _why_foreign(spec: Object, notes: dict[str, str], term: str) -> str:
+def _why_foreign(record: Object, notes: dict[str, str], term: str) -> str:
     """Return what cannot be understood, or ""."""
-    holder = spec.get("holderIdentity")
+    holder = record.get("holderIdentity")
     if holder is not None and not isinstance(holder, str):
         return f"holderIdentity is {holder!r}"
-    if spec.get("strategy"):
+    if record.get("strategy"):
         # Here the API server chooses the holder among LeaseCandidates, and we are none.
-        return f"coordinated leader election (strategy {spec['strategy']!r}) decides who holds it"
+        return f"coordinated leader election (strategy {record['strategy']!r}) decides who holds it"
     told = notes.get(FORMAT_KEY)
     if told is not None and told != str(FORMAT) and (term or not holder):
         return f"its format is {told!r}, and this version of incumbent knows {FORMAT}"
-    if holder and not _is_positive(spec.get("leaseDurationSeconds")):
+    if holder and not _is_positive(record.get("leaseDurationSeconds")):
         # Pekko's and nais' electors: how long must one wait for a holder that does not say it?
         return f"held by {holder!r} without a positive leaseDurationSeconds"
     return ""
 
 
-def _own_term(obj: Object) -> str:
-    """Return the term in the annotations, if it belongs to the present holder, else ""."""
-    holder = _spec(obj).get("holderIdentity")
-    term = _annotations(obj).get(TERM_KEY, "")
-    if isinstance(holder, str) and holder and term.startswith(holder + "/"):
-        return term
-    return ""
-
-
-def _successor(spec: Object, notes: dict[str, str]) -> str:
-    told = _parsed(notes.get(SUCCESSOR_KEY, ""))
-    if told.get("released") != spec.get("renewTime"):
+def _successor(record: Object, notes: dict[str, str]) -> str:
+    told = parsed(notes.get(SUCCESSOR_KEY, ""))
+    if told.get("released") != record.get("renewTime"):
         return ""
     to = told.get("to")
     return to if isinstance(to, str) else ""
@@ -192,105 +115,11 @@ def _successor(spec: Object, notes: dict[str, str]) -> str:
 
 def request(notes: dict[str, str], term: str) -> StepDownRequest | None:
     """Return the request to step down that the annotations have for this term."""
-    told = _parsed(notes.get(STEP_DOWN_KEY, ""))
+    told = parsed(notes.get(STEP_DOWN_KEY, ""))
     to = told.get("to", "")
     if told.get("term") != term or not isinstance(to, str):
         return None
     return StepDownRequest(term, to)
-
-
-# -- writing --------------------------------------------------------------------------------------
-
-
-def created(name: str, namespace: str, claim: Claim, wall_s: float) -> Object:
-    """Return the Lease to create for `claim`."""
-    now = micro_time(_micros(wall_s))
-    return {
-        "apiVersion": "coordination.k8s.io/v1",
-        "kind": "Lease",
-        "metadata": {
-            "name": name,
-            "namespace": namespace,
-            "annotations": {FORMAT_KEY: str(FORMAT), TERM_KEY: claim.term},
-        },
-        "spec": {
-            "holderIdentity": claim.identity,
-            "leaseDurationSeconds": _whole_seconds(claim.ttl_s),
-            "acquireTime": now,
-            "renewTime": now,
-            "leaseTransitions": 0,
-        },
-    }
-
-
-def taken(obj: Object, claim: Claim, wall_s: float) -> Object:
-    """Return the record after `claim` took it over."""
-    now = _later(obj, wall_s)
-    transitions = _spec(obj).get("leaseTransitions")
-    known = transitions if isinstance(transitions, int) and transitions >= 0 else 0
-    spec = {
-        "holderIdentity": claim.identity,
-        "leaseDurationSeconds": _whole_seconds(claim.ttl_s),
-        "acquireTime": now,
-        "renewTime": now,
-        "leaseTransitions": min(known + 1, _GREATEST_INT32),
-    }
-    return _changed(obj, spec, {FORMAT_KEY: str(FORMAT), TERM_KEY: claim.term})
-
-
-def renewed(obj: Object, token: int | None, wall_s: float) -> Object:
-    """Return the record after a renewal, with everything that others put in."""
-    notes = _annotations(obj)
-    ours = {key: value for key, value in notes.items() if key.startswith(PREFIX)}
-    if token is not None:
-        ours[TOKEN_KEY] = str(token)
-    return _changed(obj, {"renewTime": _later(obj, wall_s)}, ours)
-
-
-def released(obj: Object, successor: str, wall_s: float) -> Object:
-    """Return the record after its holder gave it up."""
-    now = _later(obj, wall_s)
-    spec = {
-        "holderIdentity": "",
-        "leaseDurationSeconds": 1,
-        "acquireTime": now,
-        "renewTime": now,
-    }
-    ours = {FORMAT_KEY: str(FORMAT)}
-    if successor:
-        ours[SUCCESSOR_KEY] = json.dumps({"to": successor, "released": now})
-    return _changed(obj, spec, ours)
-
-
-def barred(obj: Object, bar: Bar, wall_s: float) -> Object:
-    """Return the record after it was barred.
-
-    Where it does not tell the token of the last term, the version of the object stands for it: one
-    that is at least as great.
-    """
-    now = _later(obj, wall_s)
-    spec = {
-        "holderIdentity": NOBODY,
-        "leaseDurationSeconds": _GREATEST_INT32,
-        "acquireTime": now,
-        "renewTime": now,
-    }
-    token = _token(_annotations(obj)) if _own_term(obj) else None
-    ours = {
-        FORMAT_KEY: BARRED,
-        TERM_KEY: f"{NOBODY}/{bar.nonce}",
-        BAR_KEY: bar.text,
-        TOKEN_KEY: str(version(obj) if token is None else token),
-    }
-    return _changed(obj, spec, ours)
-
-
-def asked(obj: Object, wanted: StepDownRequest) -> Object:
-    """Return the record with a request to step down in it."""
-    notes = _annotations(obj)
-    ours = {key: value for key, value in notes.items() if key.startswith(PREFIX)}
-    ours[STEP_DOWN_KEY] = json.dumps({"term": wanted.term, "to": wanted.to})
-    return _changed(obj, {}, ours)
 
 
 def trimmed(obj: Object) -> Object:
@@ -300,22 +129,6 @@ def trimmed(obj: Object) -> Object:
         return obj
     kept = {key: value for key, value in metadata.items() if key != "managedFields"}
     return {**obj, "metadata": kept}
-
-
-def _changed(obj: Object, spec: Object, ours: dict[str, str]) -> Object:
-    """Return `obj` with these fields of the spec, and with these annotations of ours and no other.
-
-    The resourceVersion stays, so that the server compares it.
-    """
-    others = {k: v for k, v in _annotations(obj).items() if not k.startswith(PREFIX)}
-    metadata = {**trimmed(obj)["metadata"], "annotations": {**others, **ours}}
-    return {
-        "apiVersion": "coordination.k8s.io/v1",
-        "kind": "Lease",
-        **obj,
-        "metadata": metadata,
-        "spec": {**_spec(obj), **spec},
-    }
 
 
 # -- times ----------------------------------------------------------------------------------------
@@ -328,18 +141,19 @@ def micro_time(micros: int) -> str:
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{rest:06d}Z"
 
 
-def _later(obj: Object, wall_s: float) -> str:
-    """Return the time to write: now, or the next whole second after the time written last."""
-    now = _micros(wall_s)
-    last = str(_spec(obj).get("renewTime"))
+def later(before: Object, wall_s: float) -> int:
+    """Return the microseconds to write: now, or the next whole second after those of `before`."""
+    now = micros(wall_s)
+    last = str(before.get("renewTime"))
     try:
         last_s = math.floor(datetime.fromisoformat(last).timestamp())
     except (ValueError, OverflowError):
-        return micro_time(now)
-    return micro_time(max(now, (last_s + 1) * 1_000_000))
+        return now
+    return max(now, (last_s + 1) * 1_000_000)
 
 
-def _micros(wall_s: float) -> int:
+def micros(wall_s: float) -> int:
+    """Return a time in microseconds since 1970."""
     return int(wall_s * 1_000_000)
 
 
@@ -351,23 +165,252 @@ def _whole_seconds(ttl_s: float) -> int:
 # -- helpers --------------------------------------------------------------------------------------
 
 
-def _spec(obj: Object) -> Object:
-    spec = obj.get("spec")
-    return spec if isinstance(spec, dict) else {}
-
-
-def _annotations(obj: Object) -> dict[str, str]:
+def notes_of(obj: Object) -> dict[str, str]:
+    """Return the annotations of an object."""
     notes = obj.get("metadata", {}).get("annotations")
     return notes if isinstance(notes, dict) else {}
+
+
+def _token(notes: dict[str, str]) -> int | None:
+    token = notes.get(TOKEN_KEY, "")
+    return int(token) if token.isdecimal() else None
 
 
 def _is_positive(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value > 0
 
 
-def _parsed(text: str) -> Object:
+def parsed(text: str) -> Object:
+    """Return the JSON object that a text is, or an empty one."""
     try:
         value = json.loads(text) if text else {}
     except ValueError:
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def _ours(obj: Object) -> dict[str, str]:
+    return {key: value for key, value in notes_of(obj).items() if key.startswith(PREFIX)}
+
+
+# -- the format ------------------------------------------------------------------------------------
+
+
+class Format:
+    """Where the record lies, and what is written there: in the spec of a Lease, as client-go does.
+
+    The last methods are what another format does otherwise.
+
+    Attributes:
+        resource: of which resource the objects are.
+    """
+
+    resource: Resource = LEASES
+
+    # -- reading ----------------------------------------------------------------------------------
+
+    def carries(self, obj: Object, term: str) -> bool:
+        """Tell whether the record is held, and under this very term."""
+        return bool(term) and self._own_term(obj) == term
+
+    def snapshot(self, name: str, obj: Object) -> Snapshot:
+        """Return what the record says."""
+        serial = version(obj)
+        text = obj["metadata"]["resourceVersion"]
+        record = self.record(obj)
+        if record is None:
+            return self.without(name, text, serial)
+        notes = notes_of(obj)
+        holder = record.get("holderIdentity")
+        duration = record.get("leaseDurationSeconds")
+        term = self._own_term(obj)
+        why = self.obstacle(obj) or _why_foreign(record, notes, term)
+        if why:
+            bar = self.bar_of(obj)
+            return Snapshot(
+                name=name,
+                holding=Holding.FOREIGN,
+                version=text,
+                serial=serial,
+                holder=holder if isinstance(holder, str) else "",
+                token=None if bar is None else _token(notes),
+                lease_version=text,
+                why=why if bar is None else bar.text,
+                bar=bar,
+            )
+        ttl_s = float(duration) if isinstance(duration, int) and duration > 0 else 0.0
+        if not holder:
+            return Snapshot(
+                name=name,
+                holding=Holding.VACANT,
+                version=text,
+                serial=serial,
+                ttl_s=ttl_s,
+                lease_version=text,
+                successor=_successor(record, notes),
+            )
+        return Snapshot(
+            name=name,
+            holding=Holding.HELD,
+            version=text,
+            serial=serial,
+            holder=holder,
+            term=term,
+            token=_token(notes) if term else None,
+            ttl_s=ttl_s,
+            lease_key=term or f"{holder}@{record.get('acquireTime', '')}",
+            lease_version=text,
+            request=request(notes, term) if term else None,
+        )
+
+    def bar_of(self, obj: Object) -> Bar | None:
+        """Return the bar that stands in the record, or None."""
+        notes, term = notes_of(obj), self._own_term(obj)
+        if notes.get(FORMAT_KEY) != BARRED or not term.startswith(NOBODY + "/"):
+            return None
+        return Bar.of(notes.get(BAR_KEY), term.removeprefix(NOBODY + "/"))
+
+    def _own_term(self, obj: Object) -> str:
+        """Return the term in the annotations, if it belongs to the present holder, else ""."""
+        holder = (self.record(obj) or {}).get("holderIdentity")
+        term = notes_of(obj).get(TERM_KEY, "")
+        return term if belongs(term, holder) else ""
+
+    # -- writing ----------------------------------------------------------------------------------
+
+    def created(self, name: str, namespace: str, claim: Claim, wall_s: float) -> Object:
+        """Return the object to create for `claim`."""
+        now = self.stamp({}, wall_s)
+        bare = {
+            "apiVersion": self.resource.api_version,
+            "kind": self.resource.kind,
+            "metadata": {
+                "name": name,
+                "namespace": namespace,
+                "annotations": {FORMAT_KEY: str(FORMAT), TERM_KEY: claim.term},
+            },
+        }
+        record = {
+            "holderIdentity": claim.identity,
+            "leaseDurationSeconds": _whole_seconds(claim.ttl_s),
+            "acquireTime": now,
+            "renewTime": now,
+            "leaseTransitions": 0,
+        }
+        return self.laid(bare, record)
+
+    def taken(self, obj: Object, claim: Claim, wall_s: float) -> Object:
+        """Return the record after `claim` took it over."""
+        before = self.record(obj) or {}
+        now = self.stamp(before, wall_s)
+        transitions = before.get("leaseTransitions")
+        known = transitions if isinstance(transitions, int) and transitions >= 0 else 0
+        record = {
+            "holderIdentity": claim.identity,
+            "leaseDurationSeconds": _whole_seconds(claim.ttl_s),
+            "acquireTime": now,
+            "renewTime": now,
+            "leaseTransitions": min(known + 1, _GREATEST_INT32),
+        }
+        return self._changed(obj, record, {FORMAT_KEY: str(FORMAT), TERM_KEY: claim.term})
+
+    def renewed(self, obj: Object, token: int | None, wall_s: float) -> Object:
+        """Return the record after a renewal, with everything that others put in."""
+        ours = _ours(obj)
+        if token is not None:
+            ours[TOKEN_KEY] = str(token)
+        return self._changed(obj, {"renewTime": self.stamp(self.record(obj) or {}, wall_s)}, ours)
+
+    def released(self, obj: Object, successor: str, wall_s: float) -> Object:
+        """Return the record after its holder gave it up."""
+        now = self.stamp(self.record(obj) or {}, wall_s)
+        record = {
+            "holderIdentity": "",
+            "leaseDurationSeconds": 1,
+            "acquireTime": now,
+            "renewTime": now,
+        }
+        ours = {FORMAT_KEY: str(FORMAT)}
+        if successor:
+            ours[SUCCESSOR_KEY] = json.dumps({"to": successor, "released": now})
+        return self._changed(obj, record, ours)
+
+    def barred(self, obj: Object, bar: Bar, wall_s: float) -> Object:
+        """Return the record after it was barred.
+
+        Where it does not tell the token of the last term, the version of the object stands for it:
+        one that is at least as great.
+        """
+        now = self.stamp(self.record(obj) or {}, wall_s)
+        record = {
+            "holderIdentity": NOBODY,
+            "leaseDurationSeconds": _GREATEST_INT32,
+            "acquireTime": now,
+            "renewTime": now,
+        }
+        token = _token(notes_of(obj)) if self._own_term(obj) else None
+        ours = {
+            FORMAT_KEY: BARRED,
+            TERM_KEY: f"{NOBODY}/{bar.nonce}",
+            BAR_KEY: bar.text,
+            TOKEN_KEY: str(version(obj) if token is None else token),
+        }
+        return self._changed(obj, record, ours)
+
+    def asked(self, obj: Object, wanted: StepDownRequest) -> Object:
+        """Return the record with a request to step down in it."""
+        ours = _ours(obj)
+        ours[STEP_DOWN_KEY] = json.dumps({"term": wanted.term, "to": wanted.to})
+        return self._changed(obj, {}, ours)
+
+    def _changed(self, obj: Object, record: Object, ours: dict[str, str]) -> Object:
+        """Return `obj` with these fields of the record, and these annotations of ours and no other.
+
+        The resourceVersion stays, so that the server compares it.
+        """
+        others = {k: v for k, v in notes_of(obj).items() if not k.startswith(PREFIX)}
+        changed = {
+            "apiVersion": self.resource.api_version,
+            "kind": self.resource.kind,
+            **obj,
+            "metadata": {**trimmed(obj)["metadata"], "annotations": {**others, **ours}},
+        }
+        return self.laid(changed, {**(self.record(obj) or {}), **record})
+
+    # -- what another format does otherwise -------------------------------------------------------
+
+    def record(self, obj: Object) -> Object | None:
+        """Return the record; None if the object has none."""
+        spec = obj.get("spec")
+        return spec if isinstance(spec, dict) else {}
+
+    def laid(self, obj: Object, record: Object) -> Object:
+        """Return the object with this record in it."""
+        return {**obj, "spec": record}
+
+    def stamp(self, before: Object, wall_s: float) -> str:
+        """Return the time to write over the record `before`."""
+        return micro_time(later(before, wall_s))
+
+    def obstacle(self, obj: Object) -> str:
+        """Return why the record cannot be read, or ""."""
+        return ""
+
+    def without(self, name: str, at: str, serial: int) -> Snapshot:
+        """Return what an object without a record means."""
+        raise AssertionError("a Lease always has one")
+
+    def is_election(self, obj: Object) -> bool:
+        """Tell whether the object is to be listed among the elections."""
+        return True
+
+    def check(self, claim: Claim) -> None:
+        """Make sure that what `claim` writes keeps everybody out for as long as it is trusted.
+
+        Raises:
+            StoreUnusable: it would not.
+        """
+
+
+LEASE = Format()
+"""The format of a Lease."""

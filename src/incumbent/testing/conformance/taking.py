@@ -156,8 +156,9 @@ async def many_elections_are_apart(h: Harness) -> None:
 
 async def a_long_name_is_carried(h: Harness) -> None:
     a, b = await two(h)
-    name = f"{h.name()}.a-b."
-    name += "x" * (200 - len(name))
+    labels = a.store.capabilities.label_names
+    name = f"{h.name()}-a-b-" if labels else f"{h.name()}.a-b."
+    name += "x" * ((63 if labels else 200) - len(name))
     held = await a.take(name)
     assert (await b.read(name)).term == held.term
 

@@ -1,6 +1,6 @@
 """The twin of a Kubernetes API server, under the production store for Leases.
 
-`incumbent.stores.kubernetes` runs unchanged, watches included; what is replaced is `LeaseApi`, the
+`incumbent.stores.kubernetes` runs unchanged, watches included; what is replaced is `ObjectApi`, the
 seam below it. The server keeps objects at a revision that grows with every write, compares the
 resourceVersion of what it replaces, and remembers what happened, so that a watch can go on where
 another one ended.
@@ -28,6 +28,7 @@ from incumbent.errors import OutcomeUnknown, StoreUnavailable
 from incumbent.stores.api import Store
 from incumbent.stores.kubernetes import wire
 from incumbent.stores.kubernetes.api import Change, Conflict, Expired, Kind, Listing, NotFound
+from incumbent.stores.kubernetes.resource import LEASES
 from incumbent.stores.kubernetes.store import KubernetesStore
 from incumbent.stores.kubernetes.wire import Object
 from incumbent.testing.simulator.judge import Judge
@@ -222,10 +223,11 @@ class _Stream:
 
 
 class TwinApi:
-    """The API server as one process has it. See `incumbent.stores.kubernetes.api.LeaseApi`."""
+    """The API server as one process has it. See `incumbent.stores.kubernetes.api.ObjectApi`."""
 
     namespace = "default"
     url = "https://twin"
+    resource = LEASES
 
     def __init__(self, server: ApiServer, process: Process) -> None:
         self.server = server
@@ -282,6 +284,10 @@ class TwinApi:
         """Find it."""
         return True
 
+    async def resource_found(self) -> bool:
+        """Find it."""
+        return True
+
     async def server_version(self) -> str:
         """Return a version."""
         return "v1.36.0"
@@ -312,8 +318,8 @@ class TwinApi:
 
     def _judge(self, name: str, before: Object | None, after: Object, sent: int) -> None:
         judge = self.process.judge
-        was = wire.snapshot(name, before) if before is not None else None
-        now = wire.snapshot(name, after)
+        was = wire.LEASE.snapshot(name, before) if before is not None else None
+        now = wire.LEASE.snapshot(name, after)
         old_term = was.term if was is not None and was.holding is Holding.HELD else ""
         if now.holding is Holding.HELD and now.term != old_term:
             if before is None and self.server.deleted.get(name, 0) > sent:
@@ -354,8 +360,8 @@ class KubernetesBench:
     def ask(self, name: str, term: str, to: str) -> None:
         """Leave a request to step down."""
         obj = self.server.leases.get(name)
-        if obj is not None and wire.carries(obj, term):
-            self.server.replace(wire.asked(obj, StepDownRequest(term, to)))
+        if obj is not None and wire.LEASE.carries(obj, term):
+            self.server.replace(wire.LEASE.asked(obj, StepDownRequest(term, to)))
 
     def delete(self, name: str) -> None:
         """Delete a Lease."""

@@ -112,8 +112,8 @@ class KubernetesSessionBench(KubernetesBench):
     def ask(self, name: str, term: str, to: str) -> None:
         """Leave a request to step down."""
         obj = self.server.leases.get(name)
-        if obj is not None and leases.carries(obj, term):
-            self.server.replace(leases.asked(obj, StepDownRequest(term, to)))
+        if obj is not None and leases.LEASE.carries(obj, term):
+            self.server.replace(leases.LEASE.asked(obj, StepDownRequest(term, to)))
 
     def delete(self, name: str) -> None:
         """Do what people do: each time another thing."""

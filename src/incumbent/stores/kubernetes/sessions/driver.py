@@ -73,7 +73,7 @@ class SessionStore(KeyValueStore):
 
     def __init__(
         self,
-        api: k8s.LeaseApi,
+        api: k8s.ObjectApi,
         url: str,
         candidate: str | None = None,
         wall: Callable[[], float] = time.time,  # wall clock: written into the record for people
@@ -90,7 +90,7 @@ class SessionStore(KeyValueStore):
 class LeaseKeyValue:
     """The Leases of one namespace."""
 
-    def __init__(self, api: k8s.LeaseApi, wall: Callable[[], float]) -> None:
+    def __init__(self, api: k8s.ObjectApi, wall: Callable[[], float]) -> None:
         self._api = api
         self._wall = wall
         self._ledger = Ledger()

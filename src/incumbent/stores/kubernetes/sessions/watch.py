@@ -31,7 +31,7 @@ from contextlib import aclosing, suppress
 
 from incumbent.errors import StoreError
 from incumbent.stores.kubernetes import wire as leases
-from incumbent.stores.kubernetes.api import Change, Expired, Kind, LeaseApi, NotFound
+from incumbent.stores.kubernetes.api import Change, Expired, Kind, NotFound, ObjectApi
 from incumbent.stores.kubernetes.ledger import Ledger
 from incumbent.stores.kubernetes.patience import (
     POLL_S,
@@ -62,7 +62,7 @@ class Follower:
     """
 
     def __init__(
-        self, api: LeaseApi, ledger: Ledger, entry: Callable[[str, Object], Entry | None]
+        self, api: ObjectApi, ledger: Ledger, entry: Callable[[str, Object], Entry | None]
     ) -> None:
         self._api = api
         self._ledger = ledger

@@ -117,7 +117,7 @@ def _election(obj: Object) -> Object:
     term = notes.get(TERM_KEY, "")
     if notes.get(FORMAT_KEY) == FORMAT_TEXT and holder and term.startswith(f"{holder}/"):
         return _held(notes, str(holder), term)
-    told = wire.snapshot("", obj)
+    told = wire.LEASE.snapshot("", obj)
     if told.bar is not None and told.token is not None:
         return kv.barred(told.bar, told.token)
     if told.holding is Holding.FOREIGN:
@@ -172,12 +172,12 @@ def _session_written(
 ) -> Object:
     ttl_s = math.ceil(value["ttl_s"])
     if base is None:
-        written = wire.created(name, namespace, Claim(value["owner"], "", ttl_s), wall_s)
+        written = wire.LEASE.created(name, namespace, Claim(value["owner"], "", ttl_s), wall_s)
         written["metadata"]["annotations"].pop(TERM_KEY)
     elif value["void"]:
-        written = wire.released(base, "", wall_s)
+        written = wire.LEASE.released(base, "", wall_s)
     else:
-        written = wire.renewed(base, None, wall_s)
+        written = wire.LEASE.renewed(base, None, wall_s)
     spec: Object = {"holderIdentity": "" if value["void"] else value["owner"]}
     spec["leaseDurationSeconds"] = ttl_s
     return _marked(written, SESSION, {FORMAT_KEY: FORMAT_TEXT}, spec)
@@ -190,24 +190,24 @@ def _election_written(
         if base is None:
             raise AssertionError("a bar over what is not there")
         notes = {TOKEN_KEY: str(value["token"])}
-        barred = wire.barred(base, Bar(value["bar"], value["nonce"]), wall_s)
+        barred = wire.LEASE.barred(base, Bar(value["bar"], value["nonce"]), wall_s)
         return _marked(barred, ELECTION, notes, {})
     term, token, asked = value["term"], value["token"], value["request"]
     if not value["session"]:
         if base is None:
             raise AssertionError("a release of what is not there")
-        return _marked(wire.released(base, value["successor"], wall_s), ELECTION, {}, {})
-    if base is not None and wire.carries(base, term):
+        return _marked(wire.LEASE.released(base, value["successor"], wall_s), ELECTION, {}, {})
+    if base is not None and wire.LEASE.carries(base, term):
         notes = {} if token is None else {TOKEN_KEY: str(token)}
         if asked:
             request = StepDownRequest(asked["term"], asked["to"])
-            notes[STEP_DOWN_KEY] = _notes(wire.asked(base, request))[STEP_DOWN_KEY]
+            notes[STEP_DOWN_KEY] = _notes(wire.LEASE.asked(base, request))[STEP_DOWN_KEY]
         return _marked(base, ELECTION, notes, {})
     claim = Claim(value["holder"], term, value["ttl_s"])
     if base is None:
-        written = wire.created(name, namespace, claim, wall_s)
+        written = wire.LEASE.created(name, namespace, claim, wall_s)
     else:
-        written = wire.taken(base, claim, wall_s)
+        written = wire.LEASE.taken(base, claim, wall_s)
     notes = {
         FORMAT_KEY: FORMAT_TEXT,
         SESSION_KEY: value["session"],
