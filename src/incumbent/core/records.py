@@ -125,7 +125,8 @@ class Snapshot:
             case Holding.FOREIGN:
                 return f"{self.name!r} has a record that is not ours: {self.why}"
             case Holding.HELD:
-                return f"{self.name!r} is held by {self.holder!r}"
+                who = repr(self.holder) if self.holder else "somebody whom the store does not name"
+                return f"{self.name!r} is held by {who}"
 
 
 def absent(name: str, serial: int = 0, ttl_s: float = 0.0) -> Snapshot:
