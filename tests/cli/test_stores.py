@@ -39,6 +39,7 @@ def test_the_table_for_programs() -> None:
         "unseen_ttls": 0.0,
         "takeover_trips": 2,
         "renews": True,
+        "reads": True,
         "partner": None,
         "partner_breaks": None,
     }

@@ -515,6 +515,15 @@ async def renews(subject: Subject, can: Capabilities) -> None:
     assert ((await b.read(name)).lease_version != before.lease_version) == can.renews
 
 
+async def reads(subject: Subject, can: Capabilities) -> None:
+    """Who only looks is told who holds."""
+    a = await a_candidate(subject, "a_1")
+    name = subject.name()
+    held = await a.take(name)
+    looker = await subject.store(create=False)
+    assert ((await looker.read(name)).term == held.term) == can.reads
+
+
 async def partner(subject: Subject, can: Capabilities) -> None:
     """The format is our own. Those of others are tried beside their members, in tests/partners."""
     assert can.partner == ""
@@ -538,6 +547,7 @@ CHECKS: dict[str, Check] = {
         one_process,
         partner,
         partner_breaks,
+        reads,
         renews,
         scheme,
         sessions,
@@ -590,6 +600,7 @@ LIES: list[tuple[str, str, object]] = [
     ("memory", "one_process", False),
     ("memory", "partner", "Camel"),
     ("memory", "partner_breaks", "everything"),
+    ("memory", "reads", False),
     ("memory", "renews", False),
     ("memory", "scheme", "remembering"),
     ("sqlite", "sessions", False),

@@ -207,6 +207,7 @@ _FAULTS = {
 }
 _WHAT = {True: ": all elections of a process", False: ": each election by itself"}
 _NEW = {True: "is vacant at once", False: "is waited for: one TTL at the very first start"}
+_READS = {True: "can be read", False: "is told to nobody: who only looks is refused"}
 _ONCE = "none: a term ends in time to stop the work, and the election is open again"
 _LONG: Cells = (
     ("speaks", lambda have: f"the format of {have.partner}" if have.partner else "our own format"),
@@ -218,6 +219,7 @@ _LONG: Cells = (
     ("expiry judged by", lambda have: have.judged_by),
     ("renewal confirmed by", lambda have: have.confirmed_by if have.renews else _ONCE),
     ("renewed together", lambda have: _yes(have.sessions) + _WHAT[have.sessions]),
+    ("who holds", lambda have: _READS[have.reads]),
     ("standbys wake by", lambda have: have.wakes_by),
     ("proof of death", lambda have: have.evidence or "none: the TTL is waited out"),
     ("a new election", lambda have: _NEW[have.absent_is_vacant]),

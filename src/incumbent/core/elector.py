@@ -450,8 +450,7 @@ class Elector:
 
     def _finished(self, event: ev.WorkEnded, now: float) -> _Step:
         self._why = ev.Why.FINISHED
-        self._release_until = event.valid_until
-        return self._release(now, [])
+        return self._stopped(event, now)
 
     def _stopped(self, event: ev.WorkEnded, now: float) -> _Step:
         self._release_until = event.valid_until
@@ -474,10 +473,8 @@ class Elector:
 
     def _send_release(self, effects: list[ev.Effect]) -> _Step:
         self._attempt += 1
-        return State.RELEASING, [
-            *effects,
-            ev.Release(self._attempt, self.term, self._successor),
-        ]
+        release = ev.Release(self._attempt, self.term, self._successor)
+        return State.RELEASING, [*effects, release]
 
     def _release_done(self, event: ev.ReleaseDone, now: float) -> _Step:
         if event.attempt != self._attempt:

@@ -15,8 +15,8 @@ Rules:
    first whether it is still trusted for long enough (`usable`).
 6. A refusal is the store's own word that the lease is somebody else's or gone: `Revoked`, at once.
 7. In a store that cannot renew, nothing is ever sent. At the instant of rule 4 the lease is
-   `Expiring` instead: the stop begins just as early, but by plan. No request is under way that could
-   make the lease outlive its work, so it may be released like one that somebody stepped down from.
+   `Expiring` instead: the stop begins just as early, but by plan. No request is under way that
+   could make the lease outlive its work, so it may be released as after a step-down.
 """
 
 from __future__ import annotations

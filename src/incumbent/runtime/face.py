@@ -55,7 +55,7 @@ class Election:
             grace_s: how long the work may take to stop, in seconds; a fifth of the trusted time.
             rho: the greatest clock-rate error of any host, as a share of one; 0.1.
             as_: the first part of this candidate's identity; the Pod's or the host's name.
-            require: "token" or "exclusive": refuse a store or set-up that cannot do that.
+            require: "token", "exclusive" or "renewal": refuse a store or set-up without it.
             observer: called with a `Sighting` for everything that happens, on the keeper's thread.
 
         Raises:

@@ -128,6 +128,8 @@ class Capabilities:
             the TTL; 0 where standbys are.
         takeover_trips: round trips to the store that a failover needs; see `failover_bound_s`.
         renews: a term can be kept beyond its TTL; without, it ends in time to stop the work.
+        reads: who holds can be read; without, a candidate learns by trying that somebody does, and
+            who only looks, or asks for something, is refused.
         partner: whose format this speaks, so that members of theirs may compete for the same lock;
             "" for our own. The promise is then about our candidates.
         partner_breaks: what a member of theirs can break, or "" where there are none.
@@ -154,6 +156,7 @@ class Capabilities:
     unseen_ttls: float = 0.0
     takeover_trips: int = 2
     renews: bool = True
+    reads: bool = True
     partner: str = ""
     partner_breaks: str = ""
 
@@ -257,6 +260,8 @@ class Store(Protocol):
 
     async def read_back(self, name: str, claim: Claim) -> Held | Snapshot:
         """Find out whether the take of `claim` happened.
+
+        No work has begun under it. So a store that cannot read may undo it instead.
 
         Returns:
             The term if the record carries the claim's nonce, else the record as it is.

@@ -1,0 +1,1 @@
+"""Members of Python libraries, each a program; see `tests.partners.member` for its lines."""
