@@ -197,7 +197,7 @@ MUTANTS = (
         EVENTS,
         "        return self in (Why.STEP_DOWN, Why.CLOSED, Why.FINISHED, Why.EXPIRED)\n",
         "        return self is not Why.DEPOSED\n",
-        test="tests/core/test_elector.py::TestElections::runTest",
+        test="tests/core/test_transcripts.py::test_the_dialogue_is_as_it_was[lost]",
     ),
     planted(
         "a term begins with too little trust left",
