@@ -35,6 +35,8 @@ LONGEST = (
     "tests/cli/test_step_down.py",
     "tests/faults/test_losses.py",
     "tests/faces/test_isolate.py",
+    "tests/partners/test_dapr.py",
+    "tests/stores/test_dapr.py",
     "tests/cli/test_status.py",
 )
 """Those that take more than twenty seconds on two cores, as `--durations=0` tells."""

@@ -24,7 +24,7 @@ from tests.servers.dapr import STORE, Dapr
 from tests.servers.redis import Redis
 from tests.stores.subjects import eventually
 
-TTL_S = 20
+TTL_S = 15
 LIMIT_S = 60.0
 BEATS = 10
 

@@ -12,6 +12,7 @@ from tests.simulator.mutants import Mutant, planted
 
 __all__ = ["PLANTED"]
 
+FACE = "incumbent.runtime.face"
 KV = "incumbent.stores.kv.store"
 ETCD = "incumbent.stores.etcd.wire"
 ETCD_WATCH = "incumbent.stores.etcd.watch"
@@ -213,6 +214,20 @@ PLANTED: tuple[Mutant, ...] = (
         "            raise OutcomeUnknown(text) from error\n",
         "            raise StoreUnavailable(text) from error\n",
         test=f"{_DAPR}test_a_lock_store_that_does_not_answer_leaves_it_unknown[grpc]",
+    ),
+    planted(
+        "Dapr over gRPC: a connection that fell silent is used again",
+        DAPR_RPC,
+        "            if self._line is line:\n                self._line = None\n",
+        "",
+        test=f"{_DAPR}test_after_a_request_that_was_cancelled_comes_a_new_connection[grpc]",
+    ),
+    planted(
+        "a body that goes on until its time is over hears nothing of it",
+        FACE,
+        "        return self.was_lost or not term.remaining()\n",
+        "        return self.was_lost\n",
+        test=f"{_DAPR}test_a_body_that_takes_no_notice_until_its_time_is_over_hears_of_it",
     ),
     # -- ZooKeeper
     planted(

@@ -13,24 +13,28 @@ from dapr.proto import api_v1
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from incumbent import Election
 from incumbent.core import events as ev
 from incumbent.core.records import Claim, Holding, Snapshot, StepDownRequest, absent
 from incumbent.core.timing import Timing
 from incumbent.errors import (
     ConfigError,
     IncumbentError,
+    LeadershipLost,
     OutcomeUnknown,
     PermissionDenied,
     Refused,
     StoreUnavailable,
     StoreUnusable,
 )
+from incumbent.runtime.term import Term
 from incumbent.stores import open_store
 from incumbent.stores.api import Store, StoreURL
 from incumbent.stores.dapr import config
 from incumbent.stores.dapr.rpc import _first_number, encoded
 from incumbent.testing import conformance
 from tests.cli.processes import run
+from tests.faces.programs import until
 from tests.servers.dapr import STORE, Dapr
 from tests.servers.ports import claim_port
 from tests.servers.proxy import Proxy
@@ -204,6 +208,54 @@ def test_each_error_says_what_is_known(protocol: str, dapr: Dapr, redis_server: 
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_after_a_request_that_was_cancelled_comes_a_new_connection(
+    protocol: str, dapr: Dapr
+) -> None:
+    port = dapr.grpc_port if protocol == "grpc" else dapr.port
+    with Proxy(dapr.host, port) as proxy:
+
+        async def work(store: Store) -> None:
+            proxy.drop_replies()
+            for number in range(3):
+                with pytest.raises(TimeoutError):
+                    async with asyncio.timeout(0.2):
+                        await store.take("e", claim(fresh()), absent("e"))
+                assert proxy.accepted >= number + 1
+            before = proxy.accepted
+            proxy.heal()
+            name = fresh()
+            await store.take(name, claim(name), absent(name))
+            assert proxy.accepted == before + 1
+
+        carry_out(dapr.url(protocol, address=proxy.address), work)
+
+
+def test_daprd_says_no_to_what_it_has_taken_and_that_keeps_everybody_out(
+    redis_server: Redis, tmp_path: Path
+) -> None:
+    """It repeats what its Redis did not answer, and tells of the last try only."""
+    name = fresh()
+    with Proxy(redis_server.host, redis_server.port) as proxy, contextlib.ExitStack() as stack:
+        sidecar = stack.enter_context(Dapr(tmp_path / "daprd", proxy.address))
+        client = stack.enter_context(contextlib.closing(redis_server.client()))
+
+        async def work(store: Store) -> None:
+            proxy.drop_replies()
+            taking = asyncio.ensure_future(store.take(name, claim(name), absent(name)))
+            await asyncio.to_thread(eventually, lambda: client.exists(sidecar.key(name)))
+            proxy.heal()
+            proxy.reset()
+            with pytest.raises(Refused):
+                await taking
+            assert client.get(sidecar.key(name)) == claim(name).term.encode()
+            with pytest.raises(Refused):
+                await store.take(name, claim(name, 2), absent(name))
+            assert client.pttl(sidecar.key(name)) <= 60_000, "until it runs out"
+
+        carry_out(sidecar.url(), work)
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_lock_store_that_does_not_answer_leaves_it_unknown(
     protocol: str, own_dapr: Dapr, own_redis: Redis
 ) -> None:
@@ -261,6 +313,24 @@ def test_a_standby_tries_and_is_let_in_when_the_time_of_a_dead_holder_is_over(da
         assert len(ours.all("waiting")) > 1
 
     carry_out(dapr.url(), work)
+
+
+def test_a_body_that_takes_no_notice_until_its_time_is_over_hears_of_it(dapr: Dapr) -> None:
+    election = Election(fresh(), store=dapr.url(), ttl_s=2)
+    with election.hold() as term:
+        assert term.lost.wait(LIMIT_S), "told by plan"
+        assert term.remaining()
+    began: list[Term] = []
+
+    def until_it_is_over() -> None:
+        with election.hold() as term:
+            began.append(term)
+            assert term.lost.wait(LIMIT_S)
+            until(lambda: not term.remaining(), "the end of the trust", LIMIT_S)
+
+    with pytest.raises(LeadershipLost, match="renews nothing"):
+        until_it_is_over()
+    assert began[0].token is None
 
 
 def test_who_hands_over_leaves_it_to_others_for_a_while(dapr: Dapr) -> None:
@@ -339,10 +409,12 @@ def test_a_refusal_names_nobody_and_differs_from_the_one_before(dapr: Dapr) -> N
 
 
 def test_the_doctor_says_what_it_is_worth(dapr: Dapr) -> None:
-    done = run("doctor", "--store", dapr.url(), "--json", "--ttl", "60")
+    done = run("doctor", "e", "--store", dapr.url(), "--json", "--ttl", "60")
     told = {finding["check"]: finding for finding in done.json["findings"]}
     assert told["reachable"]["ok"]
     assert "no write of an old one is refused" in told["terms"]["found"]
+    assert told["e"]["found"] == "this store tells nobody who holds"
+    assert not [f for f in done.json["findings"] if f["group"] == "store" and f["ok"] is False]
     assert "never renewed" in told["timing"]["found"]
 
 

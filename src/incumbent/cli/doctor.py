@@ -178,7 +178,7 @@ async def _store(store: Store, timing: Timing | None, progress: Progress) -> lis
             findings += await requested(store, store.examine())
         except StoreError as error:
             return [*findings, unreached(error)]
-        if timing is not None:
+        if timing is not None and store.capabilities.renews:
             findings.append(await _round_trip(store, timing))
         return findings
     finally:
@@ -213,6 +213,8 @@ async def _round_trip(store: Store, timing: Timing) -> Finding:
 
 
 async def _election(store: Store, name: str, ttl_s: float) -> list[Finding]:
+    if not store.capabilities.reads:
+        return [Finding(name, None, "this store tells nobody who holds")]
     try:
         async with connected(store, quiet=True):
             snapshot = await requested(store, store.read(name))

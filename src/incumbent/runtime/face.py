@@ -154,6 +154,13 @@ class Seat(Candidacy):
         if self.isolation is not None:
             self.isolation.request_stop(deadline - boottime() - self.settings.timing.kill_s)
 
+    def outlived(self, term: Term) -> bool:
+        """Tell whether the body, which has just ended, went on without its term.
+
+        That was lost; or it was to end by plan, and the body went on until its time was over.
+        """
+        return self.was_lost or not term.remaining()
+
     def loss(self, term: Term) -> LeadershipLost:
         """Return what to raise at the end of a body that did not notice."""
         return LeadershipLost(f"{term.name!r} was lost while the body ran: {term.cause}")

@@ -9,6 +9,9 @@ what are here three strings and a number to send and one small number to read: a
 number and kind in one byte, then its value, and what a reader does not know it skips. The messages
 that are sent are compared with those of Dapr's own SDK in the tests.
 
+A connection may die without a word, and grpclib would go on to use it. So whatever comes after a
+request that was cancelled has a new one, and the old one is closed when nobody waits on it.
+
 What is known after an error: as over HTTP. Of gRPC's codes, those count as certain that daprd gives
 before it asks the lock store anything.
 """
@@ -44,13 +47,13 @@ _DENIED = (Status.UNAUTHENTICATED, Status.PERMISSION_DENIED)
 
 
 class Rpc:
-    """A sidecar, spoken to over gRPC: one connection, whatever the number of requests."""
+    """A sidecar, spoken to over gRPC: one connection for all requests at a time."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._place = f"Dapr at {settings.address}"
         self._metadata = {"dapr-api-token": settings.token} if settings.token else {}
-        self._channel: Channel | None = None
+        self._line: _Line | None = None
 
     async def try_lock(self, resource: str, owner: str, expiry_s: int) -> bool:
         """Take a lock for so many seconds."""
@@ -67,16 +70,28 @@ class Rpc:
 
     async def close(self) -> None:
         """Close the connection."""
-        if self._channel is not None:
-            self._channel.close()
-            self._channel = None
+        if self._line is not None:
+            self._line.channel.close()
+            self._line = None
             await asyncio.sleep(0)  # sleep: the transport is closed in the loop's next turn
 
     async def _ask(self, what: str, message: bytes) -> int:
-        channel = self._channel
-        if channel is None:
-            where = (self._settings.host, self._settings.port)
-            channel = self._channel = Channel(*where, codec=_Plain())
+        if self._line is None:
+            self._line = _Line(self._settings.host, self._settings.port)
+        line = self._line
+        line.waiting += 1
+        try:
+            return await self._ask_on(line.channel, what, message)
+        except asyncio.CancelledError:
+            if self._line is line:
+                self._line = None
+            raise
+        finally:
+            line.waiting -= 1
+            if self._line is not line and not line.waiting:
+                line.channel.close()
+
+    async def _ask_on(self, channel: Channel, what: str, message: bytes) -> int:
         try:
             await channel.__connect__()
         except OSError as error:
@@ -94,6 +109,14 @@ class Rpc:
             raise OutcomeUnknown(text) from error
         except (OSError, ProtocolError, StreamTerminatedError, H2Error, ValueError) as error:
             raise OutcomeUnknown(f"{self._place}: {type(error).__name__}: {error}") from error
+
+
+class _Line:
+    """A connection, and how many requests wait on it."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.channel = Channel(host, port, codec=_Plain())
+        self.waiting = 0
 
 
 class _Plain(CodecBase):
