@@ -24,8 +24,12 @@ from tests.servers.dapr import STORE, Dapr
 from tests.servers.redis import Redis
 from tests.stores.subjects import eventually
 
-TTL_S = 15
+TTL_S = 60
+CRASH_S = 20
+"""What a crash is waited out for. A dialogue has to fit into four fifths of it."""
 LIMIT_S = 60.0
+GRACE = {"INCUMBENT_GRACE": "0.5"}
+"""Nearly all of a term of ours is for the dialogue."""
 BEATS = 10
 
 PROTOCOLS = {"http": "http", "sdk": "grpc"}
@@ -43,7 +47,7 @@ class Stage:
     def ours(self, kind: str, name: str = "ours", ttl_s: int = TTL_S) -> Member:
         url = self.dapr.url(PROTOCOLS[kind], lock="Their_{name}")
         words = ["tests.partners.ours", url, self.name, name, str(ttl_s)]
-        return Member(name, [sys.executable, "-m", *words], self.folder)
+        return Member(name, [sys.executable, "-m", *words], self.folder, GRACE)
 
     def theirs(self, kind: str, *how: str, expiry_s: int = TTL_S) -> Member:
         ports = [str(self.dapr.port), str(self.dapr.grpc_port)]
@@ -67,7 +71,8 @@ def stage(dapr: Dapr, tmp_path: Path) -> Stage:
 
 def play(dapr: Dapr, folder: Path, kind: str, first: str, how: str) -> Passed:
     stage = Stage(dapr, folder / f"{kind}-{first}")
-    ours, theirs = stage.ours(kind), stage.theirs(kind)
+    lasts_s = CRASH_S if how == "crash" else TTL_S
+    ours, theirs = stage.ours(kind, ttl_s=lasts_s), stage.theirs(kind, expiry_s=lasts_s)
     pair = (ours, theirs) if first == "ours" else (theirs, ours)
     passed = passes_on(*pair, how, beats=BEATS, limit_s=LIMIT_S)
     names = ("ours", "theirs") if first == "ours" else ("theirs", "ours")
@@ -151,7 +156,7 @@ def test_a_term_of_ours_ends_by_itself_while_nobody_answers(
     own_dapr: Dapr, own_redis: Redis, tmp_path: Path
 ) -> None:
     stage = Stage(own_dapr, tmp_path / "stage")
-    ours = stage.ours("http", ttl_s=4)
+    ours = stage.ours("http", ttl_s=8)
     with ended(ours):
         ours.start()
         ours.wait_for("holding", LIMIT_S)
@@ -167,7 +172,7 @@ def test_a_term_of_ours_ends_by_itself_while_nobody_answers(
 def test_a_holder_that_is_paused_has_stopped_before_another_begins(
     stage: Stage,
 ) -> None:
-    first, second = stage.ours("http", "first", ttl_s=4), stage.ours("http", "second", ttl_s=4)
+    first, second = stage.ours("http", "first", ttl_s=6), stage.ours("http", "second", ttl_s=6)
     with ended(first, second):
         first.start()
         first.wait_for("holding", LIMIT_S)

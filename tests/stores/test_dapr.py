@@ -316,7 +316,7 @@ def test_a_standby_tries_and_is_let_in_when_the_time_of_a_dead_holder_is_over(da
 
 
 def test_a_body_that_takes_no_notice_until_its_time_is_over_hears_of_it(dapr: Dapr) -> None:
-    election = Election(fresh(), store=dapr.url(), ttl_s=2)
+    election = Election(fresh(), store=dapr.url(), ttl_s=4, grace_s=2)
     with election.hold() as term:
         assert term.lost.wait(LIMIT_S), "told by plan"
         assert term.remaining()
