@@ -41,6 +41,8 @@ LONGEST = (
     "tests/faults/test_losses.py",
     "tests/faults/test_migrating.py",
     "tests/faces/test_isolate.py",
+    "tests/partners/test_dapr.py",
+    "tests/stores/test_dapr.py",
     "tests/cli/test_status.py",
 )
 """Those that take more than twenty seconds on two cores, as `--durations=0` tells."""

@@ -202,7 +202,7 @@ class Hold(face.Hold[Election]):
             # The body has ended before our cancellation reached it, which nobody wants any more.
             with suppress(asyncio.CancelledError):
                 await asyncio.sleep(0)
-        lost = seat.was_lost
+        lost = seat.outlived(term)
         await seat.quit()
         if ours and kind is asyncio.CancelledError and not _outer_cancelled():
             raise seat.loss(term) from error

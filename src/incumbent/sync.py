@@ -160,7 +160,7 @@ class Hold(face.Hold[Election]):
         self._seat = self._term = None
         if seat is None or term is None:
             return
-        lost = seat.was_lost
+        lost = seat.outlived(term)
         seat.quit()
         if lost and error is None:
             raise seat.loss(term)

@@ -42,6 +42,7 @@ def test_the_table_for_programs() -> None:
         "renews": True,
         "queue": False,
         "label_names": False,
+        "reads": True,
         "partner": None,
         "partner_breaks": None,
     }

@@ -41,6 +41,7 @@ SAMPLES: dict[type[Any], ev.Event] = {
         ev.TakeUnknown(1, "perhaps"),
         ev.ReadBackDone(1, vacant(1), None, 0.0),
         ev.ReadBackFailed(1, "no"),
+        ev.LeaseExpiring("time"),
         ev.LeaseFailing("no"),
         ev.LeaseRevoked("no"),
         ev.StepDown(),
@@ -462,6 +463,7 @@ class Elections(RuleBasedStateMachine):
             (
                 ev.LookFailed(),
                 ev.StepDown("r"),
+                ev.LeaseExpiring("time"),
                 ev.LeaseFailing("no answer"),
                 ev.LeaseRevoked("refused"),
             )

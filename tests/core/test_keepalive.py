@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from incumbent.core.fence import Trust
-from incumbent.core.keepalive import Failing, Keepalive, Pulse, Renew, Revoked
+from incumbent.core.keepalive import Expiring, Failing, Keepalive, Pulse, Renew, Revoked
 from incumbent.core.timing import Timing
 
 TIMING = Timing.plan(10.0)
@@ -115,6 +115,29 @@ def test_an_ended_lease_is_of_no_use(lease: Keepalive) -> None:
     lease.end()
     assert not lease.usable(100.0)
     assert lease.trust.valid_until == 100.0 + TIMING.validity_s, "what is trusted stays trusted"
+
+
+def test_where_nothing_is_renewed_the_stop_is_planned_and_begins_as_early() -> None:
+    lease = Keepalive(TIMING, Trust(), 100.0, renews=False)
+    assert lease.wake_at == lease.stop_at == pytest.approx(100.0 + TIMING.patience_s)
+    assert lease.tick(lease.stop_at - 0.001) is None
+    assert isinstance(lease.tick(lease.stop_at), Expiring)
+    assert (lease.state, lease.wake_at) == (Pulse.ENDED, math.inf)
+    assert lease.tick(lease.stop_at + 0.001) is None, "told once"
+    assert lease.trust.valid_until == 100.0 + TIMING.validity_s, "the stop has the rest"
+
+
+@given(st.lists(st.floats(0, 20), max_size=20))
+def test_where_nothing_is_renewed_nothing_is_ever_sent(naps_s: list[float]) -> None:
+    lease, now, told = Keepalive(TIMING, Trust(), 0.0, renews=False), 0.0, []
+    for nap_s in naps_s:
+        now += nap_s
+        effect = lease.tick(now)
+        lease.confirmed(0)
+        told += [effect] * (effect is not None)
+    assert all(isinstance(effect, Expiring) for effect in told)
+    assert len(told) == (now >= lease.stop_at)
+    assert lease.trust.valid_until == TIMING.validity_s
 
 
 class Renewals(RuleBasedStateMachine):

@@ -164,6 +164,31 @@ def lost_while_stepping_down(d: Dialogue) -> None:
 
 
 @story(leading)
+def expired(d: Dialogue) -> None:
+    d.say(ev.LeaseExpiring("nothing is renewed here"), at=5.0)
+    d.heading("the work has ended in time: the rest of the TTL need not be waited out")
+    d.say(ev.WorkEnded(TIMING.validity_s), at=6.0)
+    d.heading("and the election is as open to us as to anybody")
+    d.say(ev.ReleaseDone(d.elector.attempts, vacant(3)))
+
+
+@story(leading)
+def expired_with_no_time_left(d: Dialogue) -> None:
+    d.say(ev.LeaseExpiring("nothing is renewed here"), at=TIMING.patience_s)
+    d.heading("the trust has run out before the work had ended: left to expire")
+    d.say(ev.WorkEnded(TIMING.validity_s), at=TIMING.validity_s)
+    d.say(ev.Seen(held(2, "p_1", "p_1/i.1", lease_key="p_1#1"), fresh=True))
+
+
+@story(leading)
+def expired_while_stepping_down(d: Dialogue) -> None:
+    d.say(ev.StepDown("r"), at=4.0)
+    d.heading("the stop that is under way is the earlier one")
+    d.say(ev.LeaseExpiring("nothing is renewed here"), at=5.0)
+    d.say(ev.WorkEnded(TIMING.validity_s), at=6.0)
+
+
+@story(leading)
 def stuck(d: Dialogue) -> None:
     d.say(ev.StepDown(), at=1.0)
     d.heading("renewed no more, and never released")

@@ -66,7 +66,10 @@ def test_timing_that_cannot_be_safe(
         ({"name": None}, "name=None must be a str"),
         ({"as_": 7}, "as_=7 must be a str"),
         ({"require": None}, "require=None is not known"),
-        ({"require": "tokens"}, "require='tokens' is not known: use 'token' or 'exclusive'"),
+        (
+            {"require": "tokens"},
+            "require='tokens' is not known: use 'token', 'exclusive' or 'renewal'",
+        ),
         ({"require": "exclusive"}, "one process only"),
         ({"observer": "log"}, "observer='log' must be a function"),
         ({"store": 7}, "store=7 is neither a URL, such as 'sqlite:///"),

@@ -57,6 +57,7 @@ MODULES_DIR = SERVERS_DIR / "modules"
 KUBERNETES_VERSION = "v1.36.3"
 ETCD_VERSION = "v3.6.5"
 CONSUL_VERSION = "1.8.7"
+DAPR_VERSION = "v1.16.0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +157,7 @@ TARGETS: dict[str, Target] = {
         _etcd("etcdctl", "go.etcd.io/etcd/etcdctl/v3", typical_s=15),
         _own("clientgo-candidate", TESTS_DIR / "clientgo", typical_s=60),
         _own("certificates", MODULES_DIR / "certificates", typical_s=15),
+        _own("daprd", MODULES_DIR / "daprd", typical_s=180),
     )
 }
 

@@ -20,6 +20,7 @@ import pytest
 from tests.servers import build
 from tests.servers.clientgo import ClientGoCandidate
 from tests.servers.consul import Consul, ConsulCluster
+from tests.servers.dapr import Dapr
 from tests.servers.etcd import Cluster, Etcd
 from tests.servers.kubernetes import ApiServer, certify
 from tests.servers.mariadb import MariaDb
@@ -41,6 +42,8 @@ _TARGETS_OF_FIXTURES = {
     "encrypted_zookeeper": ("certificates",),
     "etcd": ("etcd",),
     "own_etcd": ("etcd",),
+    "dapr": ("daprd",),
+    "own_dapr": ("daprd",),
     "certified_etcd": ("etcd", "certificates"),
     "etcd_cluster": ("etcd",),
     "consul": ("consul",),
@@ -123,6 +126,22 @@ def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Redis]:
     """The Redis server of the whole run; tests keep apart by prefixes, and leave it alone."""
     with Redis(tmp_path_factory.mktemp("redis")) as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def dapr(tmp_path_factory: pytest.TempPathFactory, redis_server: Redis) -> Iterator[Dapr]:
+    """A sidecar of Dapr, with its locks in the Redis of the whole run; tests leave it alone."""
+    address = f"{redis_server.host}:{redis_server.port}"
+    with Dapr(tmp_path_factory.mktemp("dapr") / "daprd", address) as sidecar:
+        yield sidecar
+
+
+@pytest.fixture
+def own_dapr(tmp_path: Path, own_redis: Redis) -> Iterator[Dapr]:
+    """A sidecar of the test's own, before a Redis of the test's own, to do anything to."""
+    address = f"{own_redis.host}:{own_redis.port}"
+    with Dapr(tmp_path / "daprd", address) as sidecar:
+        yield sidecar
 
 
 @pytest.fixture

@@ -23,9 +23,10 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.servers.build import ETCD_VERSION, KUBERNETES_VERSION, MODULES_DIR
+from tests.servers.build import DAPR_VERSION, ETCD_VERSION, KUBERNETES_VERSION, MODULES_DIR
 
 _GO_LINE = re.compile(r"^go \S+$", re.MULTILINE)
+_REPLACEMENT = re.compile(r"^\s*(?P<line>[^\s/]\S* => [^.\s]\S* v\S+)$", re.MULTILINE)
 _STAGING_REPLACEMENT = re.compile(r"^\s*(?P<module>\S+) => \./staging/", re.MULTILINE)
 
 
@@ -34,7 +35,7 @@ class PinnedModule:
     """One committed go.mod: what it requires (the main module first), and the programs it builds.
 
     The programs are written as `tool` lines, which is what makes `go mod tidy` keep their
-    dependencies in a module that has no Go file of its own.
+    dependencies in a module that has no Go file of its own. Where there are none, it has one.
     """
 
     name: str
@@ -62,6 +63,14 @@ MODULES = (
         ),
         programs=("go.etcd.io/etcd/server/v3", "go.etcd.io/etcd/etcdctl/v3"),
     ),
+    PinnedModule(
+        name="daprd",
+        requirements=(
+            ("github.com/dapr/dapr", DAPR_VERSION),
+            ("github.com/dapr/components-contrib", DAPR_VERSION),
+        ),
+        programs=(),
+    ),
 )
 
 
@@ -83,6 +92,8 @@ def _go_mod_text(module: PinnedModule, cwd: Path) -> str:
     lines += [f"tool {program}" for program in module.programs] + [""]
     lines += [f"require {path} {version}" for path, version in module.requirements]
     siblings = _STAGING_REPLACEMENT.findall(upstream)
+    if others := _REPLACEMENT.findall(upstream):
+        lines += ["", "replace (", *(f"\t{line}" for line in others), ")"]
     if siblings:
         sibling_version = re.sub(r"^v1\.", "v0.", main_version)
         lines += ["", "replace ("]
@@ -97,9 +108,11 @@ def pin(module: PinnedModule) -> None:
         work_dir = Path(temporary)
         text = _go_mod_text(module, work_dir)
         (work_dir / "go.mod").write_text(text, encoding="utf-8")
-        _go("mod", "tidy", cwd=work_dir)
         destination = MODULES_DIR / module.name
         destination.mkdir(parents=True, exist_ok=True)
+        for source in destination.glob("*.go"):
+            (work_dir / source.name).write_bytes(source.read_bytes())
+        _go("mod", "tidy", cwd=work_dir)
         for name in ("go.mod", "go.sum"):
             (destination / name).write_bytes((work_dir / name).read_bytes())
 

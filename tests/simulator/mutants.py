@@ -44,6 +44,7 @@ takes a fraction of a second, and each of these tests waits longer when it is ru
 """
 
 ELECTOR = "incumbent.core.elector"
+EVENTS = "incumbent.core.events"
 FENCE = "incumbent.core.fence"
 KEEPALIVE = "incumbent.core.keepalive"
 TIMING = "incumbent.core.timing"
@@ -66,6 +67,8 @@ SQL_ROWS = "incumbent.stores.sql.rows"
 SQL_STORE = "incumbent.stores.sql.store"
 FILES = "incumbent.stores.file.records"
 FILE_STORE = "incumbent.stores.file.store"
+
+_UNRENEWED = "tests/runtime/test_unrenewed.py::test_"
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,8 +166,38 @@ MUTANTS = (
     planted(
         "renewed on after the stop began",
         KEEPALIVE,
-        "            self.state = Pulse.ENDED\n            return Failing(self._cause)\n",
-        "            self._due = now\n            return Failing(self._cause)\n",
+        "            self.state = Pulse.ENDED\n            return Failing(self._cause) if",
+        "            self._due = now\n            return Failing(self._cause) if",
+    ),
+    planted(
+        "renewed in a store that cannot renew",
+        LEASE,
+        "            renews=store.capabilities.renews,\n",
+        "",
+        test=f"{_UNRENEWED}nothing_is_renewed_and_the_work_is_told_in_time",
+    ),
+    planted(
+        "a term that ends by plan is told when its trust is over",
+        KEEPALIVE,
+        "        return self.trust.valid_until - self._timing.stop_s\n",
+        "        stop_s = self._timing.stop_s if self._renews else 0.0\n"
+        "        return self.trust.valid_until - stop_s\n",
+        test=f"{_UNRENEWED}nothing_is_renewed_and_the_work_is_told_in_time",
+    ),
+    planted(
+        "a term that ends by plan is released before its work has ended",
+        ELECTOR,
+        "        return self._stop(ev.Why.EXPIRED, event.cause, now, [])\n",
+        "        _, release = self._send_release([])\n"
+        "        return self._stop(ev.Why.EXPIRED, event.cause, now, release)\n",
+        test=f"{_UNRENEWED}it_is_released_when_the_work_has_ended_and_not_before",
+    ),
+    planted(
+        "a lost term is released, as one that ends by plan is",
+        EVENTS,
+        "        return self in (Why.STEP_DOWN, Why.CLOSED, Why.FINISHED, Why.EXPIRED)\n",
+        "        return self is not Why.DEPOSED\n",
+        test="tests/core/test_transcripts.py::test_the_dialogue_is_as_it_was[lost]",
     ),
     planted(
         "a term begins with too little trust left",

@@ -12,6 +12,7 @@ from tests.simulator.mutants import Mutant, planted
 
 __all__ = ["PLANTED"]
 
+FACE = "incumbent.runtime.face"
 KV = "incumbent.stores.kv.store"
 ETCD = "incumbent.stores.etcd.wire"
 ETCD_WATCH = "incumbent.stores.etcd.watch"
@@ -31,6 +32,9 @@ JOINED_ROWS = "incumbent.stores.sql.joined.rows"
 JOINED_SQL = "incumbent.stores.sql.joined.statements"
 POSTGRESQL = "incumbent.stores.postgresql.connection"
 BELL = "incumbent.stores.postgresql.bell"
+DAPR = "incumbent.stores.dapr.store"
+DAPR_REST = "incumbent.stores.dapr.rest"
+DAPR_RPC = "incumbent.stores.dapr.rpc"
 MYSQL = "incumbent.stores.mysql.connection"
 FILE_STORE = "incumbent.stores.file.store"
 LOCKS = "incumbent.stores.local.locks"
@@ -48,6 +52,7 @@ _LANES = "tests/stores/test_lanes.py::test_a_renewal_waits_for_no_take"
 _ETCD = "tests/stores/test_etcd.py::"
 _ZOOKEEPER = "tests/stores/test_zookeeper.py::"
 _CONSUL = "tests/stores/test_consul.py::"
+_DAPR = "tests/stores/test_dapr.py::"
 _SQL = "tests/stores/test_sql.py::"
 _FORMATS = "tests/stores/test_kubernetes_formats.py::"
 _POSTGRESQL = "tests/stores/test_postgresql.py::"
@@ -163,6 +168,81 @@ PLANTED: tuple[Mutant, ...] = (
         "        return None if heard_at is None else heard_at + SILENCE_S\n",
         "        return None\n",
         test=f"{_ETCD}test_a_watch_that_falls_silent_is_noticed",
+    ),
+    # -- Dapr
+    planted(
+        "Dapr: two attempts of a candidate lock under one name",
+        DAPR,
+        "        match await self._sidecar.unlock(self._resource(name), owner):\n",
+        '        owner = owner.partition("/")[0]\n'
+        "        match await self._sidecar.unlock(self._resource(name), owner):\n",
+        DAPR,
+        "try_lock(resource, claim.term, math",
+        "try_lock(resource, claim.identity, math",
+        test=f"{_DAPR}test_conformance[a_release_gives_back_no_other_term]",
+    ),
+    planted(
+        "Dapr: a lock is shorter than the term",
+        DAPR,
+        "math.ceil(claim.ttl_s)",
+        "math.floor(claim.ttl_s)",
+        test=f"{_DAPR}test_a_lock_is_a_key_with_our_nonce_for_a_whole_ttl[http]",
+    ),
+    planted(
+        "Dapr: what may have been locked is forgotten",
+        DAPR,
+        "        return await self._unlock(name, claim.term, claim.ttl_s)\n",
+        "        return Snapshot(name, Holding.VACANT, version=0, serial=0)\n",
+        test=f"{_DAPR}test_each_error_says_what_is_known[http]",
+    ),
+    planted(
+        "Dapr: a refusal looks like the one before",
+        DAPR,
+        "        version = next(self._versions)\n",
+        "        version = 0\n",
+        test=f"{_DAPR}test_a_refusal_names_nobody_and_differs_from_the_one_before",
+    ),
+    planted(
+        "Dapr: a lock that was another's counts as given back",
+        DAPR,
+        "            case Unlocked.DONE | Unlocked.NO_SUCH_LOCK:\n",
+        "            case Unlocked.DONE | Unlocked.NO_SUCH_LOCK | Unlocked.ANOTHER_OWNERS:\n",
+        test=f"{_DAPR}test_conformance[a_release_gives_back_no_other_term]",
+    ),
+    planted(
+        "Dapr: who only looks is told that there is nothing",
+        DAPR,
+        "        self._looks_only = not create\n",
+        "        self._looks_only = False\n",
+        test=f"{_DAPR}test_who_only_looks_or_asks_is_refused_in_clear_words",
+    ),
+    planted(
+        "Dapr over HTTP: a lock store that did not answer has done nothing",
+        DAPR_REST,
+        "        raise OutcomeUnknown(text)\n",
+        "        raise StoreUnavailable(text)\n",
+        test=f"{_DAPR}test_a_lock_store_that_does_not_answer_leaves_it_unknown[http]",
+    ),
+    planted(
+        "Dapr over gRPC: a lock store that did not answer has done nothing",
+        DAPR_RPC,
+        "            raise OutcomeUnknown(text) from error\n",
+        "            raise StoreUnavailable(text) from error\n",
+        test=f"{_DAPR}test_a_lock_store_that_does_not_answer_leaves_it_unknown[grpc]",
+    ),
+    planted(
+        "Dapr over gRPC: a connection that fell silent is used again",
+        DAPR_RPC,
+        "            if self._line is line:\n                self._line = None\n",
+        "",
+        test=f"{_DAPR}test_after_a_request_that_was_cancelled_comes_a_new_connection[grpc]",
+    ),
+    planted(
+        "a body that goes on until its time is over hears nothing of it",
+        FACE,
+        "        return self.was_lost or not term.remaining()\n",
+        "        return self.was_lost\n",
+        test=f"{_DAPR}test_a_body_that_takes_no_notice_until_its_time_is_over_hears_of_it",
     ),
     # -- ZooKeeper
     planted(

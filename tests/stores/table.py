@@ -23,6 +23,7 @@ __all__ = ["COLUMNS", "Results", "main", "table"]
 HERE = Path(__file__).parent
 
 COLUMNS = {
+    "dapr": "test_dapr.py::test_conformance",
     "memory": "test_conformance.py::test_memory",
     "sqlite": "test_sqlite.py::test_it_is_a_store",
     "file": "test_file.py::test_it_is_a_store",

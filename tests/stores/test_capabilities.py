@@ -559,6 +559,15 @@ async def queue(subject: Subject, can: Capabilities) -> None:
     assert (seen.holder == b.identity) == can.queue
 
 
+async def reads(subject: Subject, can: Capabilities) -> None:
+    """Who only looks is told who holds."""
+    a = await a_candidate(subject, "a_1")
+    name = subject.name()
+    held = await a.take(name)
+    looker = await subject.store(create=False)
+    assert ((await looker.read(name)).term == held.term) == can.reads
+
+
 async def partner(subject: Subject, can: Capabilities) -> None:
     """The format is our own. Those of others are tried beside their members, in tests/partners."""
     assert can.partner == ""
@@ -585,6 +594,7 @@ CHECKS: dict[str, Check] = {
         partner,
         partner_breaks,
         queue,
+        reads,
         renews,
         scheme,
         sessions,
@@ -640,6 +650,7 @@ LIES: list[tuple[str, str, object]] = [
     ("memory", "partner", "Camel"),
     ("memory", "partner_breaks", "everything"),
     ("memory", "queue", True),
+    ("memory", "reads", False),
     ("memory", "renews", False),
     ("memory", "scheme", "remembering"),
     ("sqlite", "sessions", False),

@@ -15,6 +15,7 @@ from tests.cli.processes import run_python
 
 URLS = {
     "consul": "consul://127.0.0.1:1",
+    "dapr": "dapr://127.0.0.1:1/locks",
     "etcd": "etcd://127.0.0.1:1?tls=0",
     "file": "file://{folder}/elections.d",
     "kubernetes": "kubernetes://default?kubeconfig={folder}/kubeconfig",
@@ -32,7 +33,9 @@ URLS = {
 }
 """A set-up of each scheme. Nobody is at these addresses: what is refused is refused unasked."""
 REPLICATED = ("redis", "rediss", "valkey", "valkeys")
-NOT_EXCLUSIVE = ["memory", *(f"{scheme} with replicas" for scheme in REPLICATED)]
+NOT_RENEWING = ["dapr"]
+"""Those have no token either."""
+NOT_EXCLUSIVE = ["memory", *NOT_RENEWING, *(f"{scheme} with replicas" for scheme in REPLICATED)]
 SET_UPS = {
     **URLS,
     **{f"{scheme} with replicas": f"{URLS[scheme]}?replicas=accept" for scheme in REPLICATED},
@@ -60,7 +63,12 @@ def test_no_store_is_left_out() -> None:
 @pytest.mark.parametrize(
     ("url", "grade"),
     [
-        (name, Grade.EFFICIENCY_ONLY if "replicas" in name else Grade.EXCLUSIVE_WITH_FENCING)
+        (
+            name,
+            Grade.EFFICIENCY_ONLY
+            if "replicas" in name or name in NOT_RENEWING
+            else Grade.EXCLUSIVE_WITH_FENCING,
+        )
         for name in SET_UPS
     ],
     indirect=["url"],
@@ -68,12 +76,38 @@ def test_no_store_is_left_out() -> None:
 def test_the_grade_is_that_of_the_set_up(url: str, grade: Grade) -> None:
     store = open_store(url)
     assert store.capabilities.grade is grade
-    assert store.capabilities.token
+    assert store.capabilities.token == store.capabilities.renews
 
 
-@pytest.mark.parametrize("url", SET_UPS, indirect=True)
-def test_a_token_may_be_demanded_of_every_store(url: str) -> None:
-    Election("e", store=url, require="token")
+@pytest.mark.parametrize("what", ["token", "renewal"])
+@pytest.mark.parametrize("url", sorted(SET_UPS.keys() - set(NOT_RENEWING)), indirect=True)
+def test_a_token_and_renewal_may_be_demanded_of_nearly_every_store(url: str, what: str) -> None:
+    Election("e", store=url, require=what)
+
+
+@pytest.mark.parametrize("what", ["token", "renewal", "exclusive"])
+@pytest.mark.parametrize("url", NOT_RENEWING, indirect=True)
+def test_what_a_store_does_not_have_is_refused(
+    url: str, what: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    missing = {"renewal": "cannot renew"}.get(what, "no fencing token")
+    for election in (Election, aio.Election):
+        with pytest.raises(ConfigError, match=f"{missing}.*sqlite:///PATH"):
+            election("e", store=url, ttl_s=60, require=what)
+    words = ["run", "e", "--store", url, "--require", what, "--", "/no/such/command"]
+    assert main(words) == 2
+    assert missing in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("url", NOT_RENEWING, indirect=True)
+def test_how_long_a_term_is_has_to_be_said_where_it_is_not_renewed(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(ConfigError, match=r"renews nothing.*by ttl_s or INCUMBENT_TTL"):
+        Election("e", store=url)
+    Election("e", store=url, ttl_s=60)
+    monkeypatch.setenv("INCUMBENT_TTL", "60")
+    Election("e", store=url)
 
 
 @pytest.mark.parametrize("url", sorted(SET_UPS.keys() - set(NOT_EXCLUSIVE)), indirect=True)
@@ -98,7 +132,7 @@ def test_exclusion_is_refused_where_it_is_not_promised(
         wanted = "leave .replicas=accept out.*redis.md.*" + wanted
     with pytest.raises(ConfigError, match=wanted):
         Election("e", store=url, require="exclusive")
-    with pytest.raises(ConfigError, match=r"one process only|for efficiency only"):
+    with pytest.raises(ConfigError, match=r"one process only|for efficiency only|no fencing token"):
         aio.Election("e", store=url, require="exclusive")
     words = ["run", "e", "--store", url, "--require", "exclusive", "--", "/no/such/command"]
     assert main(words) == 2
@@ -113,6 +147,8 @@ def test_exclusion_is_refused_where_it_is_not_promised(
         ("pymysql", "PyMySQL", "mariadb://h/d", "mysql"),
         ("kazoo.client", "kazoo", "zookeeper://h", "zookeeper"),
         ("h11", "h11", "consul://h", "consul"),
+        ("h11", "h11", "dapr://h/s", "dapr"),
+        ("grpclib.client", "grpclib", "dapr://h/s?protocol=grpc", "dapr"),
         ("h11", "h11", "etcd://h", "etcd"),
         ("psycopg", "psycopg", "postgresql://h/d", "postgresql"),
     ],

@@ -117,7 +117,8 @@ async def _examine(
         ]
         store, found = _choose(options)
         whole_seconds = store is not None and store.capabilities.whole_seconds
-        timing, settings = _plan(plan, whole_seconds)
+        renews = store is None or store.capabilities.renews
+        timing, settings = _plan(plan, whole_seconds, renews=renews)
         groups.append(("settings", [*found, settings]))
         if store is not None:
             groups.append(("store", await _store(store, timing, progress)))
@@ -146,13 +147,13 @@ def _choose(options: Options) -> tuple[Store | None, list[Finding]]:
     ]
 
 
-def _plan(plan: Plan, whole_seconds: bool) -> tuple[Timing | None, Finding]:
+def _plan(plan: Plan, whole_seconds: bool, *, renews: bool) -> tuple[Timing | None, Finding]:
     try:
         timing = plan(whole_seconds)
     except ConfigError as error:
         text, _, fix = str(error).partition(": ")
         return None, Finding("timing", False, text, fix or "see --ttl and --grace")
-    return timing, Finding("timing", True, timing.explain())
+    return timing, Finding("timing", True, timing.explain(renews=renews))
 
 
 async def _store(store: Store, timing: Timing | None, progress: Progress) -> list[Finding]:
@@ -177,7 +178,7 @@ async def _store(store: Store, timing: Timing | None, progress: Progress) -> lis
             findings += await requested(store, store.examine())
         except StoreError as error:
             return [*findings, unreached(error)]
-        if timing is not None:
+        if timing is not None and store.capabilities.renews:
             findings.append(await _round_trip(store, timing))
         return findings
     finally:
@@ -212,6 +213,8 @@ async def _round_trip(store: Store, timing: Timing) -> Finding:
 
 
 async def _election(store: Store, name: str, ttl_s: float) -> list[Finding]:
+    if not store.capabilities.reads:
+        return [Finding(name, None, "this store tells nobody who holds")]
     try:
         async with connected(store, quiet=True):
             snapshot = await requested(store, store.read(name))

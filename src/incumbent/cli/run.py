@@ -70,7 +70,7 @@ class _Run(click.Command):
 )
 @click.option(
     "--require",
-    type=click.Choice(["token", "exclusive"]),
+    type=click.Choice(["token", "exclusive", "renewal"]),
     help="Refuse a store or set-up without it [nothing].",
 )
 @common()
@@ -131,7 +131,7 @@ def command(
         return code
     voice = Voice(name, json=options.json, verbosity=options.verbosity)
     show_log(lambda text: voice.say("log", text), observed=True)
-    voice.detail("timing", settings.timing.explain())
+    voice.detail("timing", settings.timing.explain(renews=settings.store.capabilities.renews))
     runner = Runner(
         settings,
         command,

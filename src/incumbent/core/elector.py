@@ -21,7 +21,10 @@ Rules
 4. **Unknown is a state.** After a take of unknown outcome nothing is assumed: the record is read
    back and the nonce decides. A new attempt swaps the same version, so at most one can succeed.
 5. **Stop, then release.** `Release` comes only after `WorkEnded`, only while the trust has not
-   run out, and never if the term was lost: a lost lease is left to the observers' clocks.
+   run out, and never if the term was lost: a lost lease is left to the observers' clocks. A term
+   whose store cannot renew ends by plan, and is no lost one: it was the holder's own word when to
+   stop, no renewal is under way that the release could meet, and the rest of the TTL would only
+   keep everybody waiting. While it is being stopped for another reason, that reason stands.
 6. **Work that will not stop** makes the elector `STUCK`: renewed no more, never released.
 7. **For ever.** Every way out of a term leads back to `LOOKING`, unless the candidate withdrew.
 
@@ -427,6 +430,9 @@ class Elector:
             return State.STOPPING, []
         return self._stop(ev.Why.LOST, event.cause, now, [])
 
+    def _lease_expiring(self, event: ev.LeaseExpiring, now: float) -> _Step:
+        return self._stop(ev.Why.EXPIRED, event.cause, now, [])
+
     def _lease_revoked(self, event: ev.LeaseRevoked, now: float) -> _Step:
         return self._depose(event.cause, now)
 
@@ -453,8 +459,7 @@ class Elector:
 
     def _finished(self, event: ev.WorkEnded, now: float) -> _Step:
         self._why = ev.Why.FINISHED
-        self._release_until = event.valid_until
-        return self._release(now, [])
+        return self._stopped(event, now)
 
     def _stopped(self, event: ev.WorkEnded, now: float) -> _Step:
         self._release_until = event.valid_until
@@ -477,10 +482,8 @@ class Elector:
 
     def _send_release(self, effects: list[ev.Effect]) -> _Step:
         self._attempt += 1
-        return State.RELEASING, [
-            *effects,
-            ev.Release(self._attempt, self.term, self._successor),
-        ]
+        release = ev.Release(self._attempt, self.term, self._successor)
+        return State.RELEASING, [*effects, release]
 
     def _release_done(self, event: ev.ReleaseDone, now: float) -> _Step:
         if event.attempt != self._attempt:
@@ -575,6 +578,7 @@ _HANDLERS: dict[tuple[State, type[Any]], _Handler] = {
     (_S.DOUBT, ev.Tick): Elector._in_doubt,
     (_S.DOUBT, ev.Close): Elector._close_soon,
     (_S.LEADING, ev.Seen): Elector._seen_leading,
+    (_S.LEADING, ev.LeaseExpiring): Elector._lease_expiring,
     (_S.LEADING, ev.LeaseFailing): Elector._lease_failing,
     (_S.LEADING, ev.LeaseRevoked): Elector._lease_revoked,
     (_S.LEADING, ev.StepDown): Elector._step_down,

@@ -21,6 +21,7 @@ __all__ = [
     "Event",
     "Evidence",
     "Follow",
+    "LeaseExpiring",
     "LeaseFailing",
     "LeaseRevoked",
     "Look",
@@ -61,6 +62,8 @@ class Why(Enum):
     """The candidate withdraws."""
     FINISHED = "finished"
     """The work ended by itself."""
+    EXPIRED = "expired"
+    """Its time is over, in a store that cannot renew."""
     LOST = "lost"
     """No renewal was confirmed in time."""
     DEPOSED = "deposed"
@@ -69,7 +72,7 @@ class Why(Enum):
     @property
     def planned(self) -> bool:
         """Tell whether the lease is still ours, so that it may be released after the work."""
-        return self in (Why.STEP_DOWN, Why.CLOSED, Why.FINISHED)
+        return self in (Why.STEP_DOWN, Why.CLOSED, Why.FINISHED, Why.EXPIRED)
 
 
 # -- events ---------------------------------------------------------------------------------------
@@ -171,6 +174,13 @@ class ReadBackFailed:
 
 
 @dataclass(frozen=True, slots=True)
+class LeaseExpiring:
+    """The lease cannot be renewed, and only the time of the stop is left of it."""
+
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
 class LeaseFailing:
     """The lease was not renewed in time; the stop must begin."""
 
@@ -236,6 +246,7 @@ Event = (
     | TakeUnknown
     | ReadBackDone
     | ReadBackFailed
+    | LeaseExpiring
     | LeaseFailing
     | LeaseRevoked
     | StepDown

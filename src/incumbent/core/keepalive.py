@@ -14,6 +14,9 @@ Rules:
 5. A lease under which nothing is held is not renewed (`rest`); whoever wants to use it again looks
    first whether it is still trusted for long enough (`usable`).
 6. A refusal is the store's own word that the lease is somebody else's or gone: `Revoked`, at once.
+7. In a store that cannot renew, nothing is ever sent. At the instant of rule 4 the lease is
+   `Expiring` instead: the stop begins just as early, but by plan. No request is under way that
+   could make the lease outlive its work, so it may be released as after a step-down.
 """
 
 from __future__ import annotations
@@ -25,7 +28,7 @@ from enum import Enum
 from incumbent.core.fence import Trust
 from incumbent.core.timing import Timing
 
-__all__ = ["Failing", "Keepalive", "KeepaliveEffect", "Pulse", "Renew", "Revoked"]
+__all__ = ["Expiring", "Failing", "Keepalive", "KeepaliveEffect", "Pulse", "Renew", "Revoked"]
 
 
 class Pulse(Enum):
@@ -52,28 +55,54 @@ class Failing:
 
 
 @dataclass(frozen=True, slots=True)
+class Expiring:
+    """The lease cannot be renewed, and just enough of it is left to stop the work."""
+
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
 class Revoked:
     """The store says that the lease is not ours. The trust is void already."""
 
     cause: str
 
 
-KeepaliveEffect = Renew | Failing | Revoked
+KeepaliveEffect = Renew | Failing | Expiring | Revoked
+
+_AS_LONG = "this store renews nothing, and the stop needs the rest of the term"
 
 
 class Keepalive:
     """The renewals of one lease, whose first confirmed write was sent at `sent_at`.
 
     The first of them comes after `first_share` of the period: leases that were taken together, but
-    differ in this, are not renewed together for ever.
+    differ in this, are not renewed together for ever. In a store that cannot renew there is none.
     """
 
-    __slots__ = ("_attempt", "_cause", "_due", "_idle", "_sent_at", "_timing", "state", "trust")
+    __slots__ = (
+        "_attempt",
+        "_cause",
+        "_due",
+        "_idle",
+        "_renews",
+        "_sent_at",
+        "_timing",
+        "state",
+        "trust",
+    )
 
     def __init__(
-        self, timing: Timing, trust: Trust, sent_at: float, first_share: float = 1.0
+        self,
+        timing: Timing,
+        trust: Trust,
+        sent_at: float,
+        first_share: float = 1.0,
+        *,
+        renews: bool = True,
     ) -> None:
         self._timing = timing
+        self._renews = renews
         self._attempt = 0
         self._sent_at = sent_at
         self._cause = "no renewal was answered"
@@ -81,7 +110,7 @@ class Keepalive:
         self.trust = trust
         self.state = Pulse.RESTING
         trust.confirm(sent_at, timing.validity_s)
-        self._due = sent_at + timing.renew_every_s * first_share
+        self._due = sent_at + timing.renew_every_s * first_share if renews else math.inf
 
     @property
     def stop_at(self) -> float:
@@ -107,7 +136,7 @@ class Keepalive:
             return None
         if now >= self.stop_at:
             self.state = Pulse.ENDED
-            return Failing(self._cause)
+            return Failing(self._cause) if self._renews else Expiring(_AS_LONG)
         if self.state is Pulse.RESTING and now >= self._due:
             self._attempt += 1
             self._sent_at = now

@@ -168,7 +168,8 @@ class Snapshot:
             case Holding.FOREIGN:
                 return f"{self.name!r} has a record that is not ours: {self.why}"
             case Holding.HELD:
-                return f"{self.name!r} is held by {self.holder!r}"
+                who = repr(self.holder) if self.holder else "somebody whom the store does not name"
+                return f"{self.name!r} is held by {who}"
 
 
 def barred(name: str, bar: Bar, version: Hashable, serial: int, token: int | None) -> Snapshot:

@@ -69,6 +69,7 @@ TABLE: dict[State, dict[type[Any], tuple[State, ...]]] = {
     },
     _S.LEADING: {
         ev.Seen: (_S.LEADING, _S.STOPPING),
+        ev.LeaseExpiring: (_S.STOPPING,),
         ev.LeaseFailing: (_S.STOPPING,),
         ev.LeaseRevoked: (_S.STOPPING,),
         ev.StepDown: (_S.STOPPING,),

@@ -171,12 +171,18 @@ class Timing:
             retry_every_s=min(1.0, renew_every_s / 4),
         )
 
-    def explain(self) -> str:
-        """Return the arithmetic of these settings in one line, for people."""
+    def explain(self, *, renews: bool = True) -> str:
+        """Return the arithmetic of these settings in one line, for people.
+
+        Args:
+            renews: whether the store does.
+        """
+        every = f"renewed every {self.renew_every_s:.3f} s" if renews else "never renewed"
+        last = "the last good renewal" if renews else "the take was sent"
         return (
             f"W = {self.ttl_s:g} x (1-{self.rho:g})/(1+{self.rho:g}) - {self.margin_s:g} "
-            f"= {self.validity_s:.3f} s; renewed every {self.renew_every_s:.3f} s; "
-            f"the stop begins {self.patience_s:.3f} s after the last good renewal "
+            f"= {self.validity_s:.3f} s; {every}; "
+            f"the stop begins {self.patience_s:.3f} s after {last} "
             f"(grace {self.grace_s:g} + kill {self.kill_s:g})"
         )
 

@@ -209,6 +209,10 @@ class Driver:
 
     # -- what the lease has to say (runtime.lease.Member) -----------------------------------------
 
+    def lease_expiring(self, cause: str) -> None:
+        """Hear that the stop must begin, in a store that cannot renew."""
+        self.handle(ev.LeaseExpiring(cause))
+
     def lease_failing(self, cause: str) -> None:
         """Hear that the stop must begin."""
         self.handle(ev.LeaseFailing(cause))

@@ -55,7 +55,7 @@ class Election:
             grace_s: how long the work may take to stop, in seconds; a fifth of the trusted time.
             rho: the greatest clock-rate error of any host, as a share of one; 0.1.
             as_: the first part of this candidate's identity; the Pod's or the host's name.
-            require: "token" or "exclusive": refuse a store or set-up that cannot do that.
+            require: "token", "exclusive" or "renewal": refuse a store or set-up without it.
             observer: called with a `Sighting` for everything that happens, on the keeper's thread.
 
         Raises:
@@ -153,6 +153,13 @@ class Seat(Candidacy):
         self.was_lost = not why.planned
         if self.isolation is not None:
             self.isolation.request_stop(deadline - boottime() - self.settings.timing.kill_s)
+
+    def outlived(self, term: Term) -> bool:
+        """Tell whether the body, which has just ended, went on without its term.
+
+        That was lost; or it was to end by plan, and the body went on until its time was over.
+        """
+        return self.was_lost or not term.remaining()
 
     def loss(self, term: Term) -> LeadershipLost:
         """Return what to raise at the end of a body that did not notice."""

@@ -16,7 +16,7 @@ from zlib import crc32
 
 from incumbent.clock import Clock
 from incumbent.core.fence import Trust
-from incumbent.core.keepalive import Failing, Keepalive, KeepaliveEffect, Pulse, Renew
+from incumbent.core.keepalive import Expiring, Failing, Keepalive, KeepaliveEffect, Pulse, Renew
 from incumbent.core.records import Lease
 from incumbent.core.timing import Timing
 from incumbent.errors import Refused, StoreError
@@ -28,6 +28,10 @@ __all__ = ["LeaseKeeper", "Member"]
 
 class Member(Protocol):
     """Something that is held under the lease."""
+
+    def lease_expiring(self, cause: str) -> None:
+        """Hear that the stop must begin, in a store that cannot renew."""
+        ...
 
     def lease_failing(self, cause: str) -> None:
         """Hear that the stop must begin."""
@@ -60,7 +64,11 @@ class LeaseKeeper:
         self._alarms = alarms
         self._on_confirmed = on_confirmed
         self._machine = Keepalive(
-            timing, self.trust, sent_at, _share(f"{lease.owner} {lease.name}")
+            timing,
+            self.trust,
+            sent_at,
+            _share(f"{lease.owner} {lease.name}"),
+            renews=store.capabilities.renews,
         )
         self._machine.rest()
         self._members: list[Member] = []
@@ -137,6 +145,9 @@ class LeaseKeeper:
             self._task = self._loop.create_task(self._renew(effect))
         elif isinstance(effect, Failing):
             self._tell_failing(effect.cause)
+        elif isinstance(effect, Expiring):
+            for member in list(self._members):
+                member.lease_expiring(effect.cause)
         else:
             for member in list(self._members):
                 member.lease_revoked(effect.cause)

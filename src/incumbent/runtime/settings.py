@@ -4,7 +4,7 @@ An argument beats the environment, which beats the default:
 
 | argument  | environment          | default                                                     |
 | `store`   | `INCUMBENT_STORE`    | the embedded store; in a container an error                 |
-| `ttl_s`   | `INCUMBENT_TTL`      | 15 seconds                                                  |
+| `ttl_s`   | `INCUMBENT_TTL`      | 15 seconds; none in a store that cannot renew               |
 | `grace_s` | `INCUMBENT_GRACE`    | a fifth of the trusted time                                 |
 | `rho`     | `INCUMBENT_RHO`      | 0.10                                                        |
 | `as_`     | `INCUMBENT_IDENTITY` | the Pod's name and UID, or the host's name                  |
@@ -37,7 +37,7 @@ _OTHERS = (
 )
 """What meets every demand."""
 
-REQUIREMENTS = ("", "token", "exclusive")
+REQUIREMENTS = ("", "token", "exclusive", "renewal")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,13 +94,20 @@ class Settings:
             _expect(as_, str, "as_", "a str")
         given = default_url(environ) if store is None else store
         opened = _opened(given)
+        _meets(opened, require, armed=armed or isolated)
+        chosen_s = _number_or_none(environ, "INCUMBENT_TTL", ttl_s, "ttl_s")
+        if chosen_s is None and not opened.capabilities.renews:
+            raise ConfigError(
+                f"{opened.url} renews nothing: a term ends, and its work is stopped, before its "
+                "TTL is over. So say how long that is, by ttl_s or INCUMBENT_TTL: the time of a "
+                "whole piece of work, and of its stop"
+            )
         timing = Timing.plan(
-            _number(environ, "INCUMBENT_TTL", ttl_s, "ttl_s", DEFAULT_TTL_S),
+            DEFAULT_TTL_S if chosen_s is None else chosen_s,
             grace_s=_number_or_none(environ, "INCUMBENT_GRACE", grace_s, "grace_s"),
             rho=_number(environ, "INCUMBENT_RHO", rho, "rho", DEFAULT_RHO),
             whole_seconds=opened.capabilities.whole_seconds,
         )
-        _meets(opened, require, armed=armed or isolated)
         if armed and not isolated and (why := deadman.supported()):
             raise UnsupportedPlatform(why)
         candidate = as_ if as_ is not None else environ.get("INCUMBENT_IDENTITY", "")
@@ -193,8 +200,15 @@ def _meets(store: Store, require: str, *, armed: bool) -> None:
     """Refuse a demand that this store or set-up cannot meet."""
     have = store.capabilities
     if require not in REQUIREMENTS:
-        raise ConfigError(f"require={require!r} is not known: use 'token' or 'exclusive'")
-    if require and not have.token:
+        raise ConfigError(
+            f"require={require!r} is not known: use 'token', 'exclusive' or 'renewal'"
+        )
+    if require == "renewal" and not have.renews:
+        raise ConfigError(
+            f"require={require!r}: {store.url} cannot renew, so each term ends before its TTL is "
+            f"over, and {_OTHERS} renews"
+        )
+    if require in ("token", "exclusive") and not have.token:
         raise ConfigError(
             f"require={require!r}: {store.url} has no fencing token, and {_OTHERS} has one"
         )

@@ -30,6 +30,7 @@ _CHOICES = (
 
 OURS = {
     "consul": "incumbent.stores.consul",
+    "dapr": "incumbent.stores.dapr",
     "etcd": "incumbent.stores.etcd",
     "file": "incumbent.stores.file",
     "kubernetes": "incumbent.stores.kubernetes",

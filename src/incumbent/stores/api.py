@@ -133,6 +133,8 @@ class Capabilities:
         queue: candidates stand in a queue that the store keeps: a take that is not the first waits
             there, an empty queue is vacant, and nobody can be named as the successor.
         label_names: the name of an election has to be a DNS label: no dots, 63 characters at most.
+        reads: who holds can be read; without, a candidate learns by trying that somebody does, and
+            who only looks, or asks for something, is refused.
         partner: whose format this speaks, so that members of theirs may compete for the same lock;
             "" for our own. The promise is then about our candidates.
         partner_breaks: what a member of theirs can break, or "" where there are none.
@@ -162,6 +164,7 @@ class Capabilities:
     renews: bool = True
     queue: bool = False
     label_names: bool = False
+    reads: bool = True
     partner: str = ""
     partner_breaks: str = ""
 
@@ -265,6 +268,8 @@ class Store(Protocol):
 
     async def read_back(self, name: str, claim: Claim) -> Held | Snapshot:
         """Find out whether the take of `claim` happened.
+
+        No work has begun under it. So a store that cannot read may undo it instead.
 
         Returns:
             The term if the record carries the claim's nonce, else the record as it is.
