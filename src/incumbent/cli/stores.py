@@ -192,7 +192,6 @@ _COMPAT: Cells = (
     ("grade", lambda have: _GRADES[have.grade]),
     ("token", lambda have: _yes(have.token)),
     ("renews", _renews),
-    ("judged by", lambda have: have.judged_by),
 )
 _FAULTS = {
     Fault.HOLDER_KILLED: "kill",
@@ -257,19 +256,23 @@ def _draw_all(found: list[Installed]) -> None:
     """Draw a row per store, in tables that are no wider than 80 columns."""
     usable = [(store.scheme, store.capabilities) for store in found if store.capabilities]
     ours = [(_below(scheme), have) for scheme, have in usable if not have.partner]
-    compat = [(scheme, have) for scheme, have in usable if have.partner]
+    compat = [(_below(scheme), have) for scheme, have in usable if have.partner]
     survives: Cells = tuple((word, partial(_survives, fault)) for fault, word in _FAULTS.items())
     for title, cells, stores in (
         ("store", _SHORT, ours),
         ("survives", survives, ours),
-        ("with members of others", _COMPAT, compat),
+        ("shared with others", _COMPAT, compat),
     ):
         if not stores:
             continue
         below = {label: _same(of, stores) for label, of in cells if label in _BELOW}
         differing = [(label, of) for label, of in cells if not below.get(label)]
         rows = table(title, *(label for label, _ in differing))
+        heading = ""
         for scheme, have in stores:
+            if scheme != have.scheme != heading:
+                rows.add_row(have.scheme)
+            heading = have.scheme
             rows.add_row(scheme, *(of(have) for _, of in differing))
         draw(rows)
         for label, what in below.items():
