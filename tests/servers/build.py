@@ -154,7 +154,7 @@ TARGETS: dict[str, Target] = {
     for target in (
         _kubernetes("kube-apiserver", typical_s=240, by_default=True),
         _etcd("etcd", "go.etcd.io/etcd/server/v3", typical_s=45, by_default=True),
-        _etcd("etcdctl", "go.etcd.io/etcd/etcdctl/v3", typical_s=15),
+        _etcd("etcdctl", "go.etcd.io/etcd/etcdctl/v3", typical_s=15, by_default=True),
         _own("clientgo-candidate", TESTS_DIR / "clientgo", typical_s=60),
         _own("certificates", MODULES_DIR / "certificates", typical_s=15),
         _own("daprd", MODULES_DIR / "daprd", typical_s=180),
