@@ -10,7 +10,6 @@ import contextlib
 import sqlite3
 import sys
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,19 +22,16 @@ from incumbent.stores.kubernetes import KubernetesStore
 from incumbent.stores.kubernetes import open as open_kubernetes
 from incumbent.stores.kubernetes.resource import CONFIG_MAPS, Resource, heartbeats_of
 from tests.partners.member import Member
-from tests.partners.passing import START_S, Passed, ended, passes_on
+from tests.partners.passing import DIALOGUES, START_S, Passed, all_pass_on, ended
 from tests.servers import java
 from tests.servers.crds import define
 from tests.servers.kubernetes import ApiServer
 from tests.stores.candidate import candidate, plan
 
-__all__ = ["ALL", "LIMIT_S", "Place", "dialogues", "opened", "robbed", "still_refused"]
+__all__ = ["LIMIT_S", "Place", "dialogues", "opened", "robbed", "still_refused"]
 
 LIMIT_S = 60.0
-ALL = tuple((first, how) for first in ("ours", "theirs") for how in ("release", "crash"))
 _GROUPS = {"pekko": "pekko.apache.org", "akka": "akka.io"}
-
-Makes = Callable[[str, str], Member]
 
 
 class Place:
@@ -102,25 +98,15 @@ async def opened(place: Place) -> AsyncIterator[KubernetesStore]:
 
 
 def dialogues(
-    place: Place, pairs: Sequence[tuple[str, str]] = ALL
+    place: Place, pairs: Sequence[tuple[str, str]] = DIALOGUES
 ) -> dict[tuple[str, str], Passed]:
-    """Play them at once, for most of it is waiting; each has a lock of its own."""
+    """Play them, on a lock each."""
 
-    def play(pair: tuple[str, str]) -> Passed:
-        first, how = pair
-        second = "theirs" if first == "ours" else "ours"
-        lock = f"{first}-{how}"
-        makes: dict[str, Makes] = {"ours": place.ours, "theirs": place.theirs}
-        one, two = makes[first](lock, f"{first}-1-{how}"), makes[second](lock, f"{second}-2-{how}")
-        beats = 10 * (2 * place.ttl_s + 1)
-        return passes_on(one, two, how, beats=beats, limit_s=LIMIT_S)
+    def makes(name: str) -> tuple[Member, Member]:
+        return place.ours(name, f"ours-{name}"), place.theirs(name, f"theirs-{name}")
 
-    with ThreadPoolExecutor(len(pairs)) as pool:
-        played = dict(zip(pairs, pool.map(play, pairs), strict=True))
-    for (first, how), passed in played.items():
-        print(f"{place.recipe}: {first} first, {how}: handed over in {passed.handed_over_s:.2f} s")
-        print(passed.transcript(first, "theirs" if first == "ours" else "ours"))
-    return played
+    beats = 10 * (2 * place.ttl_s + 1)
+    return all_pass_on(makes, beats=beats, limit_s=LIMIT_S, dialogues=pairs)
 
 
 def still_refused(folder: Path, old: int | None, new: int | None) -> None:

@@ -7,7 +7,8 @@ when it held, on one clock, so that the order of things needs no trust in whoeve
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
@@ -83,3 +84,33 @@ def passes_on(first: Member, second: Member, how: str, *, beats: int, limit_s: f
             assert after > before, f"the fencing token fell from {before} to {after}"
         second.wait_for("beat", START_S)
         return Passed(said, second.leave(START_S), held["at"] - last)
+
+
+Makes = Callable[[str], tuple[Member, Member]]
+"""Returns a member of ours and one of theirs, on a lock of this name that nobody has used."""
+
+DIALOGUES = tuple((who, how) for who in ("ours", "theirs") for how in ("release", "crash"))
+"""Who holds first, and how that ends."""
+
+
+def all_pass_on(
+    makes: Makes,
+    *,
+    beats: int,
+    limit_s: float,
+    dialogues: Sequence[tuple[str, str]] = DIALOGUES,
+) -> dict[tuple[str, str], Passed]:
+    """Play several dialogues at once, for they mostly wait; print and return what was said."""
+
+    def play(dialogue: tuple[str, str]) -> Passed:
+        who, how = dialogue
+        ours, theirs = makes(f"{who}-{how}")
+        first, second = (ours, theirs) if who == "ours" else (theirs, ours)
+        passed = passes_on(first, second, how, beats=beats, limit_s=limit_s)
+        after = f"{passed.handed_over_s:.2f} s"
+        said = passed.transcript(first.name, second.name)
+        print(f"-- {who} first, {how}: handed over in {after}\n{said}", flush=True)
+        return passed
+
+    with ThreadPoolExecutor(len(dialogues)) as pool:
+        return dict(zip(dialogues, pool.map(play, dialogues), strict=True))

@@ -13,7 +13,6 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -21,8 +20,7 @@ import pytest
 from incumbent.errors import StaleToken
 from incumbent.fencing import Fence
 from tests.partners.member import Member
-from tests.partners.passing import ended
-from tests.partners.together import DIALOGUES, Together, play
+from tests.partners.passing import all_pass_on, ended
 from tests.servers import build
 from tests.servers.consul import Consul
 from tests.servers.process import ServerError
@@ -80,24 +78,14 @@ def fresh() -> str:
     return f"lock-{secrets.token_hex(4)}"
 
 
-@pytest.fixture(scope="module")
-def dialogues(consul: Consul, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Together]:
-    def pair(folder: Path) -> tuple[Member, Member]:
+@pytest.mark.slow  # Lock-delays are waited out.
+def test_each_takes_over_from_the_other(consul: Consul, tmp_path: Path) -> None:
+    def makes(name: str) -> tuple[Member, Member]:
         prefix = fresh()
-        return theirs(consul, prefix, folder), ours(consul, prefix, folder)
+        folder = tmp_path / name
+        return ours(consul, prefix, folder), theirs(consul, prefix, folder)
 
-    folder = tmp_path_factory.mktemp("consul-lock")
-    with play(pair, folder, beats=BEATS, limit_s=LIMIT_S) as together:
-        orphan = folder / "orphan"
-        orphan.mkdir()
-        together.begin(("orphan",), lambda: outlived(consul, orphan))
-        yield together
-
-
-@pytest.mark.parametrize(("first", "how"), DIALOGUES)
-def test_it_passes_on(dialogues: Together, first: str, how: str) -> None:
-    _, transcript = dialogues.result(first, how)
-    print(transcript)
+    all_pass_on(makes, beats=BEATS, limit_s=LIMIT_S)
 
 
 def outlived(server: Consul, folder: Path) -> int:
@@ -122,10 +110,9 @@ def outlived(server: Consul, folder: Path) -> int:
                 os.kill(left, signal.SIGKILL)
 
 
-def test_its_command_outlives_it_and_the_fence_refuses_it(
-    dialogues: Together, tmp_path: Path
-) -> None:
-    token = dialogues.result("orphan")
+@pytest.mark.slow  # The same.
+def test_its_command_outlives_it_and_the_fence_refuses_it(consul: Consul, tmp_path: Path) -> None:
+    token = outlived(consul, tmp_path)
     write(tmp_path / "resource", token)
     with pytest.raises(StaleToken):
         write(tmp_path / "resource", NO_TOKEN)

@@ -11,7 +11,6 @@ import secrets
 import signal
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,7 @@ import pytest
 from incumbent import Election
 from incumbent.errors import ConfigError
 from tests.partners.member import Member
-from tests.partners.passing import Passed, ended, passes_on
+from tests.partners.passing import all_pass_on, ended
 from tests.servers.dapr import STORE, Dapr
 from tests.servers.redis import Redis
 from tests.stores.subjects import eventually
@@ -69,25 +68,15 @@ def stage(dapr: Dapr, tmp_path: Path) -> Stage:
     return Stage(dapr, tmp_path / "stage")
 
 
-def play(dapr: Dapr, folder: Path, kind: str, first: str, how: str) -> Passed:
-    stage = Stage(dapr, folder / f"{kind}-{first}")
-    lasts_s = CRASH_S if how == "crash" else TTL_S
-    ours, theirs = stage.ours(kind, ttl_s=lasts_s), stage.theirs(kind, expiry_s=lasts_s)
-    pair = (ours, theirs) if first == "ours" else (theirs, ours)
-    passed = passes_on(*pair, how, beats=BEATS, limit_s=LIMIT_S)
-    names = ("ours", "theirs") if first == "ours" else ("theirs", "ours")
-    print(f"# {kind}, {first} first, {how}\n{passed.transcript(*names)}\n")
-    return passed
-
-
 @pytest.mark.slow  # A crash is waited out.
-@pytest.mark.parametrize("how", ["release", "crash"])
-def test_each_takes_over_from_the_other(dapr: Dapr, tmp_path: Path, how: str) -> None:
-    parts = [(kind, first) for kind in PROTOCOLS for first in ("ours", "theirs")]
-    with ThreadPoolExecutor(len(parts)) as threads:
-        played = [threads.submit(play, dapr, tmp_path, *part, how) for part in parts]
-    for done in played:
-        passed = done.result()
+@pytest.mark.parametrize("kind", PROTOCOLS)
+def test_each_takes_over_from_the_other(dapr: Dapr, tmp_path: Path, kind: str) -> None:
+    def makes(name: str) -> tuple[Member, Member]:
+        stage = Stage(dapr, tmp_path / name)
+        lasts_s = CRASH_S if name.endswith("crash") else TTL_S
+        return stage.ours(kind, ttl_s=lasts_s), stage.theirs(kind, expiry_s=lasts_s)
+
+    for passed in all_pass_on(makes, beats=BEATS, limit_s=LIMIT_S).values():
         assert passed.first[0]["event"] == "holding"
         said = [event["event"] for event in passed.second]
         assert said.index("waiting") < said.index("holding") < said.index("beat")

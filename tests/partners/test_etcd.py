@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.partners.both_ways import all_pass_on
 from tests.partners.member import Member
-from tests.partners.passing import START_S, ended
+from tests.partners.passing import START_S, all_pass_on, ended
 from tests.servers import build
 from tests.servers.etcd import Etcd, b64
 

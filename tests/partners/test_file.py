@@ -6,7 +6,6 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,8 +13,7 @@ import pytest
 from incumbent.errors import StaleToken
 from incumbent.fencing import Fence
 from tests.partners.member import Member
-from tests.partners.passing import ended
-from tests.partners.together import DIALOGUES, Together, play
+from tests.partners.passing import all_pass_on, ended
 
 TTL_S = 3.0
 BEATS = 65
@@ -36,20 +34,13 @@ def theirs(folder: Path, options: str = "--no-fork", file: str = "jobs.lock") ->
     return Member("flock", ["/bin/sh", "-c", line], folder)
 
 
-@pytest.fixture(scope="module")
-def dialogues(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Together]:
-    def pair(folder: Path) -> tuple[Member, Member]:
-        return theirs(folder), ours(folder)
+def test_each_takes_over_from_the_other(tmp_path: Path) -> None:
+    def makes(name: str) -> tuple[Member, Member]:
+        folder = tmp_path / name
+        folder.mkdir()
+        return ours(folder), theirs(folder)
 
-    folder = tmp_path_factory.mktemp("flock")
-    with play(pair, folder, beats=BEATS, limit_s=LIMIT_S) as together:
-        yield together
-
-
-@pytest.mark.parametrize(("first", "how"), DIALOGUES)
-def test_it_passes_on(dialogues: Together, first: str, how: str) -> None:
-    _, transcript = dialogues.result(first, how)
-    print(transcript)
+    all_pass_on(makes, beats=BEATS, limit_s=LIMIT_S)
 
 
 def test_a_command_works_on_without_the_lock_and_the_fence_refuses_it(tmp_path: Path) -> None:

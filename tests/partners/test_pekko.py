@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.partners.kubernetes import ALL, Place, dialogues, opened, robbed
+from tests.partners.kubernetes import Place, dialogues, opened, robbed
+from tests.partners.passing import DIALOGUES
 from tests.servers.kubernetes import ApiServer
 
 TTL_S = 6
@@ -22,7 +23,7 @@ TTL_S = 6
     ("recipe", "ttl_s", "pairs"),
     [
         # Four virtual machines that start at once leave little time to anybody else.
-        ("pekko", 10, ALL),
+        ("pekko", 10, DIALOGUES),
         ("akka", TTL_S, [("ours", "release"), ("theirs", "release")]),
     ],
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import secrets
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,8 +13,7 @@ from redis import Redis as Client
 from incumbent.errors import StaleToken
 from incumbent.fencing import Fence
 from tests.partners.member import Member
-from tests.partners.passing import ended
-from tests.partners.together import DIALOGUES, Together, play
+from tests.partners.passing import all_pass_on, ended
 from tests.servers.process import ServerError
 from tests.servers.redis import Redis
 
@@ -41,21 +39,13 @@ def theirs(server: Redis, key: str, folder: Path, how: str = "extends") -> Membe
     return Member("redis-py", [sys.executable, *words], folder)
 
 
-@pytest.fixture(scope="module")
-def dialogues(redis_server: Redis, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Together]:
-    def pair(folder: Path) -> tuple[Member, Member]:
-        key = f"lock-{secrets.token_hex(4)}"
-        return theirs(redis_server, key, folder), ours(redis_server, key, folder)
+def test_each_takes_over_from_the_other(redis_server: Redis, tmp_path: Path) -> None:
+    def makes(name: str) -> tuple[Member, Member]:
+        key = f"lock-{name}-{secrets.token_hex(4)}"
+        folder = tmp_path / name
+        return ours(redis_server, key, folder), theirs(redis_server, key, folder)
 
-    folder = tmp_path_factory.mktemp("redis-py")
-    with play(pair, folder, beats=BEATS, limit_s=LIMIT_S) as together:
-        yield together
-
-
-@pytest.mark.parametrize(("first", "how"), DIALOGUES)
-def test_it_passes_on(dialogues: Together, first: str, how: str) -> None:
-    _, transcript = dialogues.result(first, how)
-    print(transcript)
+    all_pass_on(makes, beats=BEATS, limit_s=LIMIT_S)
 
 
 def write(client: Client, resource: str, token: int) -> None:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.partners.member import Member
-from tests.partners.passing import Passed, passes_on
+from tests.partners.passing import all_pass_on
 from tests.partners.sql_locks import TTL_S, Place, place
 
 LIMIT_S = 60.0
@@ -25,29 +24,18 @@ def here(request: pytest.FixtureRequest) -> Iterator[Place]:
     made.drop()
 
 
-def members(here: Place, folder: Path, first: str, lock: str) -> tuple[Member, Member]:
-    # ShedLock has two ways to tell the time, and each is tried in one of the databases.
-    words = ["client-time"] if (here.recipe, here.family) == ("shedlock", "mysql") else []
-    theirs = here.theirs(folder, f"{here.recipe}", *words, lock=lock)
-    ours = here.ours(folder, "ours", lock=lock)
-    return (theirs, ours) if first == "theirs" else (ours, theirs)
-
-
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_each_takes_over_from_the_other(here: Place, tmp_path: Path) -> None:
-    """Four dialogues side by side, on a lock each: they wait more than they compute."""
+    # ShedLock has two ways to tell the time, and each is tried in one of the databases.
+    words = ["client-time"] if (here.recipe, here.family) == ("shedlock", "mysql") else []
 
-    def play(first: str, how: str) -> Passed:
-        lock = f"{first}-{how}"
-        pair = members(here, tmp_path / lock, first, lock)
-        passed = passes_on(*pair, how, beats=BEATS, limit_s=LIMIT_S)
-        print(f"\n{lock}\n{passed.transcript(*(member.name for member in pair))}")
-        return passed
+    def makes(name: str) -> tuple[Member, Member]:
+        folder = tmp_path / name
+        theirs = here.theirs(folder, here.recipe, *words, lock=name)
+        return here.ours(folder, "ours", lock=name), theirs
 
-    dialogues = [(first, how) for first in ("theirs", "ours") for how in ("release", "crash")]
-    with ThreadPoolExecutor(len(dialogues)) as pool:
-        played = list(pool.map(lambda words: play(*words), dialogues))
-    for passed, (first, _) in zip(played, dialogues, strict=True):
+    played = all_pass_on(makes, beats=BEATS, limit_s=LIMIT_S)
+    for (first, _), passed in played.items():
         ours = passed.second if first == "theirs" else passed.first
         assert all(event["token"] for event in ours if event["event"] == "holding")

@@ -15,9 +15,8 @@ from kazoo.client import KazooClient
 
 from incumbent.core.records import Claim
 from incumbent.stores import open_store
-from tests.partners.both_ways import all_pass_on
 from tests.partners.member import Member
-from tests.partners.passing import START_S, ended
+from tests.partners.passing import START_S, all_pass_on, ended
 from tests.servers import java
 from tests.servers.zookeeper import ZooKeeperServer
 

@@ -1,0 +1,15 @@
+"""`python -m tests.partners [WORD...]`: play, and print what both sides said. See the package."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+if __name__ == "__main__":
+    words = " and ".join(sys.argv[1:])
+    here = str(Path(__file__).parent)
+    sys.exit(
+        pytest.main([here, "-q", "-s", "-p", "no:cacheprovider", *(["-k", words] * bool(words))])
+    )
