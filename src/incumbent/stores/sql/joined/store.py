@@ -23,7 +23,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from incumbent.core.events import Seen
-from incumbent.core.records import Claim, Held, Holding, Lease, Snapshot, StepDownRequest
+from incumbent.core.records import Bar, Claim, Held, Holding, Lease, Snapshot, StepDownRequest
 from incumbent.errors import ConfigError, Refused, StoreError
 from incumbent.stores.api import Capabilities, Finding, Sink, StoreDefaults
 from incumbent.stores.recipes import LockName
@@ -151,6 +151,25 @@ class JoinedStore(StoreDefaults):
             raise Refused(found)
         return found
 
+    async def bar(self, over: Snapshot, bar: Bar) -> Snapshot:
+        """Make of both rows what nobody takes, of ours or of theirs."""
+        if over.bar is None and not (over.holding is Holding.HELD and over.term):
+            raise Refused(await self.read(over.name))
+        return await self._swap_bar(over, bar)
+
+    async def unbar(self, over: Snapshot) -> Snapshot:
+        """Make our row vacant if it is exactly this bar, and free theirs if it has its mark."""
+        if over.bar is None:
+            raise Refused(await self.read(over.name))
+        return await self._swap_bar(over, None)
+
+    async def _swap_bar(self, over: Snapshot, bar: Bar | None) -> Snapshot:
+        statements = self._statements.bar(self._lock.of(over.name), over, bar)
+        (_, _, was_so, *_), found = await self._write(over.name, statements, LOOK_LIMIT_S)
+        if not was_so:
+            raise Refused(found)
+        return found
+
     async def elections(self) -> list[Snapshot]:
         """Return every lock that one of ours has ever taken."""
         (listed,) = await self._server.look([self._statements.read_all()])
@@ -166,11 +185,17 @@ class JoinedStore(StoreDefaults):
         self, name: str, statements: list[str], limit_s: float, *, urgent: bool = False
     ) -> Snapshot:
         """Carry out a transaction; return and report what it left."""
+        return (await self._write(name, statements, limit_s, urgent=urgent))[1]
+
+    async def _write(
+        self, name: str, statements: list[str], limit_s: float, *, urgent: bool = False
+    ) -> tuple[list[Rows], Snapshot]:
+        """The same; return all results before as well."""
         began = _now()
-        *_, record = await self._server.write(statements, limit_s, urgent=urgent)
+        *before, record = await self._server.write(statements, limit_s, urgent=urgent)
         found = self._judged(name, record)
         self._looked(found, began)
-        return found
+        return before, found
 
     # -- what is seen -----------------------------------------------------------------------------
 
