@@ -11,6 +11,9 @@ of them is touched, and the term is over.
 Who judges expiry: observers, of a term of ours. Of a lock that a member of theirs holds, the
 database's clock, as they do, and besides observers, see `rows`.
 
+A bar: our row has the format of one, and theirs the bar's mark until a time that nobody's clock
+comes to. So ours stay out by our rule, and theirs by their own.
+
 How a standby wakes: it looks, by one message for all that it follows, several times a TTL. Members
 of theirs tell nobody what they do.
 """
