@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from incumbent.cli.migration import Migration, Step
+from incumbent.cli.migration import Place as Whereabouts
 from incumbent.core.records import Bar, Claim, Held, Snapshot
+from incumbent.errors import Refused
 from incumbent.stores import open_store
 from incumbent.stores.api import Store
 from incumbent.stores.sql.joined import rows
@@ -146,6 +149,40 @@ def test_a_lock_moves_away_and_back(here: Place, tmp_path: Path) -> None:
         assert code == 0, told
         again.wait_for("holding", LIMIT_S)
         assert str(state(target)["why"]).startswith("moved to postgresql://")
+
+
+class Broken(Exception):
+    """The migration is broken off here."""
+
+
+@pytest.mark.parametrize("here", ["postgresql-shedlock"], indirect=True)
+def test_beside_a_holder_of_theirs_the_migration_opens_nothing(here: Place, tmp_path: Path) -> None:
+    """Somebody rewrites the row by hand while both sides are barred: TO stays so, FROM goes on."""
+    urls = (here.url(LOCK), f"sqlite://{tmp_path}/store.db?{HIGHER}")
+
+    async def between(step: Step) -> None:
+        if step is Step.SOURCE_BARRED:
+            raise Broken
+
+    async def main() -> None:
+        store = open_store(urls[0])
+        await store.open()
+        await store.close()
+        migration = Migration(*urls, NAME, ttl_s=2, between=between)
+        async with migration.connected():
+            with pytest.raises(Broken):
+                await migration.run()
+            table = here.table
+            change = f"UPDATE {table.table} SET {table.owner} = 'theirs' WHERE {here.where(LOCK)}"
+            await asyncio.to_thread(here.execute, change)
+            with pytest.raises(Refused, match="members of the other library may have it"):
+                await migration.run()
+            assert await migration.place() is Whereabouts.BETWEEN
+            await migration.undo()
+            assert await migration.place() is Whereabouts.PREPARED
+            assert migration.source.seen.holder == "theirs"
+
+    asyncio.run(main())
 
 
 def _start(member: Member, event: str) -> None:

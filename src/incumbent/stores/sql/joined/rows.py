@@ -21,7 +21,6 @@ Otherwise somebody else has been there. Rules for that:
 4. **Our last term may live** if it did not end by our own row: somebody has taken the lock from
    under it, and it learns of that at its next renewal. Its TTL is waited out as well, or two of
    ours could hold: the one who was robbed, and the one who follows the robber.
-
 5. **A bar of ours counts whatever has become of their row**: no candidate of ours takes it. It is
    shown when it does not keep members of theirs out any more: their row has another owner, or is
    gone, or its time has passed (ShedLock unlocks by the lock's name alone).

@@ -10,11 +10,10 @@ Each is one message, and changes both rows or none:
 3. A renewal and a release touch nothing unless our row names that term and theirs has its mark.
 4. What is written keeps a member of theirs out for the TTL from *now on the database's clock*. That
    is not before the instant at which the request was sent: longer than the term is trusted.
-
 5. A bar is written over a term as 3 has it, or over a bar at exactly its serial, and both only if
    theirs has the mark: what a member of theirs has taken since is not taken back, and no success is
-   told of a bar that keeps them not out. It is lifted at its serial whatever theirs says, and frees
-   theirs only if that has the mark.
+   told of a bar that does not keep them out. It is lifted at its serial whatever theirs says, and
+   frees theirs only if that has the mark.
 
 The token of a term is the serial of its take, and no less than the taker's wall clock in
 microseconds; see `stores.sql.statements`.
