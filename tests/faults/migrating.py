@@ -33,9 +33,13 @@ from incumbent.cli.migration import Step
 from tests.faults.adapter import Adapter
 from tests.faults.checker import Mark, Report, judge
 from tests.faults.fleet import PROJECT, Plan, Tail, Watch, Worker
+from tests.faults.sql import PostgresqlShedlock
 from tests.faults.stores import ADAPTERS
 
-__all__ = ["ANYTIME", "PAIRS", "STEPS", "Round", "main", "started"]
+__all__ = ["ANYTIME", "MOVED", "PAIRS", "STEPS", "Round", "main", "started"]
+
+MOVED: dict[str, type[Adapter]] = {**ADAPTERS, "postgresql-shedlock": PostgresqlShedlock}
+"""What elections are moved between: more than what faults are tried on."""
 
 PAIRS = (
     "sqlite:file",
@@ -48,6 +52,7 @@ PAIRS = (
     "kubernetes:postgresql",
     "zookeeper:sqlite",
     "file:mysql",
+    "postgresql-shedlock:postgresql",
 )
 ANYTIME = "any time"
 STEPS = (
@@ -74,7 +79,7 @@ TTL_S = 2.0
 def started(pair: str, folder: Path) -> Iterator[tuple[Adapter, Adapter]]:
     """Start the servers of both stores."""
     adapters = [
-        ADAPTERS[name](folder / f"{place}-{name}") for place, name in enumerate(pair.split(":"))
+        MOVED[name](folder / f"{place}-{name}") for place, name in enumerate(pair.split(":"))
     ]
     with contextlib.ExitStack() as stack:
         for adapter in adapters:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from incumbent.stores.sql.joined.tables import shedlock
 from tests.faults.adapter import OneServer
 from tests.servers.mariadb import MariaDb
 from tests.servers.postgresql import Postgres
 
-__all__ = ["Mysql", "Postgresql"]
+__all__ = ["Mysql", "Postgresql", "PostgresqlShedlock"]
 
 
 class _Sql(OneServer):
@@ -37,6 +38,17 @@ class Postgresql(_Sql):
 
     def __init__(self, base_dir: Path) -> None:
         super().__init__(Postgres())
+
+
+class PostgresqlShedlock(Postgresql):
+    """The same, in ShedLock's table."""
+
+    def start(self) -> None:
+        super().start()
+        self._database.execute(shedlock().ddl["postgresql"])
+
+    def _url(self, lane: int, addresses: Sequence[str]) -> str:
+        return f"{super()._url(lane, addresses)}?recipe=shedlock"
 
 
 class Mysql(_Sql):

@@ -15,8 +15,7 @@ import pytest
 from incumbent.cli.migration import Step
 from tests.faults.adapter import Adapter
 from tests.faults.checker import OK, VIOLATED, Report
-from tests.faults.migrating import ANYTIME, PAIRS, STEPS, Round, started
-from tests.faults.stores import ADAPTERS
+from tests.faults.migrating import ANYTIME, MOVED, PAIRS, STEPS, Round, started
 
 
 @pytest.fixture(scope="module")
@@ -76,4 +75,4 @@ def test_the_wrong_order_is_found(
 
 def test_the_pairs_are_of_stores_that_there_are() -> None:
     named = {name for pair in PAIRS for name in pair.split(":")}
-    assert named == set(ADAPTERS)
+    assert named == set(MOVED)

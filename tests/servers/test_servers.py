@@ -175,6 +175,7 @@ class TestJava:
     def test_a_missing_maven_is_an_error_that_says_so(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     ) -> None:
+        java.ensure.cache_clear()
         monkeypatch.setenv("INCUMBENT_CACHE", str(tmp_path))
         monkeypatch.setenv("PATH", "")
         with pytest.raises(build.BuildError, match=r"no `mvn` on PATH.*apt-get install maven"):

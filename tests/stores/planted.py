@@ -509,6 +509,40 @@ PLANTED: tuple[Mutant, ...] = (
         "        found = None\n        if found is not None:\n",
         test=f"{_QUEUE_FAULTS}test_a_node_that_was_made_without_an_answer_is_the_one",
     ),
+    planted(
+        "joined: a bar keeps them out for a while",
+        JOINED_SQL,
+        "{table.until} = {self._dialect.latest}",
+        "{table.until} = {self._dialect.after(3600.0)}",
+        test=f"{_JOINED}test_a_bar_keeps_them_out_for_good_until_it_is_lifted[mariadb-spring]",
+    ),
+    planted(
+        "joined: a bar is written over whoever has the lock",
+        JOINED_SQL,
+        '            f"WHERE {self._key(lock)} AND {table.owner} = {text(mark)} "\n',
+        '            f"WHERE {self._key(lock)} "\n',
+        JOINED_SQL,
+        '{was}{marked}",\n',
+        '{was}",\n',
+        test=f"{_JOINED}test_a_bar_that_they_have_broken_keeps_ours_out_and_says_so"
+        "[postgresql-shedlock]",
+    ),
+    planted(
+        "joined: a bar that keeps nobody of theirs out is told as a success",
+        JOINED_SQL,
+        '{was}{marked}",\n',
+        '{was}",\n',
+        test=f"{_JOINED}test_a_bar_that_they_have_broken_keeps_ours_out_and_says_so"
+        "[mariadb-spring]",
+    ),
+    planted(
+        "joined: a bar is as good as its row of ours",
+        JOINED_ROWS,
+        "row.owner == mark and not found.over",
+        "row.owner == mark",
+        test=f"{_JOINED}test_a_bar_that_they_have_only_unlocked_is_written_anew"
+        "[postgresql-shedlock]",
+    ),
     # -- plain files, and locks
     planted(
         "files: nobody hears of a record that is removed",

@@ -139,7 +139,7 @@ def test_to_a_version_that_knows_no_bars_it_is_foreign(monkeypatch: pytest.Monke
     lease["metadata"]["resourceVersion"] = "7"
     lease = lease_wire.LEASE.barred(lease, BAR, 1.7e9)
     assert lease_wire.LEASE.snapshot(NAME, lease).bar == BAR
-    monkeypatch.setattr(lease_wire, "bar_of", lambda _: None)
+    monkeypatch.setattr(lease_wire.Format, "bar_of", lambda *_: None)
     old = lease_wire.LEASE.snapshot(NAME, lease)
     assert (old.holding, old.why) == (
         Holding.FOREIGN,

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from incumbent.core.records import Claim, Held, Holding, Snapshot, StepDownRequest
+from incumbent.core.records import Bar, Claim, Held, Holding, Snapshot, StepDownRequest
 from incumbent.errors import ConfigError, OutcomeUnknown, Refused, StoreAbsent, StoreUnusable
 from incumbent.stores import open_store
 from incumbent.stores.api import Store
@@ -28,6 +28,8 @@ TTL_S = 9.0
 """Of our terms; nothing here happens because one of them was over."""
 NAME = "report"
 LIMIT_S = 30.0
+ONE, TWO = Bar("moved to elsewhere", "nonce-1"), Bar("moved to elsewhere", "nonce-2")
+YEAR_S = 365 * 86400.0
 THEIRS = "0b7ef4a8-6f0a-4f0e-9d4e-3f6f6c0a3b11"
 """An owner of theirs; Spring's have 36 characters."""
 
@@ -355,6 +357,92 @@ def test_an_old_term_releases_nothing_of_the_next(here: Place) -> None:
         await refused(store.renew(old.lease))
         assert theirs.whole_row() == row
         await store.renew(new.lease)
+
+    played(scene, here)
+
+
+# -- bars -----------------------------------------------------------------------------------------
+
+
+async def barred(store: Store) -> Snapshot:
+    return await store.bar((await taken(store)).snapshot, ONE)
+
+
+def test_a_bar_keeps_them_out_for_good_until_it_is_lifted(here: Place) -> None:
+    async def scene(store: Store, theirs: Theirs) -> None:
+        left = await barred(store)
+        assert theirs.left_s() > 10 * YEAR_S
+        assert here.owner(NAME) == here.table.bar_mark(ONE.nonce)
+        left = await store.bar(left, TWO)
+        assert (left.bar, left.why) == (TWO, TWO.text)
+        assert theirs.left_s() > 10 * YEAR_S
+        assert (await store.unbar(left)).holding is Holding.VACANT
+        assert theirs.whole_row() == [] or theirs.left_s() <= 0
+        assert ((await taken(store)).token or 0) > (left.token or 0)
+
+    played(scene, here)
+
+
+def test_a_term_that_was_robbed_is_not_barred(here: Place) -> None:
+    async def scene(store: Store, theirs: Theirs) -> None:
+        held = await taken(store)
+        theirs.locks(600)
+        row = theirs.whole_row()
+        told = await refused(store.bar(held.snapshot, ONE))
+        assert (told.bar, told.holder) == (None, THEIRS)
+        await refused(store.bar(told, ONE))
+        assert theirs.whole_row() == row
+
+    played(scene, here)
+
+
+def test_a_bar_that_they_have_broken_keeps_ours_out_and_says_so(here: Place) -> None:
+    """It is not written anew, which would be success; lifted, it leaves their holder alone."""
+
+    async def scene(store: Store, theirs: Theirs) -> None:
+        left = await barred(store)
+        with Watch(store, NAME) as watch:
+            await watch.until(lambda s: s.bar == ONE, "the bar")
+            theirs.locks(600)
+            seen = await watch.until(lambda s: s.why != ONE.text, "that it is broken")
+        assert (seen.bar, seen.why) == (ONE, f"{ONE.text}; {rows.OPENED}")
+        row = theirs.whole_row()
+        await refused(store.take(NAME, claim(), seen))
+        for over in (left, seen):
+            assert (await refused(store.bar(over, TWO))).bar == ONE
+        assert theirs.whole_row() == row
+        assert (await store.unbar(seen)).holder == THEIRS
+        assert theirs.whole_row() == row
+
+    played(scene, here)
+
+
+def test_a_bar_that_they_have_only_unlocked_is_written_anew(here: Place) -> None:
+    """As a member of ShedLock does that unlocks late, by the lock's name alone."""
+
+    async def scene(store: Store, theirs: Theirs) -> None:
+        await barred(store)
+        theirs.until(-0.01)
+        seen = await store.read(NAME)
+        assert (seen.bar, seen.why) == (ONE, f"{ONE.text}; {rows.OPENED}")
+        left = await store.bar(seen, TWO)
+        assert (left.bar, left.why) == (TWO, TWO.text)
+        assert theirs.left_s() > 10 * YEAR_S
+
+    played(scene, here)
+
+
+def test_to_a_version_that_knows_no_bars_it_is_foreign(
+    here: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scene(store: Store, theirs: Theirs) -> None:
+        await barred(store)
+        monkeypatch.setattr(rows, "BARRED", None)
+        old = await store.read(NAME)
+        assert (old.holding, old.bar) == (Holding.FOREIGN, None)
+        row = theirs.whole_row()
+        await refused(store.take(NAME, claim(), old))
+        assert theirs.whole_row() == row
 
     played(scene, here)
 

@@ -60,6 +60,7 @@ LOCK = replace(
     confirmed_by="a transaction at the record's known ModifyIndex, under our session: one raft "
     "entry",
     takeover_trips=5,  # as above; what a query tells is read anew, and a take makes its session
+    bars=False,  # a lock without a session is free to all of theirs
     partner="consul lock",
     partner_breaks=(
         "its command works on when `consul lock` is killed, or its session has ended and the "

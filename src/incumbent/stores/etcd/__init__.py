@@ -70,6 +70,7 @@ def _queue_capabilities(recipe: str) -> Capabilities:
         ),
         absent_is_vacant=True,
         queue=True,
+        bars=False,
         assumes="etcd 3.5.13 or later is linearizable, and clock rates differ by no more than rho",
         unseen_ttls=0.5,
         takeover_trips=8,

@@ -43,6 +43,10 @@ class MysqlDialect:
     family = "mysql"
     form = " ENGINE = InnoDB CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"
     now = "UTC_TIMESTAMP(6)"
+    # A TIMESTAMP column ends two days later, which leaves room for any time zone of the session. A
+    # DATETIME could be later; but whoever has another type than is documented, and a server that
+    # is not strict, would have a zero there, which is a lock that is free.
+    latest = "TIMESTAMP '2038-01-17 00:00:00'"
 
     def text(self, value: str) -> str:
         """Return a literal, without having to know what needs a backslash."""

@@ -33,6 +33,8 @@ class PostgresDialect:
     family = "postgresql"
     form = ""
     now = "(clock_timestamp() AT TIME ZONE 'UTC')"
+    # Of four digits, so that times as text keep their order: `infinity` and later years do not.
+    latest = "TIMESTAMP '9999-12-31 00:00:00'"
 
     def text(self, value: str) -> str:
         """Return a literal, without having to know what needs a backslash."""

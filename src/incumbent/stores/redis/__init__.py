@@ -67,6 +67,7 @@ REDIS_PY = replace(
     confirmed_by="a script that finds our nonce in the key and extends it, on the primary",
     wakes_by="publish and subscribe; of a lock of theirs, keyspace events or a read every 1 s",
     takeover_trips=3,
+    bars=False,
     partner="redis-py's Lock",
     partner_breaks=(
         "its lock lapses by the server's wall clock while its work goes on, and it is not stopped; "

@@ -79,6 +79,7 @@ def _queue_capabilities(recipe: str) -> Capabilities:
         confirmed_by="a transaction that checks our znode, on the session that it goes with",
         absent_is_vacant=True,
         queue=True,
+        bars=False,
         assumes=(
             "a majority keeps what it has logged, servers report to their leader every half tick, "
             "and clock rates differ by no more than rho, of at most 0.11"

@@ -23,7 +23,7 @@ async def one_is_let_in_and_the_next_after_it(h: Harness) -> None:
     a, b = await two(h)
     name = h.name()
     nothing = await b.read(name)
-    held = await a.take(name, nothing)
+    held = await a.take(name)
     for _ in range(2):
         told = await refused(b.take(name, nothing), "a second take")
         assert told.holding is Holding.HELD

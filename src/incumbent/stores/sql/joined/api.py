@@ -31,6 +31,11 @@ class Clocked(Dialect, Protocol):
         """The database's time."""
         ...
 
+    @property
+    def latest(self) -> str:
+        """A time that nobody's clock comes to, and that their columns can have."""
+        ...
+
     def after(self, ttl_s: float) -> str:
         """Return the time that is so much later, or by a rounding of the column more."""
         ...

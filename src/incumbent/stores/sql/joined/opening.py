@@ -36,9 +36,9 @@ _PARTNERS = {"shedlock": "ShedLock", "spring": "Spring Integration"}
 _BREAKS = {
     "shedlock": (
         "takes our lock early if its clock is ahead of the database's, and overlaps with our term "
-        "if it is behind by more than 5 s; frees our lock when it unlocks late by its own clock, "
-        "which names no owner; works on beside us when its task outlives lockAtMostFor. It has no "
-        "token, so no fence stops its writes"
+        "if it is behind by more than 5 s; frees our lock, or a bar of ours, when it unlocks late "
+        "by its own clock, which names no owner; works on beside us when its task outlives "
+        "lockAtMostFor. It has no token, so no fence stops its writes"
     ),
     "spring": (
         "takes our lock early if its clock is ahead of the database's, and overlaps with our term "
@@ -70,6 +70,7 @@ def capabilities(scheme: str, recipe: str) -> Capabilities:
         survives=ON_ONE_SERVER,
         unseen_ttls=1 / LOOKS_PER_TTL,
         takeover_trips=3,
+        bars=True,
         partner=_PARTNERS[recipe],
         partner_breaks=_BREAKS[recipe],
     )

@@ -21,6 +21,9 @@ Otherwise somebody else has been there. Rules for that:
 4. **Our last term may live** if it did not end by our own row: somebody has taken the lock from
    under it, and it learns of that at its next renewal. Its TTL is waited out as well, or two of
    ours could hold: the one who was robbed, and the one who follows the robber.
+5. **A bar of ours counts whatever has become of their row**: no candidate of ours takes it. It is
+   shown when it does not keep members of theirs out any more: their row has another owner, or is
+   gone, or its time has passed (ShedLock unlocks by the lock's name alone).
 
 A change by others does not move our serial. So what is reported is twice our serial, and one more
 if theirs is not as we left it: a holder that is robbed sees a newer serial than its own.
@@ -30,13 +33,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from incumbent.core.records import FORMAT, Claim, Held, Holding, Lease, Snapshot, StepDownRequest
+from incumbent.core.records import (
+    FORMAT,
+    Bar,
+    Claim,
+    Held,
+    Holding,
+    Lease,
+    Snapshot,
+    StepDownRequest,
+    barred,
+)
+from incumbent.stores.sql.rows import BARRED
 
 __all__ = [
     "COLUMNS",
+    "OPENED",
     "OVER",
     "PATIENCE_S",
     "RUNS",
@@ -50,6 +65,9 @@ __all__ = [
 
 PATIENCE_S = 5.0
 """By how much a member's clock may be behind the database's without harm."""
+
+OPENED = "but the lock's own row was changed, so members of the other library may have it"
+"""What is said of a bar that keeps only candidates of ours out."""
 
 OVER, RUNS = "over", "runs"
 """The version of the lease of a member of theirs: whether its time has passed."""
@@ -136,6 +154,8 @@ def snapshot(name: str, found: Raw, *, keeps: bool, given_up: bool) -> Snapshot:
     """
     row = found.row
     serial = int(found.ours[0]) if found.ours else 0
+    if found.ours is not None and (bar := _bar(name, found, found.ours)) is not None:
+        return bar
     if row is not None and row.owner is None:
         return _foreign(name, found, serial, "a row that names no owner")
     if found.ours is None:
@@ -166,6 +186,18 @@ def snapshot(name: str, found: Raw, *, keeps: bool, given_up: bool) -> Snapshot:
         successor=successor,
         request=StepDownRequest(asked, to) if asked else None,
     )
+
+
+def _bar(name: str, found: Raw, ours: tuple[Any, ...]) -> Snapshot | None:
+    """Return the bar that our row is, or None if it is none."""
+    bar, row = Bar.of(ours[3], ours[4]), found.row
+    if int(ours[1]) != BARRED or bar is None:
+        return None
+    serial, mark = int(ours[0]), str(ours[10])
+    kept = row is not None and row.owner == mark and not found.over
+    version = Version(serial, Row(mark, "", "") if kept else row, ours=kept)
+    seen = barred(name, bar, version, 2 * serial + (not kept), int(ours[5]))
+    return seen if kept else replace(seen, why=f"{bar.text}; {OPENED}")
 
 
 def _foreign(name: str, found: Raw, serial: int, why: str) -> Snapshot:

@@ -10,6 +10,10 @@ Each is one message, and changes both rows or none:
 3. A renewal and a release touch nothing unless our row names that term and theirs has its mark.
 4. What is written keeps a member of theirs out for the TTL from *now on the database's clock*. That
    is not before the instant at which the request was sent: longer than the term is trusted.
+5. A bar is written over a term as 3 has it, or over a bar at exactly its serial, and both only if
+   theirs has the mark: what a member of theirs has taken since is not taken back, and no success is
+   told of a bar that does not keep them out. It is lifted at its serial whatever theirs says, and
+   frees theirs only if that has the mark.
 
 The token of a term is the serial of its take, and no less than the taker's wall clock in
 microseconds; see `stores.sql.statements`.
@@ -19,10 +23,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from incumbent.core.records import FORMAT, Claim, Snapshot, StepDownRequest
+from incumbent.core.records import FORMAT, Bar, Claim, Snapshot, StepDownRequest
 from incumbent.stores.sql.joined.api import Clocked
 from incumbent.stores.sql.joined.rows import COLUMNS, Version
 from incumbent.stores.sql.joined.tables import LockTable
+from incumbent.stores.sql.rows import BARRED
 
 __all__ = ["ALL", "OURS", "Statements", "create"]
 
@@ -175,6 +180,48 @@ class Statements:
             "serial = serial + 1"
         )
         return self._change(lock, request.term, "", ours)
+
+    def bar(self, lock: str, over: Snapshot, bar: Bar | None) -> list[str]:
+        """Bar what is held under a term, or replace exactly one bar; None lifts that.
+
+        The third result has a row if that was so; the last one is what is there then.
+        """
+        table, text = self._table, self._text
+        was, mark = self._held(lock, over.term), table.mark(over.term)
+        if over.bar is not None:
+            assert isinstance(over.version, Version)
+            mark = table.bar_mark(over.bar.nonce)
+            was = (
+                f"{self._row(lock)} AND serial = {over.version.serial} "
+                f"AND term = {text(over.bar.nonce)} AND format = {BARRED}"
+            )
+        left = mark if bar is None else table.bar_mark(bar.nonce)
+        theirs = (
+            f"WHERE {self._key(lock)} AND {table.owner} = {text(mark)} "
+            f"AND EXISTS (SELECT 1 FROM {self._ours} WHERE {was})"
+        )
+        if bar is not None:
+            write = f"SET {table.owner} = {text(left)}, {table.until} = {self._dialect.latest}"
+            change = f"UPDATE {self._theirs} {write} {theirs}"
+        elif table.keeps:
+            change = f"UPDATE {self._theirs} SET {table.until} = {self._dialect.now} {theirs}"
+        else:
+            change = f"DELETE FROM {self._theirs} {theirs}"
+        marked = "" if bar is None else f" AND {self._marked(lock, text(mark))}"
+        follows = "" if bar is None else f" AND {self._marked(lock, text(left))}"
+        ours = (
+            f"format = {FORMAT if bar is None else BARRED}, held = 0, "
+            f"holder = {text('' if bar is None else bar.text)}, "
+            f"term = {text('' if bar is None else bar.nonce)}, mark = {text(left)}, "
+            "successor = '', request_term = '', request_to = '', serial = serial + 1"
+        )
+        return [
+            *self._lock(lock),
+            f"SELECT 1 FROM {self._ours} WHERE {was}{marked}",
+            change,
+            f"UPDATE {self._ours} SET {ours} WHERE {was}{follows}",
+            self.read(lock),
+        ]
 
     def _change(self, lock: str, term: str, theirs: str, ours: str) -> list[str]:
         """Change both rows if ours names this term, and theirs has its mark."""

@@ -11,6 +11,9 @@ of them is touched, and the term is over.
 Who judges expiry: observers, of a term of ours. Of a lock that a member of theirs holds, the
 database's clock, as they do, and besides observers, see `rows`.
 
+A bar: our row has the format of one, and theirs the bar's mark until a time that nobody's clock
+comes to. So ours stay out by our rule, and theirs by their own.
+
 How a standby wakes: it looks, by one message for all that it follows, several times a TTL. Members
 of theirs tell nobody what they do.
 """
@@ -23,7 +26,7 @@ import time
 from collections.abc import Callable, Iterable
 
 from incumbent.core.events import Seen
-from incumbent.core.records import Claim, Held, Holding, Lease, Snapshot, StepDownRequest
+from incumbent.core.records import Bar, Claim, Held, Holding, Lease, Snapshot, StepDownRequest
 from incumbent.errors import ConfigError, Refused, StoreError
 from incumbent.stores.api import Capabilities, Finding, Sink, StoreDefaults
 from incumbent.stores.recipes import LockName
@@ -151,6 +154,25 @@ class JoinedStore(StoreDefaults):
             raise Refused(found)
         return found
 
+    async def bar(self, over: Snapshot, bar: Bar) -> Snapshot:
+        """Make of both rows what nobody takes, of ours or of theirs."""
+        if over.bar is None and not (over.holding is Holding.HELD and over.term):
+            raise Refused(await self.read(over.name))
+        return await self._swap_bar(over, bar)
+
+    async def unbar(self, over: Snapshot) -> Snapshot:
+        """Make our row vacant if it is exactly this bar, and free theirs if it has its mark."""
+        if over.bar is None:
+            raise Refused(await self.read(over.name))
+        return await self._swap_bar(over, None)
+
+    async def _swap_bar(self, over: Snapshot, bar: Bar | None) -> Snapshot:
+        statements = self._statements.bar(self._lock.of(over.name), over, bar)
+        (_, _, was_so, *_), found = await self._write(over.name, statements, LOOK_LIMIT_S)
+        if not was_so:
+            raise Refused(found)
+        return found
+
     async def elections(self) -> list[Snapshot]:
         """Return every lock that one of ours has ever taken."""
         (listed,) = await self._server.look([self._statements.read_all()])
@@ -166,11 +188,17 @@ class JoinedStore(StoreDefaults):
         self, name: str, statements: list[str], limit_s: float, *, urgent: bool = False
     ) -> Snapshot:
         """Carry out a transaction; return and report what it left."""
+        return (await self._write(name, statements, limit_s, urgent=urgent))[1]
+
+    async def _write(
+        self, name: str, statements: list[str], limit_s: float, *, urgent: bool = False
+    ) -> tuple[list[Rows], Snapshot]:
+        """The same; return all results before as well."""
         began = _now()
-        *_, record = await self._server.write(statements, limit_s, urgent=urgent)
+        *before, record = await self._server.write(statements, limit_s, urgent=urgent)
         found = self._judged(name, record)
         self._looked(found, began)
-        return found
+        return before, found
 
     # -- what is seen -----------------------------------------------------------------------------
 

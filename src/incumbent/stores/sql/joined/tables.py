@@ -68,6 +68,10 @@ class LockTable:
         short = str(uuid.uuid5(_OURS, term))
         return f"{term[:200]}/{short}" if self.recipe == "shedlock" else short
 
+    def bar_mark(self, nonce: str) -> str:
+        """Return the owner that stands for a bar of ours."""
+        return self.mark(f"incumbent-barred/{nonce}")
+
     def missing(self, dialect: Clocked) -> str:
         """Return what is said where the table is not there."""
         return (
