@@ -157,9 +157,10 @@ class Seat(Candidacy):
     def outlived(self, term: Term) -> bool:
         """Tell whether the body, which has just ended, went on without its term.
 
-        That was lost; or it was to end by plan, and the body went on until its time was over.
+        That was lost; or it was to end by plan, and the body went on until its time was over. In a
+        forked child it is nobody's term, and its parent is told.
         """
-        return self.was_lost or not term.remaining()
+        return self.was_lost or (self.here and not term.remaining())
 
     def loss(self, term: Term) -> LeadershipLost:
         """Return what to raise at the end of a body that did not notice."""
