@@ -240,7 +240,7 @@ PLANTED: tuple[Mutant, ...] = (
     planted(
         "a body that goes on until its time is over hears nothing of it",
         FACE,
-        "        return self.was_lost or not term.remaining()\n",
+        "        return self.was_lost or (self.here and not term.remaining())\n",
         "        return self.was_lost\n",
         test=f"{_DAPR}test_a_body_that_takes_no_notice_until_its_time_is_over_hears_of_it",
     ),
