@@ -34,12 +34,12 @@ final class Main {
         CamelContext context = new SimpleCamelContext();
         context.start();
         KubernetesClusterService service = service(context, configuration, words);
+        context.addService(service);
         KubernetesClusterView view = service.getView(group);
         view.addEventListener((CamelClusterEventListener.Leadership) (of, leader) -> {
             looked = true;
             leads = leader != null && leader.isLocal();
         });
-        context.addService(service);
         service.startView(group);
         contend();
         view.setDisabled(true);
