@@ -788,6 +788,14 @@ PLANTED: tuple[Mutant, ...] = (
         test=f"{_CAMEL}test_the_wait_for_a_former_holder_ends_with_any_other_write",
     ),
     planted(
+        "Camel: a lock is taken away for a term that cannot begin",
+        CAMEL,
+        "        self._leases.check(claim)\n        members",
+        "        members",
+        test=f"{_CAMEL}test_from_a_holder_of_theirs_it_is_taken_when_the_pod_is_gone"
+        "_and_in_two_steps",
+    ),
+    planted(
         "Camel: who is no member takes the lock",
         CAMEL,
         "        if pod not in members:\n",

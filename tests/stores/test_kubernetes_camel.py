@@ -100,6 +100,8 @@ def test_from_a_holder_of_theirs_it_is_taken_when_the_pod_is_gone_and_in_two_ste
             assert told.watched == seen.watched, "theirs is a member, and nothing was written"
             assert (await store.read("jobs")).version == seen.version
             await asyncio.to_thread(set_ready, api_server, namespace, "theirs", False)
+            with pytest.raises(StoreUnusable, match="shorten the TTL"):
+                await store.take("jobs", Claim("pod-0", "pod-0/1.1", 16.0), seen)
             waited_for = await refused(store, CLAIM, seen)
             assert (waited_for.holder, waited_for.term) == ("pod-0", ""), "nobody's term"
             assert waited_for.watched != seen.watched, "it has to stand still again"

@@ -37,7 +37,7 @@ final class Main {
         context.addService(service);
         KubernetesClusterView view = service.getView(group);
         view.addEventListener((CamelClusterEventListener.Leadership) (of, leader) -> {
-            looked = true;
+            looked |= leader != null;
             leads = leader != null && leader.isLocal();
         });
         service.startView(group);
