@@ -24,6 +24,7 @@ REDIS = "incumbent.stores.redis.driver"
 REDIS_CLIENT = "incumbent.stores.redis.client"
 HTTP = "incumbent.stores.http"
 LEASES = "incumbent.stores.kubernetes.store"
+CAMEL = "incumbent.stores.kubernetes.camel"
 FORMATS = "incumbent.stores.kubernetes.formats"
 NAMES = "incumbent.stores.kubernetes.names"
 SQL = "incumbent.stores.sql.store"
@@ -54,6 +55,7 @@ _ZOOKEEPER = "tests/stores/test_zookeeper.py::"
 _CONSUL = "tests/stores/test_consul.py::"
 _DAPR = "tests/stores/test_dapr.py::"
 _SQL = "tests/stores/test_sql.py::"
+_CAMEL = "tests/stores/test_kubernetes_camel.py::"
 _FORMATS = "tests/stores/test_kubernetes_formats.py::"
 _POSTGRESQL = "tests/stores/test_postgresql.py::"
 _JOINED = "tests/stores/test_sql_joined.py::"
@@ -788,5 +790,57 @@ PLANTED: tuple[Mutant, ...] = (
         "        elif self.election_of(called) != name:\n",
         "        elif not called:\n",
         test=f"{_FORMATS}test_names_have_a_way_back",
+    ),
+    planted(
+        "Camel: a holder whose Pod is Ready is taken over",
+        CAMEL,
+        "                if over.holder in members - {pod}:\n",
+        "                if over.holder == pod:\n",
+        test=f"{_CAMEL}test_from_a_holder_of_theirs_it_is_taken_when_the_pod_is_gone"
+        "_and_in_two_steps",
+    ),
+    planted(
+        "Camel: a holder of theirs is not waited for after it lost the lock",
+        CAMEL,
+        "            if not self._leases.is_evicted(obj):\n",
+        "            if over.holder in members - {pod}:\n",
+        test=f"{_CAMEL}test_from_a_holder_of_theirs_it_is_taken_when_the_pod_is_gone"
+        "_and_in_two_steps",
+    ),
+    planted(
+        "Camel: a term counts after theirs has renewed the Lease",
+        CAMEL,
+        "        if holder and written and pod_of(identity) == holder:\n",
+        "        if holder and pod_of(identity) == holder:\n",
+        test=f"{_CAMEL}test_a_term_counts_only_with_what_was_written_with_it",
+    ),
+    planted(
+        "Camel: a wait that counts for the next holder as well",
+        CAMEL,
+        "        return bool(renewed_at) and notes_of(obj).get(EVICTED_KEY) == renewed_at\n",
+        "        return bool(renewed_at) and EVICTED_KEY in notes_of(obj)\n",
+        test=f"{_CAMEL}test_the_wait_for_a_former_holder_ends_with_any_other_write",
+    ),
+    planted(
+        "Camel: a lock is taken away for a term that cannot begin",
+        CAMEL,
+        "        self._leases.check(claim)\n        members",
+        "        members",
+        test=f"{_CAMEL}test_from_a_holder_of_theirs_it_is_taken_when_the_pod_is_gone"
+        "_and_in_two_steps",
+    ),
+    planted(
+        "Camel: who is no member takes the lock",
+        CAMEL,
+        "        if pod not in members:\n",
+        "        if not members:\n",
+        test=f"{_CAMEL}test_who_is_no_member_takes_nothing",
+    ),
+    planted(
+        "Camel: a release that theirs takes for a holder who is gone",
+        CAMEL,
+        '        if record.get("holderIdentity"):\n',
+        '        if "holderIdentity" in record:\n',
+        test=f"{_CAMEL}test_golden_life_of_a_lease",
     ),
 )

@@ -7,6 +7,7 @@
     kubernetes://NAMESPACE?recipe=configmap             a ConfigMap instead of a Lease
     kubernetes://NAMESPACE?recipe=clientgo-configmap    client-go's annotation on a ConfigMap
     kubernetes://NAMESPACE?recipe=pekko&takeover_s=96   Pekko's lease; recipe=akka: Akka's
+    kubernetes://NAMESPACE?recipe=camel-lease&takeover_s=15&labels=app%3Djobs   Camel's Lease
 
 The name of the election is the name of the object; in the formats of others `lock=` says otherwise.
 Candidates of client-go, and of everything that uses it, may compete for the same Lease, but for
@@ -48,8 +49,10 @@ def open(url: StoreURL) -> Store:
         ConfigError: the URL, or the configuration that it leads to, cannot be used.
         MissingExtra: the HTTP client is not installed.
     """
+    from incumbent.stores.kubernetes.camel import CamelFormat, CamelStore, Members
     from incumbent.stores.kubernetes.modes import MODES
     from incumbent.stores.kubernetes.names import Named
+    from incumbent.stores.kubernetes.resource import PODS
 
     recipe = recipe_of("kubernetes", url.options, MODES)
     mode = MODES.get(recipe)
@@ -77,12 +80,13 @@ def open(url: StoreURL) -> Store:
     if mode is not None:
         named = Named(Client(connection, namespace, format.resource), mode.names(options))
         chosen = {key: value for key, value in options.items() if key in ("recipe", *told)}
+        shown = f"{shown}?{urlencode(chosen, safe='{}/')}"
+        if isinstance(format, CamelFormat):
+            pods = Client(connection, namespace, PODS)
+            members = Members(pods, options.get("labels", ""))
+            return CamelStore(named, shown, candidate, format, members, mode.capabilities)
         return KubernetesStore(
-            named,
-            f"{shown}?{urlencode(chosen, safe='{}/')}",
-            candidate,
-            format=format,
-            capabilities=mode.capabilities,
+            named, shown, candidate, format=format, capabilities=mode.capabilities
         )
     client = Client(connection, namespace)
     if sessions == "1":

@@ -13,7 +13,7 @@ from incumbent.stores.api import Finding, unreached
 from incumbent.stores.kubernetes import rbac
 from incumbent.stores.kubernetes.api import NotFound, ObjectApi
 
-__all__ = ["examine"]
+__all__ = ["asked", "examine"]
 
 _SLOW_S = 1.0
 
@@ -40,7 +40,7 @@ async def examine(api: ObjectApi, name: str = "", rights: rbac.Rights = rbac.EAC
         ),
         await _namespace(api),
         *await _definition(api),
-        *await _rights(api, name, rights),
+        *await asked(api, name, rights),
     ]
 
 
@@ -73,7 +73,8 @@ async def _definition(api: ObjectApi) -> list[Finding]:
     return [Finding("resource", False, f"{what.full_name} is not defined", fix)]
 
 
-async def _rights(api: ObjectApi, name: str, rights: rbac.Rights) -> list[Finding]:
+async def asked(api: ObjectApi, name: str, rights: rbac.Rights) -> list[Finding]:
+    """Ask for every right by itself."""
     findings = []
     for verb in (*rights.needed, *rights.optional):
         plural = api.resource.plural

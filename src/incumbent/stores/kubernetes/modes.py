@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from incumbent.errors import ConfigError
 from incumbent.stores.api import Capabilities
+from incumbent.stores.kubernetes.camel import CamelFormat, camel_name, camel_text
 from incumbent.stores.kubernetes.formats import (
     AnnotationFormat,
     ConfigMapFormat,
@@ -23,6 +24,9 @@ __all__ = ["MODES", "Mode"]
 
 TAKEOVER_S = 96.0
 """Pekko's and Akka's own: a heartbeat-timeout of 120 s less two heartbeat-intervals of 12 s."""
+
+CAMEL_TAKEOVER_S = 15.0
+"""Camel's own: its leaseDurationMillis."""
 
 _Options = Mapping[str, str]
 
@@ -54,16 +58,24 @@ def _pekko_names(options: _Options) -> Names:
 
 def _heartbeats(group: str) -> Callable[[_Options], Format]:
     def made(options: _Options) -> Format:
-        text = options.get("takeover_s", str(TAKEOVER_S))
-        try:
-            takeover_s = float(text)
-        except ValueError:
-            takeover_s = 0.0
-        if not 0 < takeover_s < float("inf"):
-            raise ConfigError(f"kubernetes://: takeover_s={text!r} is not a number of seconds")
-        return HeartbeatFormat(heartbeats_of(group), takeover_s)
+        return HeartbeatFormat(heartbeats_of(group), _takeover_s(options, TAKEOVER_S))
 
     return made
+
+
+def _camel_names(options: _Options) -> Names:
+    return Names(options.get("lock", "leaders-{name}"), camel_text, camel_name)
+
+
+def _takeover_s(options: _Options, theirs: float) -> float:
+    text = options.get("takeover_s", str(theirs))
+    try:
+        takeover_s = float(text)
+    except ValueError:
+        takeover_s = 0.0
+    if not 0 < takeover_s < float("inf"):
+        raise ConfigError(f"kubernetes://: takeover_s={text!r} is not a number of seconds")
+    return takeover_s
 
 
 _CONFIG_MAP = replace(CAPABILITIES, confirmed_by="a PUT of the ConfigMap at its resourceVersion")
@@ -88,6 +100,17 @@ _PEKKO = replace(
         "than takeover_s says; works on after a pause until its next heartbeat is refused"
     ),
 )
+_CAMEL = replace(
+    CAPABILITIES,
+    bars=False,  # Of a holder who is no Pod, a member of theirs takes it at once.
+    partner="Camel",
+    partner_breaks=(
+        "takes over from a live holder whose Pod is not Ready, or whose Lease was deleted: the "
+        "latter at once, the former after a wait that is too short if its lease duration is "
+        "shorter than takeover_s; takes a Lease of its own Pod's name for its own; works on after "
+        "a pause, and while its wall clock is set back, until its next look"
+    ),
+)
 
 _HEARTBEAT_OPTIONS = ("lock", "takeover_s")
 
@@ -100,6 +123,12 @@ MODES = {
         _heartbeats("akka.io"),
         _pekko_names,
         _HEARTBEAT_OPTIONS,
+    ),
+    "camel-lease": Mode(
+        _CAMEL,
+        lambda options: CamelFormat(_takeover_s(options, CAMEL_TAKEOVER_S)),
+        _camel_names,
+        ("lock", "takeover_s", "labels"),
     ),
 }
 """The modes by the value of `recipe=`."""

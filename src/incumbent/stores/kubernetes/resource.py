@@ -1,14 +1,14 @@
 """Which resource of an API server the records are objects of.
 
-`LEASES` and `CONFIG_MAPS` are there on every cluster. A resource that others have defined needs its
-CustomResourceDefinition: `Resource.definition` is the manifest.
+`LEASES`, `CONFIG_MAPS` and `PODS` are there on every cluster. A resource that others have defined
+needs its CustomResourceDefinition: `Resource.definition` is the manifest.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["CONFIG_MAPS", "LEASES", "Resource", "heartbeats_of"]
+__all__ = ["CONFIG_MAPS", "LEASES", "PODS", "Resource", "heartbeats_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +51,7 @@ class Resource:
 
 LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease")
 CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
+PODS = Resource("", "v1", "pods", "Pod")
 
 _HEARTBEATS = """\
 apiVersion: apiextensions.k8s.io/v1

@@ -1,0 +1,105 @@
+import io.fabric8.kubernetes.client.KubernetesClient;
+import java.nio.file.Files;
+import java.nio.file.Path;
+import java.util.Optional;
+import org.apache.camel.CamelContext;
+import org.apache.camel.cluster.CamelClusterEventListener;
+import org.apache.camel.component.kubernetes.KubernetesConfiguration;
+import org.apache.camel.component.kubernetes.KubernetesHelper;
+import org.apache.camel.component.kubernetes.cluster.KubernetesClusterService;
+import org.apache.camel.component.kubernetes.cluster.KubernetesClusterView;
+import org.apache.camel.impl.engine.SimpleCamelContext;
+
+/**
+ * A member of a Camel cluster: PORT CA-FILE TOKEN-FILE NAMESPACE GROUP POD LEASE-MS
+ *
+ * It holds for as long as its view tells its listeners that it leads, as routes of camel-master do.
+ * Camel gives a lock up only when the view is disabled; a context that is stopped just goes away.
+ */
+final class Main {
+    private static volatile boolean leads;
+    private static volatile boolean looked;
+
+    private Main() {}
+
+    public static void main(String[] words) throws Exception {
+        Lines.leaveInOrder();
+        String group = words[4];
+        String pod = words[5];
+        KubernetesConfiguration configuration = new KubernetesConfiguration();
+        configuration.setMasterUrl("https://127.0.0.1:" + words[0]);
+        configuration.setCaCertFile(words[1]);
+        configuration.setOauthToken(Files.readString(Path.of(words[2])).strip());
+        configuration.setNamespace(words[3]);
+        CamelContext context = new SimpleCamelContext();
+        context.start();
+        KubernetesClusterService service = service(context, configuration, words);
+        context.addService(service);
+        KubernetesClusterView view = service.getView(group);
+        view.addEventListener((CamelClusterEventListener.Leadership) (of, leader) -> {
+            looked |= leader != null;
+            leads = leader != null && leader.isLocal();
+        });
+        service.startView(group);
+        contend();
+        view.setDisabled(true);
+        boolean held = leads;
+        while (leads) {
+            Lines.say("beat");
+            Lines.pause();
+        }
+        if (held) {
+            Lines.say("stopped");
+            awaitYielded(configuration, words[3], "leaders-" + group, pod);
+        }
+        service.stop();
+    }
+
+    private static KubernetesClusterService service(
+            CamelContext context, KubernetesConfiguration configuration, String[] words) throws Exception {
+        long leaseMs = Long.parseLong(words[6]);
+        KubernetesClusterService service = new KubernetesClusterService(context, configuration);
+        service.setKubernetesResourcesNamespace(words[3]);
+        service.setPodName(words[5]);
+        // The proportions are its own: 15 s, 10 s and 2 s.
+        service.setLeaseDurationMillis(leaseMs);
+        service.setRenewDeadlineMillis(leaseMs * 2 / 3);
+        service.setRetryPeriodMillis(leaseMs * 2 / 15);
+        return service;
+    }
+
+    private static void contend() throws InterruptedException {
+        boolean held = false;
+        boolean waits = false;
+        while (!Lines.leaving()) {
+            boolean now = leads;
+            if (now) {
+                Lines.say(held ? "beat" : "holding");
+            } else if (held) {
+                Lines.say("stopped");
+            } else if (looked && !waits) {
+                Lines.say("waiting");
+                waits = true;
+            }
+            held = now;
+            Lines.pause();
+        }
+    }
+
+    /** It works no more, and gives the Lease up one lease duration later. */
+    private static void awaitYielded(
+            KubernetesConfiguration configuration, String namespace, String lease, String pod)
+            throws InterruptedException {
+        try (KubernetesClient client = KubernetesHelper.getKubernetesClient(configuration)) {
+            while (pod.equals(holder(client, namespace, lease))) {
+                Lines.pause();
+            }
+        }
+    }
+
+    private static String holder(KubernetesClient client, String namespace, String lease) {
+        return Optional.ofNullable(client.leases().inNamespace(namespace).withName(lease).get())
+                .map(found -> found.getSpec().getHolderIdentity())
+                .orElse(null);
+    }
+}

@@ -1,0 +1,131 @@
+"""Ours beside members of an Apache Camel cluster that has its lock in a Lease.
+
+There are no kubelets: the Pod of each member is an object, and is deleted when its process is
+killed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import pytest
+
+from incumbent.stores.kubernetes.resource import LEASES, Resource
+from tests.partners.kubernetes import ALL, LIMIT_S, Place, dialogues, opened, robbed, still_refused
+from tests.partners.member import Member
+from tests.partners.passing import START_S, ended
+from tests.servers import java
+from tests.servers.kubernetes import ApiServer
+from tests.servers.pods import delete_pod, make_pod, set_ready
+from tests.servers.speaker import Event
+from tests.stores.candidate import candidate, plan
+
+
+class InPod(Member):
+    """A member whose Pod is there from its start, and gone once it was killed."""
+
+    def __init__(
+        self, place: CamelPlace, pod: str, command: Sequence[str], environment: Mapping[str, str]
+    ) -> None:
+        super().__init__(pod, command, place.folder, environment)
+        self._at = (place.server, place.namespace, pod)
+        make_pod(*self._at)
+
+    def crash(self, timeout_s: float) -> list[Event]:
+        said = super().crash(timeout_s)
+        delete_pod(*self._at)
+        return said
+
+    def kill(self) -> None:
+        super().kill()
+        delete_pod(*self._at)
+
+
+class CamelPlace(Place):
+    """`theirs_s` is the lease duration of theirs."""
+
+    @property
+    def resource(self) -> Resource:
+        return LEASES
+
+    @property
+    def url(self) -> str:
+        config = self.server.kubeconfig(namespace=self.namespace)
+        options = f"recipe=camel-lease&takeover_s={self.theirs_s}"
+        return f"kubernetes://{self.namespace}?kubeconfig={config}&{options}"
+
+    def ours(self, lock: str, name: str) -> Member:
+        words = ["-m", "tests.partners.ours", self.url, lock, f"{name}_1", str(self.ttl_s)]
+        return InPod(self, name, [sys.executable, *words], {})
+
+    def theirs(self, lock: str, name: str) -> Member:
+        words = [
+            str(self.server.port),
+            str(self.server.ca_file),
+            str(self.folder / "token"),
+            self.namespace,
+            lock,
+            name,
+            str(1000 * self.theirs_s),
+        ]
+        return InPod(self, name, java.command("camel", *words), {})
+
+
+def test_each_waits_for_the_other_and_is_next(
+    api_server: ApiServer, namespace: str, tmp_path: Path
+) -> None:
+    place = CamelPlace("camel-lease", api_server, namespace, tmp_path, 6)
+    played = dialogues(place, ALL)
+    assert played["ours", "release"].handed_over_s < place.theirs_s, "of a release nobody waits"
+    by_theirs, by_ours = place.object("leaders-ours-crash"), place.object("leaders-theirs-crash")
+    assert by_theirs["metadata"]["labels"] == by_ours["metadata"]["labels"]
+    assert "holderIdentity" not in by_theirs["spec"], "it was released in the end"
+    assert "holderIdentity" not in by_ours["spec"]
+
+
+@pytest.fixture
+def place(api_server: ApiServer, namespace: str, tmp_path: Path) -> CamelPlace:
+    make_pod(api_server, namespace, "ours")
+    return CamelPlace("camel-lease", api_server, namespace, tmp_path, 4)
+
+
+def test_camel_robs_a_holder_whose_lease_is_deleted(place: CamelPlace) -> None:
+    def delete(theirs: Member) -> None:
+        theirs.wait_for("waiting", START_S)
+        assert not theirs.all("holding")
+        place.server.request("DELETE", place.server.lease_path(place.namespace, "leaders-jobs"))
+
+    async def main() -> None:
+        async with opened(place) as store:
+            await robbed(place, store, place.ttl_s, delete)
+
+    asyncio.run(main())
+
+
+def test_camel_robs_a_holder_whose_pod_is_not_ready_and_waits_for_its_end(
+    place: CamelPlace,
+) -> None:
+    theirs = place.theirs("jobs", "theirs")
+
+    async def main() -> None:
+        async with opened(place) as store:
+            ours = candidate(store, "jobs", "ours_1", plan(place.ttl_s))
+            begun = await ours.until("begun", LIMIT_S)
+            theirs.start()
+            await asyncio.to_thread(theirs.wait_for, "waiting", START_S)
+            set_ready(place.server, place.namespace, "ours", False)
+            stopped = await ours.until("stopped", LIMIT_S)
+            assert "changed under us" in stopped["cause"], "not for want of renewals"
+            held = await asyncio.to_thread(theirs.wait_for, "holding", START_S)
+            assert held["at"] > stopped["at"] + 1, "it waits for as long as we could be trusted"
+            set_ready(place.server, place.namespace, "ours", True)
+            theirs.kill()
+            again = await ours.until("begun", LIMIT_S, count=2)
+            assert again["token"] > begun["token"]
+            still_refused(place.folder, begun["token"], again["token"])
+
+    with ended(theirs):
+        asyncio.run(main())
