@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from incumbent.stores.kubernetes.resource import LEASES, Resource
-from tests.partners.kubernetes import ALL, LIMIT_S, Place, dialogues, opened, robbed, still_refused
+from tests.partners.kubernetes import LIMIT_S, Place, dialogues, opened, robbed, still_refused
 from tests.partners.member import Member
 from tests.partners.passing import START_S, ended
 from tests.servers import java
@@ -78,7 +78,7 @@ def test_each_waits_for_the_other_and_is_next(
     api_server: ApiServer, namespace: str, tmp_path: Path
 ) -> None:
     place = CamelPlace("camel-lease", api_server, namespace, tmp_path, 6)
-    played = dialogues(place, ALL)
+    played = dialogues(place)
     assert played["ours", "release"].handed_over_s < place.theirs_s, "of a release nobody waits"
     by_theirs, by_ours = place.object("leaders-ours-crash"), place.object("leaders-theirs-crash")
     assert by_theirs["metadata"]["labels"] == by_ours["metadata"]["labels"]
