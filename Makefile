@@ -13,7 +13,7 @@ VENV ?= .venv
 APT_PACKAGES ?= default-jdk-headless libfaketime libzookeeper-java mariadb-server maven openssl \
     pgbouncer postgresql redis-server
 # Tests wait more than they compute, so there are more workers than two processors.
-PYTEST_ARGS ?= --numprocesses 4 --dist loadfile
+PYTEST_ARGS ?= --numprocesses 6 --dist loadfile
 FAULTS_ARGS ?=
 BENCH_ARGS ?=
 HISTORIES ?= 100000
@@ -125,8 +125,13 @@ lint: $(VENV)/.dev ## style, types and layers
 	$(call stage,mypy,$(BIN)/mypy $(CHECKED))
 	$(call stage,lint-imports,$(BIN)/lint-imports)
 
+.PHONY: planted
+planted: $(VENV)/.dev ## every mistake that was planted, and whether its test finds it
+	$(call stage,servers,$(BIN)/python -m tests.servers.build)
+	$(call stage,planted,$(BIN)/python -m tests.simulator.mutants --all)
+
 .PHONY: faults
-faults: $(VENV)/.dev ## long: faults against real servers, then HISTORIES simulated ones a store
+faults: planted ## long: faults against real servers, then HISTORIES simulated ones a store
 	$(call stage,servers,$(BIN)/python -m tests.servers.build)
 	$(call stage,faults,$(BIN)/python -m tests.faults $(FAULTS_ARGS))
 	$(call stage,migrations,$(BIN)/python -m tests.faults.migrating)

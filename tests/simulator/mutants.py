@@ -6,9 +6,11 @@ its own:
     python -m tests.simulator.mutants "trust counted from the answer"
 
 tries one and prints what found it, and after how many histories; without a name it lists them, with
-what they are in and what finds them. Those of single stores, found on their real servers, are in
-`tests.stores.planted`, and those of fencing in `tests.fencing.planted`. An edit whose text is not
-in the source any more (the code has moved on) is an error: bring the mutant along with the code.
+what they are in and what finds them; `--all` (`make planted`) tries all of them. Those of single
+stores, found on their real servers, are in `tests.stores.planted` and `planted_locks`, and those of
+fencing in `tests.fencing.planted`: of these, each of which starts a server, `make test` tries every
+fifth. An edit whose text is not in the source any more (the code has moved on) is an error: bring
+the mutant along with the code.
 
 Most are found by the simulator. Where that says "test", the simulator cannot see the mistake, since
 another line of defence makes up for it, and a test of that very rule finds it.
@@ -23,9 +25,11 @@ import importlib.util
 import io
 import json
 import os
+import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -34,7 +38,17 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import pytest
 
-__all__ = ["MOST_HISTORIES", "MUTANTS", "Edit", "Mutant", "everything", "planted"]
+__all__ = [
+    "MOST_HISTORIES",
+    "MUTANTS",
+    "Edit",
+    "Mutant",
+    "everything",
+    "found",
+    "hunted",
+    "of_every_run",
+    "planted",
+]
 
 ROOT = Path(__file__).parents[2]
 MOST_HISTORIES = 1000
@@ -1174,7 +1188,45 @@ def everything() -> tuple[Mutant, ...]:
     return (*MUTANTS, *PLANTED, *PLANTED_LOCKS, *FENCING)
 
 
+def of_every_run() -> tuple[Mutant, ...]:
+    """Return those that are tried by `make test`."""
+    return (*MUTANTS, *everything()[len(MUTANTS) :: 5])
+
+
+def hunted(mutant: Mutant) -> subprocess.CompletedProcess[str]:
+    """Try a mutant in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "tests.simulator.mutants", mutant.name],
+        cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (ROOT / "src", ROOT)))},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def found(done: subprocess.CompletedProcess[str]) -> bool:
+    """Tell whether the mistake was found; one that could not be tried was not."""
+    return done.returncode == 0 and bool(json.loads(done.stdout.splitlines()[-1])["caught"])
+
+
+def _try_all() -> int:
+    mutants = everything()
+    missed = 0
+    with ThreadPoolExecutor(4) as pool:
+        tried = zip(mutants, pool.map(hunted, mutants), strict=True)
+        for count, (mutant, done) in enumerate(tried, 1):
+            caught = found(done)
+            missed += not caught
+            word = "found" if caught else f"NOT FOUND {done.stderr}"
+            sys.stdout.write(f"[{count}/{len(mutants)}] {mutant.name}: {word}\n")
+            sys.stdout.flush()
+    return 1 if missed else 0
+
+
 def main() -> None:
+    if sys.argv[1:] == ["--all"]:
+        sys.exit(_try_all())
     if len(sys.argv) == 1:
         for mutant in everything():
             modules = " ".join(sorted({edit.module for edit in mutant.edits}))
