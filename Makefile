@@ -13,7 +13,7 @@ VENV ?= .venv
 APT_PACKAGES ?= default-jdk-headless libfaketime libzookeeper-java mariadb-server maven openssl \
     pgbouncer postgresql redis-server
 # Tests wait more than they compute, so there are more workers than two processors.
-PYTEST_ARGS ?= --numprocesses 6 --dist loadfile
+PYTEST_ARGS ?= --numprocesses 4 --dist loadfile
 FAULTS_ARGS ?=
 BENCH_ARGS ?=
 HISTORIES ?= 100000

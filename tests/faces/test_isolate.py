@@ -115,11 +115,11 @@ def test_stepping_down_stops_it_before_another_begins(
     start: Start, url: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "marks"
-    program = start(LEAD, url, "3", f"works.Marking({str(path)!r})")
+    program = start(LEAD, url, "20", f"works.Marking({str(path)!r})")
     program.expect("elected")
     until(lambda: len(marks(path)) > 3, "it works")
     program.tell()
-    with Election("e", store=url, ttl_s=3).hold(timeout_s=LIMIT_S) as term:
+    with Election("e", store=url, ttl_s=20).hold(timeout_s=LIMIT_S) as term:
         last = marks(path)[-1]
         assert last[0] < (term.token or 0)
         program.expect("stopping")
