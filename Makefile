@@ -132,7 +132,6 @@ planted: $(VENV)/.dev ## every mistake that was planted, and whether its test fi
 
 .PHONY: faults
 faults: planted ## long: faults against real servers, then HISTORIES simulated ones a store
-	$(call stage,servers,$(BIN)/python -m tests.servers.build)
 	$(call stage,faults,$(BIN)/python -m tests.faults $(FAULTS_ARGS))
 	$(call stage,migrations,$(BIN)/python -m tests.faults.migrating)
 	$(call stage,simulator: memory,$(SIMULATOR) --store memory)

@@ -114,3 +114,24 @@ def all_pass_on(
 
     with ThreadPoolExecutor(len(dialogues)) as pool:
         return dict(zip(dialogues, pool.map(play, dialogues), strict=True))
+
+
+def pass_in_order(members: Sequence[Member], *, limit_s: float) -> list[Event]:
+    """Let members come one after another, and each leave in its turn; return what held."""
+    first, *others = members
+    with ended(*members):
+        first.start()
+        first.wait_for("holding", START_S)
+        for member in others:
+            member.start()
+            member.wait_for("waiting", START_S)
+        held: list[Event] = []
+        last, token = 0.0, 0
+        for member in members:
+            holding = member.wait_for("holding", limit_s)
+            assert holding["at"] >= last
+            assert holding["token"] > token
+            member.wait_for("beat", limit_s, count=5)
+            last, token = member.leave(START_S)[-1]["at"], holding["token"]
+            held.append(holding)
+        return held

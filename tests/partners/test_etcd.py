@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.partners.member import Member
-from tests.partners.passing import START_S, all_pass_on, ended
+from tests.partners.passing import all_pass_on, pass_in_order
 from tests.servers import build
 from tests.servers.etcd import Etcd, b64
 
@@ -88,18 +88,6 @@ def test_three_stand_in_their_order(etcd: Etcd, tmp_path: Path, recipe: str) -> 
         pair.ours("three", "second"),
         pair.theirs("three", "third"),
     ]
-    with ended(*members):
-        members[0].start()
-        members[0].wait_for("holding", START_S)
-        for member in members[1:]:
-            member.start()
-            member.wait_for("waiting", START_S)
-        last, token = 0.0, 0
-        for member in members:
-            holding = member.wait_for("holding", LIMIT_S)
-            assert holding["at"] >= last
-            assert holding["token"] > token
-            member.wait_for("beat", LIMIT_S, count=5)
-            last, token = member.leave(START_S)[-1]["at"], holding["token"]
-            if member.name.startswith("third") and recipe == "lock":
-                assert holding["answered"] > token, "ETCD_LOCK_REV is no token"
+    held = pass_in_order(members, limit_s=LIMIT_S)
+    if recipe == "lock":
+        assert held[-1]["answered"] > held[-1]["token"], "ETCD_LOCK_REV is no token"

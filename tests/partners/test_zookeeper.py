@@ -16,7 +16,7 @@ from kazoo.client import KazooClient
 from incumbent.core.records import Claim
 from incumbent.stores import open_store
 from tests.partners.member import Member
-from tests.partners.passing import START_S, all_pass_on, ended
+from tests.partners.passing import START_S, all_pass_on, ended, pass_in_order
 from tests.servers import java
 from tests.servers.zookeeper import ZooKeeperServer
 
@@ -122,16 +122,4 @@ def test_three_stand_in_their_order(
         pair.ours("three", "second"),
         pair.theirs("three", "third"),
     ]
-    with ended(*members):
-        members[0].start()
-        members[0].wait_for("holding", START_S)
-        for member in members[1:]:
-            member.start()
-            member.wait_for("waiting", START_S)
-        last, token = 0.0, 0
-        for member in members:
-            holding = member.wait_for("holding", LIMIT_S)
-            assert holding["at"] >= last
-            assert holding["token"] > token
-            member.wait_for("beat", LIMIT_S, count=5)
-            last, token = member.leave(START_S)[-1]["at"], holding["token"]
+    pass_in_order(members, limit_s=LIMIT_S)

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import secrets
-from collections.abc import AsyncIterator, Awaitable
-from typing import Any
 
 import pytest
 
-from incumbent.core.records import Holding, Snapshot
-from incumbent.errors import ConfigError, Refused, StoreUnusable
+from incumbent.core.records import Holding
+from incumbent.errors import ConfigError, StoreUnusable
 from incumbent.stores import open_store
 from incumbent.stores.api import Store
 from incumbent.stores.beside import wire
 from incumbent.stores.consul.recipe import GREATEST_TTL_S, LOCK_FLAGS
 from incumbent.testing import conformance
-from incumbent.testing.conformance.kit import Candidate
 from tests.servers.consul import Consul
+from tests.stores.beside_kit import is_theirs, refused, two
 
 TTL_S = 5.0
 
@@ -76,16 +73,6 @@ def test_conformance(case: conformance.Case, consul: Consul) -> None:
 # -- its own rules --------------------------------------------------------------------------------
 
 
-@contextlib.asynccontextmanager
-async def two(server: Consul) -> AsyncIterator[tuple[Harness, Candidate, Candidate]]:
-    harness = Harness(server)
-    try:
-        a, b = await harness.store(), await harness.store()
-        yield harness, Candidate(harness, a, "alpha_1"), Candidate(harness, b, "beta_2")
-    finally:
-        await harness.close()
-
-
 class Theirs:
     """What a member of theirs does, in its own calls, which the tests of partners try for real."""
 
@@ -107,19 +94,9 @@ def holder_of(server: Consul, key: str) -> str:
     return str((found or {}).get("Session", ""))
 
 
-def is_theirs(snapshot: Snapshot) -> bool:
-    return snapshot.holding is Holding.HELD and not snapshot.term
-
-
-async def refused(work: Awaitable[Any]) -> Snapshot:
-    with pytest.raises(Refused) as error:
-        await work
-    return error.value.snapshot
-
-
 def test_what_theirs_holds_is_not_taken(consul: Consul) -> None:
     async def main() -> None:
-        async with two(consul) as (harness, a, b):
+        async with two(Harness(consul)) as (harness, a, b):
             name = harness.name()
             key = harness.key(name, ".lock")
             vacant = await a.release(await a.take(name))
@@ -140,7 +117,7 @@ def test_a_session_that_is_ended_refuses_the_holder_and_keeps_theirs_out(consul:
     """The lock-delay is as long as the trust, whatever ended the session and why."""
 
     async def main() -> None:
-        async with two(consul) as (harness, a, b):
+        async with two(Harness(consul)) as (harness, a, b):
             name = harness.name()
             key = harness.key(name, ".lock")
             held = await a.take(name, ttl_s=60.0)
@@ -162,7 +139,7 @@ def test_a_renewal_is_refused_when_the_key_is_theirs_though_the_session_lives(
     consul: Consul,
 ) -> None:
     async def main() -> None:
-        async with two(consul) as (harness, a, b):
+        async with two(Harness(consul)) as (harness, a, b):
             name = harness.name()
             key = harness.key(name, ".lock")
             held = await a.take(name)
@@ -177,7 +154,7 @@ def test_a_renewal_is_refused_when_the_key_is_theirs_though_the_session_lives(
 
 def test_a_takeover_among_ours_waits_for_no_lock_delay(consul: Consul) -> None:
     async def main() -> None:
-        async with two(consul) as (harness, a, b):
+        async with two(Harness(consul)) as (harness, a, b):
             name = harness.name()
             old = await a.take(name, ttl_s=60.0)
             held = await b.take(name)
@@ -190,7 +167,7 @@ def test_a_takeover_among_ours_waits_for_no_lock_delay(consul: Consul) -> None:
 
 def test_a_semaphore_is_left_alone(consul: Consul) -> None:
     async def main() -> None:
-        async with two(consul) as (harness, a, _):
+        async with two(Harness(consul)) as (harness, a, _):
             name = harness.name()
             key = harness.key(name, ".lock")
             semaphore = Theirs(consul, key)
@@ -205,7 +182,7 @@ def test_a_semaphore_is_left_alone(consul: Consul) -> None:
 
 def test_a_ttl_that_no_lock_delay_covers_is_refused(consul: Consul) -> None:
     async def main() -> None:
-        async with two(consul) as (harness, a, _):
+        async with two(Harness(consul)) as (harness, a, _):
             with pytest.raises(StoreUnusable, match="a TTL of at most 60 s"):
                 await a.take(harness.name(), ttl_s=GREATEST_TTL_S + 1)
 

@@ -8,23 +8,23 @@ import json
 import os
 import secrets
 import subprocess
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from incumbent.core.records import Holding, Snapshot
-from incumbent.errors import ConfigError, Refused, StoreUnusable
+from incumbent.core.records import Holding
+from incumbent.errors import ConfigError, StoreUnusable
 from incumbent.stores import open_store
 from incumbent.stores.api import Store
 from incumbent.stores.beside import wire
 from incumbent.stores.file.recipe import COUNT, RECORD
 from incumbent.testing import conformance
-from incumbent.testing.conformance.kit import Candidate, Watch
+from incumbent.testing.conformance.kit import Watch
 from tests.faces.programs import until
+from tests.stores.beside_kit import is_theirs, refused, two
 
 TTL_S = 2.0
 
@@ -85,26 +85,6 @@ def test_conformance(case: conformance.Case, tmp_path: Path) -> None:
 # -- its own rules --------------------------------------------------------------------------------
 
 
-@contextlib.asynccontextmanager
-async def two(folder: Path) -> AsyncIterator[tuple[Harness, Candidate, Candidate]]:
-    harness = Harness(folder)
-    try:
-        a, b = await harness.store(), await harness.store()
-        yield harness, Candidate(harness, a, "alpha_1"), Candidate(harness, b, "beta_2")
-    finally:
-        await harness.close()
-
-
-def is_theirs(snapshot: Snapshot) -> bool:
-    return snapshot.holding is Holding.HELD and not snapshot.term
-
-
-async def refused(work: Awaitable[Any]) -> Snapshot:
-    with pytest.raises(Refused) as error:
-        await work
-    return error.value.snapshot
-
-
 def flock(file: Path, *command: str) -> int:
     """Run `flock -n`; 1 says that it found the file locked."""
     return subprocess.run(["flock", "-n", file, *command], check=False).returncode
@@ -112,7 +92,7 @@ def flock(file: Path, *command: str) -> int:
 
 def test_the_command_finds_our_lock_and_we_find_its(tmp_path: Path) -> None:
     async def main() -> None:
-        async with two(tmp_path) as (harness, a, b):
+        async with two(Harness(tmp_path)) as (harness, a, b):
             name = harness.name()
             held = await a.take(name, ttl_s=60.0)
             assert flock(harness.file(name), "true") == 1
@@ -157,7 +137,7 @@ def unlock(fd: int) -> None:
 
 def test_a_free_lock_ends_the_term_only_on_the_file_that_it_had(tmp_path: Path) -> None:
     async def main() -> None:
-        async with two(tmp_path) as (harness, a, b):
+        async with two(Harness(tmp_path)) as (harness, a, b):
             name = harness.name()
             held = await a.take(name, ttl_s=60.0)
             file = harness.file(name)
@@ -177,7 +157,7 @@ def test_a_child_that_inherited_the_lock_keeps_it(tmp_path: Path) -> None:
     """A term that lapses is no end of its work: only a release is."""
 
     async def main() -> None:
-        async with two(tmp_path) as (harness, a, b):
+        async with two(Harness(tmp_path)) as (harness, a, b):
             name = harness.name()
             held = await a.take(name, ttl_s=2.0)
             (fd,) = a.store.inherited_fds(held.lease)
@@ -197,7 +177,7 @@ def test_a_child_that_inherited_the_lock_keeps_it(tmp_path: Path) -> None:
 
 def test_a_release_unlocks_for_all_who_inherited_the_lock(tmp_path: Path) -> None:
     async def main() -> None:
-        async with two(tmp_path) as (harness, a, b):
+        async with two(Harness(tmp_path)) as (harness, a, b):
             name = harness.name()
             held = await a.take(name, ttl_s=60.0)
             (fd,) = a.store.inherited_fds(held.lease)
@@ -212,7 +192,7 @@ def test_a_lock_that_somebody_gave_up_for_us_refuses_the_renewal(tmp_path: Path)
     """`flock -u` on an inherited descriptor: the open file is ours still, and its lock is not."""
 
     async def main() -> None:
-        async with two(tmp_path) as (harness, a, _):
+        async with two(Harness(tmp_path)) as (harness, a, _):
             for taken in (False, True):
                 name = harness.name()
                 held = await a.take(name, ttl_s=60.0)
@@ -226,7 +206,7 @@ def test_a_lock_that_somebody_gave_up_for_us_refuses_the_renewal(tmp_path: Path)
 
 def test_a_number_that_somebody_closes_is_not_the_lock(tmp_path: Path) -> None:
     async def main() -> None:
-        async with two(tmp_path) as (harness, a, _):
+        async with two(Harness(tmp_path)) as (harness, a, _):
             name = harness.name()
             held = await a.take(name, ttl_s=60.0)
             os.close(*a.store.inherited_fds(held.lease))
@@ -238,7 +218,7 @@ def test_a_number_that_somebody_closes_is_not_the_lock(tmp_path: Path) -> None:
 
 def test_who_is_renewed_does_not_lapse(tmp_path: Path) -> None:
     async def main() -> None:
-        async with two(tmp_path) as (harness, a, _):
+        async with two(Harness(tmp_path)) as (harness, a, _):
             name = harness.name()
             held = await a.take(name, ttl_s=2.0)
             begun = asyncio.get_running_loop().time()

@@ -6,23 +6,24 @@ import asyncio
 import contextlib
 import json
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import pytest
 from redis.exceptions import LockNotOwnedError
 
-from incumbent.core.records import Holding, Snapshot
-from incumbent.errors import ConfigError, OutcomeUnknown, Refused, StoreUnavailable, StoreUnusable
+from incumbent.core.records import Holding
+from incumbent.errors import ConfigError, OutcomeUnknown, StoreUnavailable, StoreUnusable
 from incumbent.stores import open_store
 from incumbent.stores.api import Grade, Store
 from incumbent.stores.beside import wire
 from incumbent.stores.redis import recipe
 from incumbent.stores.redis.recipe import BESIDE
 from incumbent.testing import conformance
-from incumbent.testing.conformance.kit import Candidate, Watch
+from incumbent.testing.conformance.kit import Watch
 from tests.servers.redis import Redis
+from tests.stores.beside_kit import is_theirs, refused, two
 from tests.stores.redis_kit import eventually, raw
 
 TTL_S = 5.0
@@ -90,29 +91,9 @@ def test_conformance(case: conformance.Case, redis_server: Redis) -> None:
 # -- its own rules --------------------------------------------------------------------------------
 
 
-@contextlib.asynccontextmanager
-async def two(server: Redis) -> AsyncIterator[tuple[Harness, Candidate, Candidate]]:
-    harness = Harness(server)
-    try:
-        a, b = await harness.store(), await harness.store()
-        yield harness, Candidate(harness, a, "alpha_1"), Candidate(harness, b, "beta_2")
-    finally:
-        await harness.close()
-
-
-def is_theirs(snapshot: Snapshot) -> bool:
-    return snapshot.holding is Holding.HELD and not snapshot.term
-
-
-async def refused(work: Awaitable[Any]) -> Snapshot:
-    with pytest.raises(Refused) as error:
-        await work
-    return error.value.snapshot
-
-
 def test_the_library_itself_finds_our_lock_and_we_find_its(redis_server: Redis) -> None:
     async def main() -> None:
-        async with two(redis_server) as (harness, a, b):
+        async with two(Harness(redis_server)) as (harness, a, b):
             name = harness.name()
             with raw(redis_server) as client:
                 lock = client.lock(harness.lock(name), timeout=60)
@@ -136,7 +117,7 @@ def test_the_library_itself_finds_our_lock_and_we_find_its(redis_server: Redis) 
 
 def test_a_lock_of_theirs_without_a_timeout_is_waited_for(redis_server: Redis) -> None:
     async def main() -> None:
-        async with two(redis_server) as (harness, a, _):
+        async with two(Harness(redis_server)) as (harness, a, _):
             name = harness.name()
             with raw(redis_server) as client:
                 assert client.lock(harness.lock(name)).acquire(blocking=False)
@@ -147,7 +128,7 @@ def test_a_lock_of_theirs_without_a_timeout_is_waited_for(redis_server: Redis) -
 
 
 async def an_emptied_server_is_waited_out(server: Redis) -> None:
-    async with two(server) as (harness, a, b):
+    async with two(Harness(server)) as (harness, a, b):
         name = harness.name()
         held = await a.take(name)
         with raw(server) as admin:
@@ -162,7 +143,7 @@ async def an_emptied_server_is_waited_out(server: Redis) -> None:
 
 async def a_lock_of_theirs_that_came_in_the_last_moment(server: Redis) -> None:
     """What was watched is vacant still, as far as our record says: the script has to look."""
-    async with two(server) as (harness, a, b):
+    async with two(Harness(server)) as (harness, a, b):
         name = harness.name()
         vacant = await a.release(await a.take(name))
         assert (await b.read(name)).watched == vacant.watched
@@ -173,7 +154,7 @@ async def a_lock_of_theirs_that_came_in_the_last_moment(server: Redis) -> None:
 
 
 async def a_holder_whose_key_is_gone(server: Redis) -> None:
-    async with two(server) as (harness, a, b):
+    async with two(Harness(server)) as (harness, a, b):
         name = harness.name()
         held = await a.take(name)
         before = await b.read(name)
@@ -193,7 +174,7 @@ async def a_holder_whose_key_is_gone(server: Redis) -> None:
 
 
 async def a_release_leaves_their_lock_alone(server: Redis) -> None:
-    async with two(server) as (harness, a, _):
+    async with two(Harness(server)) as (harness, a, _):
         name = harness.name()
         held = await a.take(name)
         with raw(server) as admin:
@@ -203,7 +184,7 @@ async def a_release_leaves_their_lock_alone(server: Redis) -> None:
 
 
 async def a_renewal_keeps_them_out_for_a_whole_ttl(server: Redis) -> None:
-    async with two(server) as (harness, a, _):
+    async with two(Harness(server)) as (harness, a, _):
         name = harness.name()
         await a.take(name, ttl_s=600.0)
         with raw(server) as admin:
@@ -215,7 +196,7 @@ async def a_renewal_keeps_them_out_for_a_whole_ttl(server: Redis) -> None:
 
 async def an_old_copy_is_not_believed(server: Redis) -> None:
     """Nobody holds, according to what the server knew before it was started anew."""
-    async with two(server) as (harness, a, b):
+    async with two(Harness(server)) as (harness, a, b):
         name = harness.name()
         held = await a.take(name)
         await a.release(held)
@@ -300,7 +281,7 @@ def test_the_first_replica_that_joins_ends_all_terms_and_none_begins(
     own_redis: Redis, tmp_path: Path
 ) -> None:
     async def main() -> None:
-        async with two(own_redis) as (harness, a, _):
+        async with two(Harness(own_redis)) as (harness, a, _):
             name = harness.name()
             await a.take(name)
             settings = [f"replicaof {own_redis.host} {own_redis.port}"]
@@ -321,7 +302,7 @@ def test_the_first_replica_that_joins_ends_all_terms_and_none_begins(
 
 def test_a_key_of_another_kind_is_left_alone(redis_server: Redis) -> None:
     async def main() -> None:
-        async with two(redis_server) as (harness, a, _):
+        async with two(Harness(redis_server)) as (harness, a, _):
             name = harness.name()
             with raw(redis_server) as admin:
                 admin.rpush(harness.lock(name), "x")
@@ -336,7 +317,7 @@ def test_a_key_of_another_kind_is_left_alone(redis_server: Redis) -> None:
 
 def test_whoever_follows_hears_of_their_release_from_the_server(own_redis: Redis) -> None:
     async def main() -> None:
-        async with two(own_redis) as (harness, a, b):
+        async with two(Harness(own_redis)) as (harness, a, b):
             name = harness.name()
             with raw(own_redis) as admin:
                 admin.config_set("notify-keyspace-events", "Kg$x")
