@@ -2,7 +2,8 @@
 
 - `member` runs a program, theirs or ours, that says in JSON lines what happens to it;
 - `ours` is our program;
-- `passing` has the four dialogues that every pair has to play: who holds, who waits, who is next;
+- `passing` has the four dialogues that every pair has to play: who holds, who waits, who is next
+  (`make test` plays two of them, and `make faults` all);
 - the programs of theirs are in folders beside it (`python`, `java`);
 - `test_*` has one module per store.
 

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import sqlite3
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,13 +23,13 @@ from incumbent.stores.kubernetes import KubernetesStore
 from incumbent.stores.kubernetes import open as open_kubernetes
 from incumbent.stores.kubernetes.resource import CONFIG_MAPS, Resource, heartbeats_of
 from tests.partners.member import Member
-from tests.partners.passing import DIALOGUES, START_S, Passed, all_pass_on, ended
+from tests.partners.passing import START_S, Passed, all_pass_on, ended
 from tests.servers import java
 from tests.servers.crds import define
 from tests.servers.kubernetes import ApiServer
-from tests.stores.candidate import candidate, plan
+from tests.stores.candidate import Event, Recorder, candidate, plan
 
-__all__ = ["LIMIT_S", "Place", "dialogues", "opened", "robbed", "still_refused"]
+__all__ = ["LIMIT_S", "Place", "dialogues", "opened", "robbed", "still_refused", "works_on"]
 
 LIMIT_S = 60.0
 _GROUPS = {"pekko": "pekko.apache.org", "akka": "akka.io"}
@@ -97,9 +98,7 @@ async def opened(place: Place) -> AsyncIterator[KubernetesStore]:
         await store.close()
 
 
-def dialogues(
-    place: Place, pairs: Sequence[tuple[str, str]] = DIALOGUES
-) -> dict[tuple[str, str], Passed]:
+def dialogues(place: Place, pairs: Sequence[tuple[str, str]] = ()) -> dict[tuple[str, str], Passed]:
     """Play them, on a lock each."""
 
     def makes(name: str) -> tuple[Member, Member]:
@@ -147,3 +146,42 @@ async def robbed(
         again = await ours.until("begun", LIMIT_S, count=2)
         assert again["token"] > begun["token"]
         still_refused(place.folder, begun["token"], again["token"])
+
+
+async def works_on(
+    place: Place,
+    store: KubernetesStore,
+    theirs: Member,
+    called: str,
+    meanwhile: Callable[[], None] = lambda: None,
+) -> tuple[Recorder, Event]:
+    """Theirs is stopped while it works, ours takes over, and theirs goes on with what it was at.
+
+    Args:
+        place: where the lock is.
+        store: ours.
+        theirs: not started yet.
+        called: the object of the lock.
+        meanwhile: what happens while theirs is stopped.
+
+    Returns:
+        Ours, and its event `begun`.
+    """
+    theirs.start()
+    await asyncio.to_thread(theirs.wait_for, "beat", START_S)
+    ours = candidate(store, "jobs", "ours_1", plan(place.ttl_s))
+    await ours.until("waiting", LIMIT_S, lambda e: e["holder"] == "theirs")
+    read = int(place.object(called)["metadata"]["resourceVersion"])
+    theirs.pause()
+    await asyncio.to_thread(meanwhile)
+    begun = await ours.until("begun", LIMIT_S)
+    resumed = time.monotonic()
+    theirs.resume()
+    over = await asyncio.to_thread(theirs.wait_for, "stopped", LIMIT_S)
+    late = [e["at"] - resumed for e in theirs.all("beat") if resumed < e["at"] < over["at"]]
+    assert late, "it did what it had begun"
+    begun["term"].check()
+    print(f"{len(late)} beats of theirs under our term, the last {late[-1]:.3f} s after its pause")
+    assert begun["token"] > read
+    still_refused(place.folder, read, begun["token"])
+    return ours, begun

@@ -8,7 +8,7 @@ same clock). The events:
 
 - `waiting`: it has looked at, or asked for, the lock and does not hold it;
 - `holding`: from here on it believes that it holds; `token` is its fencing token, if it has one;
-- `beat`: it still believes so; every tenth of a second;
+- `beat`: it still believes so, or did when it began what it has just done; every tenth of a second;
 - `stopped`: it believes so no longer. Said before anything is given up.
 
 SIGTERM asks it to give the lock up in order, and to end. SIGKILL is a crash.

@@ -12,9 +12,9 @@ from typing import Any
 from incumbent.stores.sql.joined.tables import LockTable, shedlock, spring
 from tests.partners.member import Member
 from tests.servers import java
+from tests.servers.faketime import ahead_by
 from tests.servers.mariadb import MariaDb
 from tests.servers.postgresql import Postgres
-from tests.servers.process import ServerError
 from tests.servers.unprivileged import PASSWORD
 
 PLACES = (
@@ -113,15 +113,7 @@ class Place:
 
 def ahead(member: Member, by_s: int) -> Member:
     """Return the member with the wall clock of its whole process ahead by so much."""
-    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
-    if not found:
-        raise ServerError("there is no libfaketime: see APT_PACKAGES in the Makefile")
-    environment = {
-        "LD_PRELOAD": str(found[0]),
-        "FAKETIME": f"+{by_s}s",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-    }
-    return Member(member.name, member.command, member.log_path.parent, environment)
+    return Member(member.name, member.command, member.log_path.parent, ahead_by(by_s))
 
 
 def place(name: str, fixture: Callable[[str], Any]) -> Place:

@@ -1,77 +1,19 @@
-"""Ours beside members of an Apache Camel cluster that has its lock in a Lease.
-
-There are no kubelets: the Pod of each member is an object, and is deleted when its process is
-killed.
-"""
+"""Ours beside members of an Apache Camel cluster that has its lock in a Lease."""
 
 from __future__ import annotations
 
 import asyncio
-import sys
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
-from incumbent.stores.kubernetes.resource import LEASES, Resource
-from tests.partners.kubernetes import LIMIT_S, Place, dialogues, opened, robbed, still_refused
+from tests.partners.camel import CamelPlace
+from tests.partners.kubernetes import LIMIT_S, dialogues, opened, robbed, still_refused
 from tests.partners.member import Member
 from tests.partners.passing import START_S, ended
-from tests.servers import java
 from tests.servers.kubernetes import ApiServer
-from tests.servers.pods import delete_pod, make_pod, set_ready
-from tests.servers.speaker import Event
+from tests.servers.pods import make_pod, set_ready
 from tests.stores.candidate import candidate, plan
-
-
-class InPod(Member):
-    """A member whose Pod is there from its start, and gone once it was killed."""
-
-    def __init__(
-        self, place: CamelPlace, pod: str, command: Sequence[str], environment: Mapping[str, str]
-    ) -> None:
-        super().__init__(pod, command, place.folder, environment)
-        self._at = (place.server, place.namespace, pod)
-        make_pod(*self._at)
-
-    def crash(self, timeout_s: float) -> list[Event]:
-        said = super().crash(timeout_s)
-        delete_pod(*self._at)
-        return said
-
-    def kill(self) -> None:
-        super().kill()
-        delete_pod(*self._at)
-
-
-class CamelPlace(Place):
-    """`theirs_s` is the lease duration of theirs."""
-
-    @property
-    def resource(self) -> Resource:
-        return LEASES
-
-    @property
-    def url(self) -> str:
-        config = self.server.kubeconfig(namespace=self.namespace)
-        options = f"recipe=camel-lease&takeover_s={self.theirs_s}"
-        return f"kubernetes://{self.namespace}?kubeconfig={config}&{options}"
-
-    def ours(self, lock: str, name: str) -> Member:
-        words = ["-m", "tests.partners.ours", self.url, lock, f"{name}_1", str(self.ttl_s)]
-        return InPod(self, name, [sys.executable, *words], {})
-
-    def theirs(self, lock: str, name: str) -> Member:
-        words = [
-            str(self.server.port),
-            str(self.server.ca_file),
-            str(self.folder / "token"),
-            self.namespace,
-            lock,
-            name,
-            str(1000 * self.theirs_s),
-        ]
-        return InPod(self, name, java.command("camel", *words), {})
 
 
 def test_each_waits_for_the_other_and_is_next(
@@ -80,7 +22,7 @@ def test_each_waits_for_the_other_and_is_next(
     place = CamelPlace("camel-lease", api_server, namespace, tmp_path, 6)
     played = dialogues(place)
     assert played["ours", "release"].handed_over_s < place.theirs_s, "of a release nobody waits"
-    by_theirs, by_ours = place.object("leaders-ours-crash"), place.object("leaders-theirs-crash")
+    by_theirs, by_ours = place.object("leaders-ours-release"), place.object("leaders-theirs-crash")
     assert by_theirs["metadata"]["labels"] == by_ours["metadata"]["labels"]
     assert "holderIdentity" not in by_theirs["spec"], "it was released in the end"
     assert "holderIdentity" not in by_ours["spec"]

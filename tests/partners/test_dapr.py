@@ -20,6 +20,7 @@ from incumbent.errors import ConfigError
 from tests.partners.member import Member
 from tests.partners.passing import all_pass_on, ended
 from tests.servers.dapr import STORE, Dapr
+from tests.servers.faketime import Clock
 from tests.servers.redis import Redis
 from tests.stores.subjects import eventually
 
@@ -98,6 +99,11 @@ def test_who_overstays_works_beside_us_and_what_would_refuse_it_is_refused_here(
         assert not theirs.all("stopped"), "two work at once"
         assert held["token"] is None, "there is nothing to tell the one from the other by"
         assert still["at"] > held["at"]
+    what_would_refuse_it_is_refused_here(stage)
+
+
+def what_would_refuse_it_is_refused_here(stage: Stage) -> None:
+    """No write can be fenced: whoever demands that, or more, is told before anything begins."""
     for what in ("token", "exclusive", "renewal"):
         with pytest.raises(ConfigError, match=f"require='{what}'"):
             Election(stage.name, store=stage.dapr.url(), ttl_s=TTL_S, require=what)
@@ -136,6 +142,30 @@ def test_who_takes_our_lock_away_is_let_in_beside_us(
         assert not theirs.all("stopped"), "what we give back is ours, and theirs stays"
         with contextlib.closing(redis_server.client()) as client:
             assert client.exists(stage.key)
+
+
+def test_a_clock_of_redis_that_is_set_forward_lets_them_in_beside_us(tmp_path: Path) -> None:
+    """Far more of our time is left than the test takes, and the key is over at once."""
+    clock = Clock(tmp_path / "clock")
+    with (
+        Redis(tmp_path / "redis", clock=clock) as redis,
+        Dapr(tmp_path / "daprd", f"{redis.host}:{redis.port}") as sidecar,
+    ):
+        stage = Stage(sidecar, tmp_path / "stage")
+        ours = stage.ours("http", ttl_s=10 * TTL_S)
+        theirs = stage.theirs("http", expiry_s=10 * TTL_S)
+        with ended(ours, theirs), contextlib.closing(redis.client()) as client:
+            ours.start()
+            ours.wait_for("holding", LIMIT_S)
+            theirs.start()
+            theirs.wait_for("waiting", LIMIT_S)
+            assert client.pttl(stage.key) > 5 * TTL_S * 1000
+            clock.set_ahead(11 * TTL_S)
+            held = theirs.wait_for("holding", LIMIT_S)
+            ours.wait_for("beat", LIMIT_S, where=lambda beat: beat["at"] > held["at"])
+            assert not ours.all("stopped"), "two work at once"
+            assert ours.all("holding")[0]["token"] is None, "and no token tells them apart"
+        what_would_refuse_it_is_refused_here(stage)
 
 
 # -- what nobody can break, among ours ------------------------------------------------------------

@@ -13,11 +13,10 @@ import pytest
 
 from incumbent.stores.kubernetes.formats import LEADER_KEY
 from incumbent.stores.kubernetes.resource import CONFIG_MAPS
-from tests.partners.kubernetes import LIMIT_S, Place, dialogues, opened, robbed, still_refused
+from tests.partners.kubernetes import LIMIT_S, Place, dialogues, opened, robbed, works_on
 from tests.partners.member import Member
 from tests.partners.passing import START_S, ended
 from tests.servers.kubernetes import ApiServer
-from tests.stores.candidate import candidate, plan
 
 TTL_S = 4
 
@@ -74,22 +73,7 @@ def test_the_kubernetes_client_works_on_after_a_pause(place: Place) -> None:
 
     async def main() -> None:
         async with opened(place) as store:
-            theirs.start()
-            await asyncio.to_thread(theirs.wait_for, "holding", START_S)
-            ours = candidate(store, "jobs", "ours_1", plan(TTL_S))
-            await ours.until("waiting", LIMIT_S, lambda e: e["holder"] == "theirs")
-            read = int(place.object("jobs")["metadata"]["resourceVersion"])
-            theirs.pause()
-            begun = await ours.until("begun", LIMIT_S)
-            resumed = time.monotonic()
-            theirs.resume()
-            over = await asyncio.to_thread(theirs.wait_for, "stopped", LIMIT_S)
-            late = [e for e in theirs.all("beat") if resumed < e["at"] < over["at"]]
-            assert late, "it believed that it held"
-            begun["term"].check()
-            print(f"{len(late)} beats of theirs under our term")
-            assert begun["token"] > read
-            still_refused(place.folder, read, begun["token"])
+            await works_on(place, store, theirs, "jobs")
 
     with ended(theirs):
         asyncio.run(main())

@@ -118,7 +118,7 @@ def test_theirs_removes_our_node(zookeeper: ZooKeeperServer, tmp_path: Path, rec
     """It holds at once; ours hears of it, or its next renewal is refused, and stops."""
     pair = test_zookeeper.Pair(zookeeper, tmp_path, recipe)
     ours, theirs = pair.both("removed")
-    with ended(theirs, ours), pair.by_hand() as client:
+    with ended(theirs, ours), pair.server.by_hand() as client:
         ours.start()
         before = ours.wait_for("holding", START_S)["token"]
         theirs.start()

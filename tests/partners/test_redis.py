@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import secrets
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,7 @@ from incumbent.errors import StaleToken
 from incumbent.fencing import Fence
 from tests.partners.member import Member
 from tests.partners.passing import all_pass_on, ended
+from tests.servers.faketime import Clock
 from tests.servers.process import ServerError
 from tests.servers.redis import Redis
 
@@ -76,10 +79,24 @@ def test_its_lock_lapses_while_it_works_and_the_fence_refuses_it(
         assert client.lrange(f"{key}:writes", 0, -1) == [str(token).encode()]
 
 
-def test_whoever_deletes_the_key_lets_it_in_and_the_fence_refuses_our_old_term(
-    redis_server: Redis, tmp_path: Path
+@pytest.mark.parametrize("how", ["DEL", "the clock is set forward"])
+def test_whoever_ends_our_key_lets_it_in_and_the_fence_refuses_our_old_term(
+    tmp_path: Path, how: str
 ) -> None:
-    """An expiry by a clock of the server that was set forward looks the same."""
+    clock = Clock(tmp_path / "clock")
+    with Redis(tmp_path / "redis", clock=clock) as server:
+        ahead_s = itertools.count(10 * int(TTL_S), 10 * int(TTL_S))
+
+        def lapse(client: Client, key: str) -> None:
+            if how == "DEL":
+                client.eval(LAPSE, 1, key)
+            else:
+                clock.set_ahead(next(ahead_s))
+
+        _let_in(server, lapse, tmp_path)
+
+
+def _let_in(redis_server: Redis, lapse: Callable[[Client, str], None], tmp_path: Path) -> None:
     key = f"lock-{secrets.token_hex(4)}"
     holder = ours(redis_server, key, tmp_path)
     intruder = theirs(redis_server, key, tmp_path)
@@ -89,7 +106,7 @@ def test_whoever_deletes_the_key_lets_it_in_and_the_fence_refuses_our_old_term(
         intruder.start()
         intruder.wait_for("waiting", LIMIT_S)
         for _ in range(100):  # A holder that lost it takes it again, if it is the first to come.
-            client.eval(LAPSE, 1, key)
+            lapse(client, key)
             with contextlib.suppress(ServerError):
                 intruder.wait_for("holding", 0.5)
                 break

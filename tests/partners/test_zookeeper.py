@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from kazoo.client import KazooClient
 
 from incumbent.core.records import Claim
 from incumbent.stores import open_store
@@ -60,16 +57,6 @@ class Pair:
 
     def both(self, name: str) -> tuple[Member, Member]:
         return self.ours(name), self.theirs(name)
-
-    @contextlib.contextmanager
-    def by_hand(self) -> Iterator[Any]:
-        client = KazooClient(hosts=self.server.address)
-        client.start(20)
-        try:
-            yield client
-        finally:
-            client.stop()
-            client.close()
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

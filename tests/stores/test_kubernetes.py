@@ -79,10 +79,6 @@ def patch(server: ApiServer, namespace: str, body: dict[str, Any], name: str = N
     )
 
 
-async def in_thread(call: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    return await asyncio.to_thread(call, *args, **options)
-
-
 # -- client-go beside us --------------------------------------------------------------------------
 
 
@@ -91,13 +87,13 @@ def test_we_wait_for_client_go_and_take_over_when_it_was_killed(
 ) -> None:
     async def main() -> None:
         theirs = clientgo_candidate(NAME, "go-1", **LEASE)
-        started = await in_thread(theirs.wait_for, "started", 20)
+        started = await asyncio.to_thread(theirs.wait_for, "started", 20)
         async with opened(api_server, namespace) as store:
             ours = candidate(store, NAME, "ours_1", plan(5))
             with Watch(store, NAME) as watch:
                 await ours.until("waiting", 10, lambda e: e["holder"] == "go-1", count=12)
                 assert not ours.all("begun")
-                await in_thread(theirs.kill)
+                await asyncio.to_thread(theirs.kill)
                 killed = ours.events[-1]["at"]
                 begun = await ours.until("begun", 10)
                 last = [s for s in watch.seen if s.holder == "go-1"][-1]
@@ -118,12 +114,12 @@ def test_we_take_over_at_once_when_client_go_releases(
         theirs = clientgo_candidate(
             NAME, "go-1", lease_duration_s=15.0, release_on_cancel=True, retry_period_s=0.5
         )
-        await in_thread(theirs.wait_for, "started", 20)
+        await asyncio.to_thread(theirs.wait_for, "started", 20)
         async with opened(api_server, namespace) as store:
             ours = candidate(store, NAME, "ours_1", plan(15))
             await ours.until("waiting", 10, lambda e: e["holder"] == "go-1")
             theirs.terminate()
-            released = await in_thread(theirs.wait_for, "released", 10)
+            released = await asyncio.to_thread(theirs.wait_for, "released", 10)
             begun = await ours.until("begun", 5)
             assert begun["at"] - released["boottime_ns"] / 1e9 < 1.0
 
@@ -139,7 +135,7 @@ def test_client_go_stays_out_while_we_renew_and_takes_over_at_our_release(
             await ours.until("begun", 10)
             with Watch(store, NAME) as watch:
                 theirs = clientgo_candidate(NAME, "go-1", **LEASE)
-                seen = await in_thread(theirs.wait_for, "new_leader", 20)
+                seen = await asyncio.to_thread(theirs.wait_for, "new_leader", 20)
                 assert seen["leader"] == "ours_1"
                 # Twelve renewals are more than two lease durations of both.
                 await watch.until(lambda s: len(watch.seen) > 12, "renewals")
@@ -150,7 +146,7 @@ def test_client_go_stays_out_while_we_renew_and_takes_over_at_our_release(
             assert ours.driver is not None
             ours.driver.close()
             closed = await ours.until("closed", 5)
-            started = await in_thread(theirs.wait_for, "started", 5)
+            started = await asyncio.to_thread(theirs.wait_for, "started", 5)
             assert started["boottime_ns"] / 1e9 - closed["at"] < 2.0
             assert int(started["resource_version"]) > token
 
@@ -193,11 +189,11 @@ def test_our_work_has_stopped_before_client_go_takes_over_from_a_cut_off_holder(
             ours = candidate(store, NAME, "ours_1", plan(3))
             begun = await ours.until("begun", 10)
             theirs = clientgo_candidate(NAME, "go-1", **LEASE)
-            await in_thread(theirs.wait_for, "new_leader", 20)
+            await asyncio.to_thread(theirs.wait_for, "new_leader", 20)
             api_proxy.cut()
             stopped = await ours.until("stopped", 10)
             assert stopped["why"] is ev.Why.LOST
-            started = await in_thread(theirs.wait_for, "started", 10)
+            started = await asyncio.to_thread(theirs.wait_for, "started", 10)
             assert stopped["at"] < started["boottime_ns"] / 1e9
             api_proxy.heal()
             await ours.until("waiting", 20, lambda e: e["holder"] == "go-1")

@@ -3,31 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator
-from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from incumbent.core.records import Claim, Holding, Snapshot
-from incumbent.errors import Refused, StoreUnusable
-from incumbent.stores.api import StoreURL
-from incumbent.stores.kubernetes import KubernetesStore
-from incumbent.stores.kubernetes import open as open_kubernetes
+from incumbent.core.records import Claim, Holding
+from incumbent.errors import StoreUnusable
 from incumbent.stores.kubernetes.camel import CamelFormat, camel_name, camel_text
 from incumbent.stores.kubernetes.names import Names
 from incumbent.testing import conformance
 from incumbent.testing.conformance.kit import Watch
 from tests.servers.kubernetes import ApiServer
 from tests.servers.pods import make_pod, set_ready
+from tests.stores.camel_kit import CLAIM, NOON_S, OTHER, conformance_namespace, opened, refused
 from tests.stores.test_conformance import KubernetesHarness
 
-CLAIM = Claim("pod-0_1f0a", "pod-0_1f0a/9c.1", 5.0)
-OTHER = Claim("pod-1_77", "pod-1_77/1.1", 7.0)
-NOON_S = datetime(2026, 3, 1, 12, 0, 0, tzinfo=UTC).timestamp()
 NOON = "2026-03-01T12:00:00.000000Z"
-CANDIDATES = ("alpha", "beta", "gamma", *(f"c{number}" for number in range(10)))
+LEASE = "recipe=camel-lease"
 
 
 class Harness(KubernetesHarness):
@@ -36,11 +28,7 @@ class Harness(KubernetesHarness):
 
 @pytest.fixture(scope="module")
 def shared_namespace(api_server: ApiServer) -> str:
-    """One for all cases: they need the Pods of all candidates, and have elections of their own."""
-    api_server.create_namespace("camel-conformance")
-    for pod in CANDIDATES:
-        make_pod(api_server, "camel-conformance", pod)
-    return "camel-conformance"
+    return conformance_namespace(api_server, "camel-conformance")
 
 
 @pytest.mark.parametrize("case", conformance.CASES, ids=str)
@@ -48,20 +36,6 @@ def test_it_is_a_store(
     case: conformance.Case, api_server: ApiServer, shared_namespace: str
 ) -> None:
     conformance.run(case, lambda: Harness(api_server, shared_namespace))
-
-
-@contextlib.asynccontextmanager
-async def opened(
-    server: ApiServer, namespace: str, more: str = ""
-) -> AsyncIterator[KubernetesStore]:
-    url = f"kubernetes://{namespace}?kubeconfig={server.kubeconfig()}&recipe=camel-lease{more}"
-    store = open_kubernetes(StoreURL.parse(url))
-    assert isinstance(store, KubernetesStore)
-    await store.open()
-    try:
-        yield store
-    finally:
-        await store.close()
 
 
 def of_camel(pod: str, at: str = NOON, **spec: Any) -> dict[str, Any]:
@@ -78,12 +52,6 @@ def of_camel(pod: str, at: str = NOON, **spec: Any) -> dict[str, Any]:
     }
 
 
-async def refused(store: KubernetesStore, claim: Claim, over: Snapshot) -> Snapshot:
-    with pytest.raises(Refused) as info:
-        await store.take("jobs", claim, over)
-    return info.value.snapshot
-
-
 def test_from_a_holder_of_theirs_it_is_taken_when_the_pod_is_gone_and_in_two_steps(
     api_server: ApiServer, namespace: str
 ) -> None:
@@ -93,7 +61,7 @@ def test_from_a_holder_of_theirs_it_is_taken_when_the_pod_is_gone_and_in_two_ste
     api_server.request("POST", path, of_camel("theirs"))
 
     async def main() -> None:
-        async with opened(api_server, namespace) as store:
+        async with opened(api_server, namespace, LEASE) as store:
             seen = await store.read("jobs")
             assert (seen.holding, seen.holder, seen.ttl_s) == (Holding.HELD, "theirs", 15.0)
             told = await refused(store, CLAIM, seen)
@@ -122,7 +90,7 @@ def test_what_names_our_pod_without_a_term_is_ours_to_take_in_two_steps(
     api_server.request("POST", api_server.lease_path(namespace), of_camel("pod-0"))
 
     async def main() -> None:
-        async with opened(api_server, namespace) as store:
+        async with opened(api_server, namespace, LEASE) as store:
             seen = await store.read("jobs")
             waited_for = await refused(store, CLAIM, seen)
             assert waited_for.watched != seen.watched
@@ -137,7 +105,7 @@ def test_who_is_no_member_takes_nothing(api_server: ApiServer, namespace: str) -
     make_pod(api_server, namespace, "pod-2", labels={"app": "jobs"})
 
     async def main() -> None:
-        async with opened(api_server, namespace, "&labels=app%3Djobs") as store:
+        async with opened(api_server, namespace, f"{LEASE}&labels=app%3Djobs") as store:
             with Watch(store, "jobs") as watch:
                 seen = await watch.until(lambda s: s.holding is Holding.ABSENT, "the absence")
             for claim in (CLAIM, OTHER):

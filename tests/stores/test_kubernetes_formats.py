@@ -411,7 +411,7 @@ def test_a_name_that_their_versions_would_cut_differently_is_refused(name: str) 
         ("recipe=pekko&takeover_s=0", "takeover_s='0' is not a number"),
         ("recipe=configmap&lock=x", "does not know the option 'lock'"),
         ("recipe=configmap&session=1", "does not know the option 'session'"),
-        ("recipe=camel", "it knows: akka, camel-lease, clientgo-configmap, configmap, pekko"),
+        ("recipe=camel", "it knows: akka, camel-configmap, camel-lease, clientgo"),
         ("takeover_s=3", "does not know the option 'takeover_s'"),
     ],
 )

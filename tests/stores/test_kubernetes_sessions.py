@@ -39,7 +39,7 @@ from tests.servers.kubernetes import ApiServer, Rule
 from tests.servers.proxy import Proxy
 from tests.stores.candidate import candidate, plan
 from tests.stores.test_conformance import KubernetesHarness
-from tests.stores.test_kubernetes import granted, in_thread, patch
+from tests.stores.test_kubernetes import granted, patch
 
 NAME = "jobs"
 LEASE = {"lease_duration_s": 3.0, "renew_deadline_s": 2.0, "retry_period_s": 0.5}
@@ -608,7 +608,7 @@ def test_client_go_stays_out_while_a_session_holds_and_follows_a_release(
             ours = candidate(store, NAME, "ours_1", plan(3))
             begun = await ours.until("begun", 20)
             theirs = clientgo_candidate(NAME, "go-1", **LEASE)
-            seen = await in_thread(theirs.wait_for, "new_leader", 20)
+            seen = await asyncio.to_thread(theirs.wait_for, "new_leader", 20)
             assert seen["leader"] == "ours_1"
             with Watch(other, NAME) as watch:
                 # As many renewals of the session as take three lease durations of client-go's; the
@@ -621,7 +621,7 @@ def test_client_go_stays_out_while_a_session_holds_and_follows_a_release(
             assert ours.driver is not None
             ours.driver.close()
             await ours.until("closed", 5)
-            started = await in_thread(theirs.wait_for, "started", 20)
+            started = await asyncio.to_thread(theirs.wait_for, "started", 20)
             assert int(started["resource_version"]) > begun["token"]
 
     asyncio.run(main())
@@ -637,7 +637,7 @@ def test_what_client_go_holds_is_left_alone_until_it_is_released(
 
     async def main() -> None:
         theirs = clientgo_candidate(NAME, "go-1", release_on_cancel=True, **LEASE)
-        started = await in_thread(theirs.wait_for, "started", 20)
+        started = await asyncio.to_thread(theirs.wait_for, "started", 20)
         async with opened(api_server, namespace) as store, opened(api_server, namespace) as other:
             ours = candidate(store, NAME, "ours_1", plan(2))
             await ours.until("waiting", 10, lambda e: e["holding"] is Holding.FOREIGN)
@@ -646,7 +646,7 @@ def test_what_client_go_holds_is_left_alone_until_it_is_released(
                 assert {s.holding for s in watch.seen} == {Holding.FOREIGN}
             assert not ours.all("begun")
             theirs.terminate()
-            await in_thread(theirs.wait_for, "released", 10)
+            await asyncio.to_thread(theirs.wait_for, "released", 10)
             begun = await ours.until("begun", 10)
             assert begun["token"] > int(started["resource_version"])
             labels = api_server.get_lease(namespace, NAME)["metadata"]["labels"]

@@ -20,7 +20,7 @@ import warnings
 from types import FrameType
 from typing import Any, Protocol
 
-from tests.partners.ours import BEAT_S, say
+from tests.partners.python.lines import BEAT_S, say
 
 TRY_EVERY_S = 0.1
 

@@ -8,13 +8,15 @@
     kubernetes://NAMESPACE?recipe=clientgo-configmap    client-go's annotation on a ConfigMap
     kubernetes://NAMESPACE?recipe=pekko&takeover_s=96   Pekko's lease; recipe=akka: Akka's
     kubernetes://NAMESPACE?recipe=camel-lease&takeover_s=15&labels=app%3Djobs   Camel's Lease
+    kubernetes://NAMESPACE?recipe=camel-configmap&map=leaders   Camel's groups in one ConfigMap
 
 The name of the election is the name of the object; in the formats of others `lock=` says otherwise.
 Candidates of client-go, and of everything that uses it, may compete for the same Lease, but for
 those of `session=1`.
 
-`store` has the rules, `wire` and `formats` the records, `modes` what `recipe=` can be, `watch` and
-`ledger` the following; `api` is the seam below which `client` and `config` speak to a real server.
+`store` has the rules, `wire` and `formats` the records, `layout` in which objects they lie, `modes`
+what `recipe=` can be, `watch` and `ledger` the following; `api` is the seam below which `client`
+and `config` speak to a real server.
 """
 
 from __future__ import annotations
@@ -25,7 +27,6 @@ from urllib.parse import urlencode
 from incumbent.errors import ConfigError
 from incumbent.stores.api import Capabilities, Store, StoreURL, missing_extra
 from incumbent.stores.kubernetes.store import KubernetesStore
-from incumbent.stores.kubernetes.wire import LEASE
 from incumbent.stores.recipes import recipe_of
 
 __all__ = ["KubernetesStore", "open", "set_ups"]
@@ -49,10 +50,7 @@ def open(url: StoreURL) -> Store:
         ConfigError: the URL, or the configuration that it leads to, cannot be used.
         MissingExtra: the HTTP client is not installed.
     """
-    from incumbent.stores.kubernetes.camel import CamelFormat, CamelStore, Members
     from incumbent.stores.kubernetes.modes import MODES
-    from incumbent.stores.kubernetes.names import Named
-    from incumbent.stores.kubernetes.resource import PODS
 
     recipe = recipe_of("kubernetes", url.options, MODES)
     mode = MODES.get(recipe)
@@ -65,7 +63,7 @@ def open(url: StoreURL) -> Store:
         raise ConfigError("kubernetes:// takes a namespace and no more: kubernetes://NAMESPACE")
     if url.host and not _NAMESPACE.fullmatch(url.host):
         raise ConfigError(f"{url.host!r} cannot be the name of a Kubernetes namespace")
-    format = mode.format(options) if mode is not None else LEASE
+    made = mode.prepared(options, mode.capabilities) if mode is not None else None
     try:
         from incumbent.stores.kubernetes.client import Client
     except ModuleNotFoundError as error:
@@ -77,17 +75,10 @@ def open(url: StoreURL) -> Store:
     )
     namespace = url.host or connection.namespace
     shown, candidate = f"kubernetes://{namespace}", config.candidate_name()
-    if mode is not None:
-        named = Named(Client(connection, namespace, format.resource), mode.names(options))
+    if made is not None:
         chosen = {key: value for key, value in options.items() if key in ("recipe", *told)}
         shown = f"{shown}?{urlencode(chosen, safe='{}/')}"
-        if isinstance(format, CamelFormat):
-            pods = Client(connection, namespace, PODS)
-            members = Members(pods, options.get("labels", ""))
-            return CamelStore(named, shown, candidate, format, members, mode.capabilities)
-        return KubernetesStore(
-            named, shown, candidate, format=format, capabilities=mode.capabilities
-        )
+        return made(lambda resource: Client(connection, namespace, resource), shown, candidate)
     client = Client(connection, namespace)
     if sessions == "1":
         from incumbent.stores.kubernetes.sessions import SessionStore

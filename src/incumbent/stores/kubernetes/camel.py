@@ -43,7 +43,8 @@ from incumbent.core.records import FORMAT, Claim, Held, Holding, Snapshot
 from incumbent.errors import ConfigError, Refused, StoreUnusable
 from incumbent.stores.api import Capabilities, Finding
 from incumbent.stores.kubernetes import doctor
-from incumbent.stores.kubernetes.api import Conflict, NotFound, ObjectApi
+from incumbent.stores.kubernetes.api import ObjectApi
+from incumbent.stores.kubernetes.layout import Layout
 from incumbent.stores.kubernetes.rbac import Rights
 from incumbent.stores.kubernetes.store import KubernetesStore
 from incumbent.stores.kubernetes.wire import (
@@ -55,7 +56,16 @@ from incumbent.stores.kubernetes.wire import (
     notes_of,
 )
 
-__all__ = ["CamelFormat", "CamelStore", "Members", "camel_name", "camel_text", "pod_of"]
+__all__ = [
+    "EVICTED_KEY",
+    "CamelFormat",
+    "CamelStore",
+    "Members",
+    "PodFormat",
+    "camel_name",
+    "camel_text",
+    "pod_of",
+]
 
 RENEWED_KEY = PREFIX + "renewed"
 EVICTED_KEY = PREFIX + "evicted"
@@ -70,8 +80,8 @@ def pod_of(identity: str) -> str:
     return identity.partition("_")[0]
 
 
-class CamelFormat(Format):
-    """A Lease whose holder is a Pod.
+class PodFormat(Format):
+    """A record whose holder is a Pod.
 
     Args:
         takeover_s: for how long members of theirs wait after a takeover.
@@ -79,6 +89,37 @@ class CamelFormat(Format):
 
     def __init__(self, takeover_s: float) -> None:
         self._takeover_s = takeover_s
+
+    @property
+    def theirs_s(self) -> int:
+        """For how long one waits for a holder of theirs."""
+        return max(1, math.ceil(self._takeover_s))
+
+    def evicted(self, obj: Object, claim: Claim, wall_s: float) -> Object:
+        """Return the record after `claim` put its Pod into the place of a holder of theirs."""
+        taken = self.taken(obj, claim, wall_s)
+        record = self.record(taken) or {}
+        marks = {FORMAT_KEY: str(FORMAT), EVICTED_KEY: record["renewTime"]}
+        waiting = {"holderIdentity": pod_of(claim.identity), "leaseDurationSeconds": self.theirs_s}
+        return self.laid(self.marked(taken, marks), {**record, **waiting})
+
+    def is_evicted(self, obj: Object) -> bool:
+        """Tell whether the holder is one of ours who waits for a former one of theirs to end."""
+        renewed_at = (self.record(obj) or {}).get("renewTime")
+        return bool(renewed_at) and self.notes(obj).get(EVICTED_KEY) == renewed_at
+
+    def check(self, claim: Claim) -> None:
+        """Refuse a TTL beyond which a member of theirs would work already."""
+        if claim.ttl_s > self._takeover_s:
+            raise StoreUnusable(
+                f"a TTL of {claim.ttl_s:g} s is longer than takeover_s={self._takeover_s:g}, for "
+                "which members of theirs wait after a takeover: shorten the TTL, or lengthen their "
+                "leaseDurationMillis and say so by takeover_s="
+            )
+
+
+class CamelFormat(PodFormat):
+    """A Lease whose holder is a Pod."""
 
     def record(self, obj: Object) -> Object | None:
         """Return the record; of ours, with the whole identity for a holder."""
@@ -106,36 +147,10 @@ class CamelFormat(Format):
             "spec": spec,
         }
 
-    def evicted(self, obj: Object, claim: Claim, wall_s: float) -> Object:
-        """Return the Lease after `claim` put its Pod into the place of a holder of theirs."""
-        evicting = self.taken(obj, claim, wall_s)
-        now = evicting["spec"]["renewTime"]
-        notes = {k: v for k, v in notes_of(evicting).items() if not k.startswith(PREFIX)}
-        notes |= {FORMAT_KEY: str(FORMAT), EVICTED_KEY: now}
-        return {
-            **evicting,
-            "metadata": {**evicting["metadata"], "annotations": notes},
-            "spec": {**evicting["spec"], "leaseDurationSeconds": math.ceil(self._takeover_s)},
-        }
-
-    def is_evicted(self, obj: Object) -> bool:
-        """Tell whether the holder is one of ours who waits for a former one of theirs to end."""
-        renewed_at = _spec(obj).get("renewTime")
-        return bool(renewed_at) and notes_of(obj).get(EVICTED_KEY) == renewed_at
-
     def is_election(self, obj: Object) -> bool:
         """Tell it by Camel's label."""
         labels = obj["metadata"].get("labels") or {}
         return all(labels.get(key) == value for key, value in _LABELS.items())
-
-    def check(self, claim: Claim) -> None:
-        """Refuse a TTL beyond which a member of theirs would work already."""
-        if claim.ttl_s > self._takeover_s:
-            raise StoreUnusable(
-                f"a TTL of {claim.ttl_s:g} s is longer than takeover_s={self._takeover_s:g}, for "
-                "which members of theirs wait after a takeover: shorten the TTL, or lengthen their "
-                "leaseDurationMillis and say so by takeover_s="
-            )
 
 
 class Members:
@@ -181,17 +196,18 @@ class CamelStore(KubernetesStore):
         api: ObjectApi,
         url: str,
         candidate: str | None,
-        format: CamelFormat,
+        layout: Layout[PodFormat],
         members: Members,
         capabilities: Capabilities,
     ) -> None:
-        super().__init__(api, url, candidate, format=format, capabilities=capabilities)
-        self._leases = format
+        super().__init__(api, url, candidate, layout=layout, capabilities=capabilities)
+        self._pods = layout
         self._members = members
 
     async def take(self, name: str, claim: Claim, over: Snapshot) -> Held:
         """Become the holder; from one of theirs, first take the lock away from it."""
-        self._leases.check(claim)
+        form = self._pods.format_of(name)
+        form.check(claim)
         members, pod = await self._members.now(), pod_of(claim.identity)
         if pod not in members:
             raise StoreUnusable(
@@ -200,19 +216,22 @@ class CamelStore(KubernetesStore):
             )
         if over.holding is Holding.HELD and not over.term:
             obj = await self._exactly(name, over)
-            if not self._leases.is_evicted(obj):
+            if obj is None or not form.is_evicted(obj):
                 if over.holder in members - {pod}:
                     raise Refused(over)
-                raise Refused(await self._evict(name, claim, obj))
+                raise Refused(await self._evict(name, claim, over))
         return await super().take(name, claim, over)
 
-    async def _evict(self, name: str, claim: Claim, obj: Object) -> Snapshot:
-        """Put our Pod into the place of a holder of theirs, at the version that stood still."""
-        try:
-            written = await self._api.replace(self._leases.evicted(obj, claim, self._wall()))
-        except (Conflict, NotFound):
-            return await self.read(name)
-        return self._ledger.present(name, written)[0]
+    async def _evict(self, name: str, claim: Claim, over: Snapshot) -> Snapshot:
+        """Put our Pod into the place of a holder of theirs, over the record that stood still."""
+        form = self._pods.format_of(name)
+
+        def change(obj: Object | None) -> Object:
+            if obj is None:
+                raise AssertionError("what is held is there")
+            return form.evicted(obj, claim, self._wall())
+
+        return self._ledger.present(name, await self._swap(name, over, change))[0]
 
     async def examine(self) -> list[Finding]:
         """Look at the server, the namespace and our rights."""

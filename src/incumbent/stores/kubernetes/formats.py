@@ -9,6 +9,15 @@
 What ours adds stands in the same annotations everywhere, and counts only while the term in them
 belongs to the present holder.
 
+The version of a record
+-----------------------
+Others keep other things in ConfigMaps, and write them: other settings, another election in the same
+one. That is no sign of life of this holder. So the version of a record in a ConfigMap is what the
+record says, and not the resourceVersion of the object: each write by a member of ours says
+something that no earlier one did (a nonce, or a `renewTime` in a later second), and what client-go
+compares is what its record says, too. The uid stands beside it, so that a copy that is put back in
+the place of a deleted object is another record.
+
 A ConfigMap that is there without a record
 ------------------------------------------
 One of ours that has lost its marks, or that was never an election's, is left alone: somebody keeps
@@ -23,6 +32,7 @@ import json
 import math
 import re
 import unicodedata
+from collections.abc import Hashable, Iterator
 from datetime import UTC, datetime
 
 from incumbent.core.records import Claim, Holding, Snapshot
@@ -38,6 +48,7 @@ from incumbent.stores.kubernetes.wire import (
     later,
     notes_of,
     parsed,
+    version,
 )
 
 __all__ = [
@@ -76,13 +87,20 @@ class ConfigMapFormat(Format):
         others = data if isinstance(data, dict) else {}
         return {**obj, "data": {**others, **{key: str(value) for key, value in record.items()}}}
 
-    def without(self, name: str, at: str, serial: int) -> Snapshot:
+    def version_of(self, obj: Object) -> Hashable:
+        """Return the entries of the record and our annotations."""
+        data = obj.get("data")
+        told = data if isinstance(data, dict) else {}
+        return (_uid(obj), *(told.get(key) for key in _FIELDS), *_marks(obj))
+
+    def without(self, name: str, obj: Object) -> Snapshot:
         """Leave alone what somebody else keeps here."""
+        at = super().version_of(obj)
         return Snapshot(
             name=name,
             holding=Holding.FOREIGN,
             version=at,
-            serial=serial,
+            serial=version(obj),
             lease_version=at,
             why=f"the ConfigMap has no annotation {FORMAT_KEY}, so it is no election's",
         )
@@ -133,10 +151,15 @@ class AnnotationFormat(Format):
         text = notes_of(obj).get(LEADER_KEY, "")
         return "" if parsed(text) else f"the annotation {LEADER_KEY} is no record: {text[:80]!r}"
 
-    def without(self, name: str, at: str, serial: int) -> Snapshot:
+    def version_of(self, obj: Object) -> Hashable:
+        """Return the annotation of theirs and ours."""
+        return (_uid(obj), notes_of(obj).get(LEADER_KEY), *_marks(obj))
+
+    def without(self, name: str, obj: Object) -> Snapshot:
         """Return an absence, which can be compared."""
+        at = super().version_of(obj)
         return Snapshot(
-            name=name, holding=Holding.ABSENT, version=at, serial=serial, lease_version=at
+            name=name, holding=Holding.ABSENT, version=at, serial=version(obj), lease_version=at
         )
 
     def is_election(self, obj: Object) -> bool:
@@ -242,6 +265,16 @@ def pekko_name(name: str) -> str:
 def _spec(obj: Object) -> Object:
     spec = obj.get("spec")
     return spec if isinstance(spec, dict) else {}
+
+
+def _uid(obj: Object) -> str:
+    return str(obj["metadata"].get("uid", ""))
+
+
+def _marks(obj: Object) -> Iterator[tuple[str, str]]:
+    """Return our annotations, in an order."""
+    notes = notes_of(obj)
+    return ((key, notes[key]) for key in sorted(notes) if key.startswith(PREFIX))
 
 
 def _number(value: object, key: str) -> object:

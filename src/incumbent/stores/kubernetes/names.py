@@ -1,26 +1,21 @@
-"""Objects that are not called as their elections are.
+"""How objects and entries are called that are not called as their elections are.
 
 A lock of others has a name of its own (`stores.recipes`), which may have to be translated into one
-that Kubernetes takes. That is done here, at the seam: whoever speaks to a `Named` speaks of
-elections, and what is sent and what comes speaks of objects.
+that Kubernetes takes.
 
-Of each object it must be known which election it is: of a list and of a watch of the whole
-namespace those are taken that were never asked for by name. So a name from whose translation there
-is no way back is refused, and no two elections can come to have one object.
+Of each it must be known which election it is, for a list of the whole namespace has those that were
+never asked for by name. So a name from whose translation there is no way back is refused, and no
+two elections can come to have one lock.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import Callable
 
 from incumbent.errors import ConfigError
-from incumbent.stores.kubernetes.api import Change, Listing, ObjectApi
-from incumbent.stores.kubernetes.resource import Resource
-from incumbent.stores.kubernetes.wire import Object
 from incumbent.stores.recipes import LockName
 
-__all__ = ["Named", "Names"]
+__all__ = ["Names"]
 
 _PLACE = "{name}"
 
@@ -69,101 +64,3 @@ class Names:
             return self._only if self._only and called == self.object_of(self._only) else ""
         name = called.removeprefix(self._before).removesuffix(self._after)
         return name if name and self._before + name + self._after == called else ""
-
-
-class Named:
-    """The objects of an API server, by the names of their elections.
-
-    Args:
-        api: the objects by their own names.
-        names: what the objects of elections are called.
-    """
-
-    def __init__(self, api: ObjectApi, names: Names) -> None:
-        self._api = api
-        self._names = names
-
-    @property
-    def namespace(self) -> str:
-        """The namespace."""
-        return self._api.namespace
-
-    @property
-    def url(self) -> str:
-        """The API server's URL, for people."""
-        return self._api.url
-
-    @property
-    def resource(self) -> Resource:
-        """Of which resource the objects are."""
-        return self._api.resource
-
-    async def get(self, name: str) -> Object:
-        """Read one object from a quorum."""
-        return self._heard(await self._api.get(self._names.object_of(name)))
-
-    async def create(self, obj: Object) -> Object:
-        """Create an object."""
-        return self._heard(await self._api.create(self._said(obj)))
-
-    async def replace(self, obj: Object) -> Object:
-        """Replace an object."""
-        return self._heard(await self._api.replace(self._said(obj)))
-
-    async def delete(self, name: str, uid: str, version: str) -> None:
-        """Delete an object."""
-        await self._api.delete(self._names.object_of(name), uid, version)
-
-    async def list(self, selector: str = "") -> Listing:
-        """Read all objects that are elections."""
-        listing = await self._api.list(selector)
-        found = [self._heard(obj) for obj in listing.items]
-        return Listing([obj for obj in found if obj["metadata"]["name"]], listing.version)
-
-    async def watch(
-        self, name: str, version: str, limit_s: float, selector: str = ""
-    ) -> AsyncGenerator[Change]:
-        """Report what happens; of objects that are no elections, without a name."""
-        called = self._names.object_of(name) if name else ""
-        async with aclosing(self._api.watch(called, version, limit_s, selector)) as changes:
-            async for change in changes:
-                yield Change(change.kind, self._heard(change.object))
-
-    async def allowed(self, verb: str, name: str) -> bool:
-        """Tell whether RBAC lets us do `verb` to the object."""
-        return await self._api.allowed(verb, self._names.object_of(name) if name else "")
-
-    async def namespace_found(self) -> bool:
-        """Tell whether the namespace exists."""
-        return await self._api.namespace_found()
-
-    async def resource_found(self) -> bool:
-        """Tell whether the server knows the resource."""
-        return await self._api.resource_found()
-
-    async def server_version(self) -> str:
-        """Return the server's version."""
-        return await self._api.server_version()
-
-    async def connect(self) -> None:
-        """Have a connection ready for the next request."""
-        await self._api.connect()
-
-    async def close(self) -> None:
-        """Give back every connection."""
-        await self._api.close()
-
-    # -- names ------------------------------------------------------------------------------------
-
-    def _said(self, obj: Object) -> Object:
-        return _called(obj, self._names.object_of(obj["metadata"]["name"]))
-
-    def _heard(self, obj: Object) -> Object:
-        name = obj.get("metadata", {}).get("name")
-        if name is None:  # A bookmark: it has nothing but a version.
-            return obj
-        return _called(obj, self._names.election_of(name))
-
-
-def _called(obj: Object, name: str) -> Object:
-    return {**obj, "metadata": {**obj["metadata"], "name": name}}

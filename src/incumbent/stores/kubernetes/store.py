@@ -1,13 +1,13 @@
 """Kubernetes objects as a store: the rules of `stores.api`, kept on an API server.
 
 The objects are Leases; in other formats (`formats`) they are ConfigMaps or what others have
-defined, and the rules are the same.
+defined, and the rules are the same. A record may share its object with others (`layout`).
 
 What confirms a renewal: a PUT of the Lease at a known resourceVersion. The API server compares and
 writes in one etcd transaction, so its answer is a quorum's word.
 
-Who judges expiry: observers. Nobody compares `renewTime` with a clock; a takeover is a PUT at the
-very version that stood still for a whole TTL.
+Who judges expiry: observers. Nobody compares `renewTime` with a clock; a takeover is a PUT of an
+object in which the very version of the record stands that stood still for a whole TTL.
 
 The fencing token of a term is the resourceVersion of the write that acquired it: a revision of the
 whole database, which grows over release, expiry, restart and deletion of the Lease. After a take of
@@ -21,9 +21,12 @@ Rules
 1. **A conflict is looked into before it is believed.** Proxies repeat a PUT whose answer they did
    not like, and the repetition is refused because the first one worked. If the record carries the
    nonce of our take, the take happened.
-2. **A renewal keeps what others wrote**: after a conflict it reads, and goes on at the new version
+2. **A conflict is of the object, a refusal is of the record.** If the object has moved and the
+   record has not, somebody wrote beside it: the same is written again at the new resourceVersion, a
+   few times. The comparison is each time with what was watched, never with what was just read.
+3. **A renewal keeps what others wrote**: after a conflict it reads, and goes on at the new version
    while the record carries its term, a few times within the caller's limit.
-3. **No time limit and no retry after silence in here.** Both are the caller's.
+4. **No time limit and no retry after silence in here.** Both are the caller's.
 
 Warning: a creation cannot name the version that it replaces, for there is none. So an absence is
 taken over only while its mark stands (see `ledger`), and what a watch has not delivered yet, this
@@ -41,6 +44,7 @@ from incumbent.errors import Refused, StoreUnavailable, StoreUnusable
 from incumbent.stores.api import ON_ONE_SERVER, Capabilities, Finding, Grade, Sink, StoreDefaults
 from incumbent.stores.kubernetes import doctor, wire
 from incumbent.stores.kubernetes.api import Conflict, NotFound, ObjectApi
+from incumbent.stores.kubernetes.layout import LEASES_BY_NAME, Layout
 from incumbent.stores.kubernetes.ledger import Ledger
 from incumbent.stores.kubernetes.watch import Watcher
 from incumbent.stores.kubernetes.wire import Format, Object
@@ -69,15 +73,15 @@ _ATTEMPTS = 5
 
 
 class KubernetesStore(StoreDefaults):
-    """The elections of one namespace, each in an object of its own.
+    """The elections of one namespace.
 
     Args:
         api: the API server.
         url: for messages.
         candidate: our name in the cluster, or None.
         wall: seconds since 1970, written into the record for people and never compared.
-        format: where the record lies in an object.
-        capabilities: what is declared in this format.
+        layout: where the records lie.
+        capabilities: what is declared of that.
     """
 
     capabilities: Capabilities = CAPABILITIES
@@ -89,7 +93,7 @@ class KubernetesStore(StoreDefaults):
         candidate: str | None = None,
         wall: Callable[[], float] = time.time,  # wall clock: written into the record for people
         *,
-        format: Format = wire.LEASE,
+        layout: Layout[Format] = LEASES_BY_NAME,
         capabilities: Capabilities = CAPABILITIES,
     ) -> None:
         self.capabilities = capabilities
@@ -97,9 +101,9 @@ class KubernetesStore(StoreDefaults):
         self._api = api
         self._candidate = candidate
         self._wall = wall
-        self._format = format
-        self._ledger = Ledger(format)
-        self._watcher = Watcher(api, self._ledger)
+        self._layout = layout
+        self._ledger = Ledger(layout.format_of)
+        self._watcher = Watcher(api, self._ledger, layout.object_of)
         self._tokens: dict[str, tuple[str, int]] = {}
 
     async def open(self, *, create: bool = True) -> None:
@@ -134,11 +138,12 @@ class KubernetesStore(StoreDefaults):
     async def _read(self, name: str) -> tuple[Snapshot, Object | None]:
         asked = self._ledger.asking(name)
         try:
-            obj = await self._api.get(name)
+            obj = await self._api.get(self._layout.object_of(name))
         except NotFound:
             serial, watched = asked.absent_from, self._watcher.continuous(name)
             return self._ledger.absent(name, serial, continuous=watched), None
-        snapshot, went_back = self._ledger.present(name, obj, asked)
+        watched = self._watcher.continuous(name)
+        snapshot, went_back = self._ledger.present(name, obj, asked, continuous=watched)
         if went_back:
             self._watcher.start_over()
         return snapshot, obj
@@ -146,7 +151,7 @@ class KubernetesStore(StoreDefaults):
     async def read_back(self, name: str, claim: Claim) -> Held | Snapshot:
         """Find out whether the take of `claim` happened."""
         snapshot, obj = await self._read(name)
-        if obj is not None and self._format.carries(obj, claim.term):
+        if obj is not None and self._layout.format_of(name).carries(obj, claim.term):
             return self._held(name, claim, obj)
         return snapshot
 
@@ -154,47 +159,74 @@ class KubernetesStore(StoreDefaults):
 
     async def take(self, name: str, claim: Claim, over: Snapshot) -> Held:
         """Become the holder, if the record is still exactly `over`."""
-        self._format.check(claim)
-        if over.version is None:
-            if not self._ledger.still_absent(over):
-                raise Refused(await self.read(name))
-            new = self._format.created(name, self._api.namespace, claim, self._wall())
-            write = self._api.create
-        else:
-            new = self._format.taken(await self._exactly(name, over), claim, self._wall())
-            write = self._api.replace
+        form = self._layout.format_of(name)
+        form.check(claim)
+        if over.holding is Holding.FOREIGN:
+            raise Refused(await self.read(name))
+
+        def change(obj: Object | None) -> Object:
+            if obj is not None:
+                return form.taken(obj, claim, self._wall())
+            called = self._layout.object_of(name)
+            return form.created(called, self._api.namespace, claim, self._wall())
+
         try:
-            written = await write(new)
-        except (Conflict, NotFound) as error:
-            return await self._take_refused(name, claim, over, error)
+            written = await self._swap(name, over, change)
+        except Refused as refusal:
+            if refusal.snapshot.term != claim.term:
+                raise
+            found = await self.read_back(name, claim)  # Our own write is what stands in the way.
+            if isinstance(found, Held):
+                return found
+            raise Refused(found) from None
         return self._held(name, claim, written)
 
     async def connect(self) -> None:
         """Have a connection ready: that of a standby has idled for too long to be trusted."""
         await self._api.connect()
 
-    async def _exactly(self, name: str, over: Snapshot) -> Object:
-        """Return the object of `over`, which must be current if it has to be fetched."""
+    async def _swap(
+        self, name: str, over: Snapshot, change: Callable[[Object | None], Object]
+    ) -> Object:
+        """Write what `change` makes of the object in which the record is still exactly `over`.
+
+        Of None, if there is no such object, it makes one.
+
+        Raises:
+            Refused: the record is another one.
+        """
+        obj = await self._exactly(name, over)
+        for _ in range(_ATTEMPTS):
+            try:
+                if obj is None:
+                    return await self._api.create(change(None))
+                return await self._api.replace(change(obj))
+            except (Conflict, NotFound) as error:
+                if obj is None and isinstance(error, NotFound):
+                    text = f"namespace {self._api.namespace!r} does not exist: {error}"
+                    raise StoreUnusable(text) from None
+            sent_at = _version(obj)
+            found, obj = await self._read(name)
+            if found.watched != over.watched or _version(obj) == sent_at:
+                raise Refused(found)
+        raise StoreUnavailable(f"{name!r}: others wrote beside it {_ATTEMPTS} times in a row")
+
+    async def _exactly(self, name: str, over: Snapshot) -> Object | None:
+        """Return the object of `over`, which must be current if it has to be fetched.
+
+        Raises:
+            Refused: the record is another one.
+        """
+        if over.version is None:
+            if not self._ledger.still_absent(over):
+                raise Refused(await self.read(name))
+            return self._ledger.object_without(name)
         obj = self._ledger.object_at(name, over.version)
         if obj is None:
             snapshot, obj = await self._read(name)
             if obj is None or snapshot.version != over.version:
                 raise Refused(snapshot)
-        snapshot = self._format.snapshot(name, obj)
-        if snapshot.holding is Holding.FOREIGN or snapshot.watched != over.watched:
-            raise Refused(snapshot)
         return obj
-
-    async def _take_refused(
-        self, name: str, claim: Claim, over: Snapshot, error: Conflict | NotFound
-    ) -> Held:
-        """Look into a refusal: our own write may be what stands in the way."""
-        if isinstance(error, NotFound) and over.version is None:
-            raise StoreUnusable(f"namespace {self._api.namespace!r} does not exist: {error}")
-        found = await self.read_back(name, claim)
-        if isinstance(found, Held):
-            return found
-        raise Refused(found)
 
     def _held(self, name: str, claim: Claim, obj: Object) -> Held:
         snapshot, _ = self._ledger.present(name, obj)
@@ -207,24 +239,25 @@ class KubernetesStore(StoreDefaults):
         """Confirm the term by writing its record."""
         term, known = self._tokens.get(lease.name, ("", 0))
         token = known if term == lease.key else None
+        form = self._layout.format_of(lease.name)
         written = await self._write_while(
             lease.name,
             lease.key,
             lease.version,
-            lambda obj: self._format.renewed(obj, token, self._wall()),
+            lambda obj: form.renewed(obj, token, self._wall()),
         )
         if isinstance(written, Snapshot):
             raise Refused(written)
-        self._ledger.present(lease.name, written)
-        return lease.at(written["metadata"]["resourceVersion"])
+        return lease.at(self._ledger.present(lease.name, written)[0].version)
 
     async def release(self, held: Held, lease: Lease, successor: str) -> Snapshot:
         """Give up exactly this term."""
+        form = self._layout.format_of(held.name)
         written = await self._write_while(
             held.name,
             held.term,
             lease.version,
-            lambda obj: self._format.released(obj, successor, self._wall()),
+            lambda obj: form.released(obj, successor, self._wall()),
         )
         if self._tokens.get(held.name, ("", 0))[0] == held.term:
             del self._tokens[held.name]
@@ -234,8 +267,9 @@ class KubernetesStore(StoreDefaults):
 
     async def ask(self, name: str, request: StepDownRequest) -> Snapshot:
         """Leave a request to step down."""
+        form = self._layout.format_of(name)
         written = await self._write_while(
-            name, request.term, None, lambda obj: self._format.asked(obj, request)
+            name, request.term, None, lambda obj: form.asked(obj, request)
         )
         if isinstance(written, Snapshot):
             raise Refused(written)
@@ -249,8 +283,9 @@ class KubernetesStore(StoreDefaults):
             return await self._swap_bar(over, bar)
         if over.holding is not Holding.HELD:
             raise Refused(await self.read(over.name))
+        form = self._layout.format_of(over.name)
         written = await self._write_while(
-            over.name, over.term, None, lambda obj: self._format.barred(obj, bar, self._wall())
+            over.name, over.term, None, lambda obj: form.barred(obj, bar, self._wall())
         )
         if not isinstance(written, Snapshot):
             return self._ledger.present(over.name, written)[0]
@@ -266,22 +301,23 @@ class KubernetesStore(StoreDefaults):
 
     async def _swap_bar(self, over: Snapshot, bar: Bar | None) -> Snapshot:
         """Replace exactly this bar, at its version: what is read now may be another one."""
-        obj = self._ledger.object_at(over.name, over.version)
-        if obj is None:
-            found, obj = await self._read(over.name)
-            if obj is None or found.version != over.version:
-                raise Refused(found)
-        if self._format.bar_of(obj) is None:
-            raise Refused(self._format.snapshot(over.name, obj))
-        form, wall_s = self._format, self._wall()
-        new = form.released(obj, "", wall_s) if bar is None else form.barred(obj, bar, wall_s)
+        if over.bar is None:
+            raise Refused(await self.read(over.name))
+        form = self._layout.format_of(over.name)
+
+        def change(obj: Object | None) -> Object:
+            if obj is None:
+                raise AssertionError("what is barred is there")
+            if bar is None:
+                return form.released(obj, "", self._wall())
+            return form.barred(obj, bar, self._wall())
+
         try:
-            written = await self._api.replace(new)
-        except (Conflict, NotFound):
-            found = await self.read(over.name)
-            if bar is not None and found.bar == bar:
-                return found
-            raise Refused(found) from None
+            written = await self._swap(over.name, over, change)
+        except Refused as refusal:
+            if bar is not None and refusal.snapshot.bar == bar:
+                return refusal.snapshot
+            raise
         return self._ledger.present(over.name, written)[0]
 
     async def _write_while(
@@ -293,7 +329,7 @@ class KubernetesStore(StoreDefaults):
             The object as written; or, if it carries another term or none, the record as it is.
         """
         obj = self._ledger.object_at(name, version)
-        if obj is not None and not self._format.carries(obj, term):
+        if obj is not None and not self._layout.format_of(name).carries(obj, term):
             obj = None
         for _ in range(_ATTEMPTS):
             if obj is None:
@@ -323,10 +359,14 @@ class KubernetesStore(StoreDefaults):
     async def elections(self) -> list[Snapshot]:
         """Return every election of the namespace."""
         listing = await self._api.list()
-        elections = filter(self._format.is_election, listing.items)
-        found = {obj["metadata"]["name"]: obj for obj in elections}
-        return [self._format.snapshot(name, found[name]) for name in sorted(found)]
+        found = [(name, obj) for obj in listing.items for name in self._layout.elections_in(obj)]
+        by_name = sorted(found, key=lambda one: one[0])
+        return [self._layout.format_of(name).snapshot(name, obj) for name, obj in by_name]
 
     async def examine(self) -> list[Finding]:
         """Look at the server, the namespace and our rights."""
         return await doctor.examine(self._api)
+
+
+def _version(obj: Object | None) -> str | None:
+    return None if obj is None else str(obj["metadata"]["resourceVersion"])

@@ -1,4 +1,4 @@
-"""Follows Leases: one watch a name while they are few, one watch of the namespace for many.
+"""Follows records: one watch an object while they are few, one of the namespace for many.
 
 Rules
 -----
@@ -9,25 +9,27 @@ Rules
    takeover compares the version that was watched, and is refused if the watch was behind.
 3. **An idle standby costs one open request.** It is renewed every few minutes, at its own end.
 4. **Errors cost time, never the follower.** It tries again for ever, after fixed growing pauses.
-5. Without the right to watch, the Lease is read every few seconds, and the log says so.
+5. Without the right to watch, the object is read every few seconds, and the log says so.
+6. **What was written beside a record is no news of it.** In one object there may be several, and
+   other things; a change that leaves a record as it was is not reported.
 
-With more than `FEW` names one list and one watch of the whole namespace replace the single ones;
+With more than `FEW` objects one list and one watch of the whole namespace replace the single ones;
 that needs the rights to list and to watch without a name, and where they are missing the single
-watches stay. Names that are followed later are read once, many of them by one list.
+watches stay. Elections that are followed later are read once, many of them by one list.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any
 
 from incumbent.core.events import Seen
 from incumbent.core.records import Snapshot
-from incumbent.errors import PermissionDenied, StoreError
+from incumbent.errors import ConfigError, PermissionDenied, StoreError
 from incumbent.stores.api import Sink
 from incumbent.stores.kubernetes import wire
 from incumbent.stores.kubernetes.api import Change, Expired, Kind, NotFound, ObjectApi
@@ -49,7 +51,7 @@ _log = logging.getLogger("incumbent.stores.kubernetes")
 
 @dataclass(slots=True)
 class _Stream:
-    """One watch: of `name`, or of all ("")."""
+    """One watch: of the object `name`, or of all ("")."""
 
     name: str
     at: str = ""
@@ -59,41 +61,63 @@ class _Stream:
 
 
 class Watcher:
-    """Reports Leases to sinks, all on the event loop that calls it."""
+    """Reports records to sinks, all on the event loop that calls it.
 
-    def __init__(self, api: ObjectApi, ledger: Ledger) -> None:
+    Args:
+        api: the objects.
+        ledger: takes note of what is seen.
+        object_of: in which object the record of an election lies.
+    """
+
+    def __init__(self, api: ObjectApi, ledger: Ledger, object_of: Callable[[str], str]) -> None:
         self._api = api
         self._ledger = ledger
+        self._object_of = object_of
         self._sinks: dict[str, list[Sink]] = {}
-        self._reported: dict[str, int] = {}
+        self._objects: dict[str, str] = {}
+        self._elections: dict[str, list[str]] = {}
+        self._reported: dict[str, Snapshot] = {}
         self._streams: dict[str, tuple[_Stream, asyncio.Task[None]]] = {}
         self._wide_refused = False
         self._new: set[str] = set()
         self._greeter: asyncio.Task[None] | None = None
 
     def follow(self, name: str, sink: Sink) -> None:
-        """Report the Lease now and after each change."""
+        """Report the record now and after each change."""
+        try:
+            called = self._object_of(name)
+        except ConfigError as error:  # Whoever follows reads as well, and is told by that.
+            _log.warning("cannot follow %s: %s", name, error)
+            return
         self._sinks.setdefault(name, []).append(sink)
         self._ledger.followed = len(self._sinks)
+        first = name not in self._objects
+        if first:
+            self._objects[name] = called
+            self._elections.setdefault(called, []).append(name)
         if "" in self._streams:
             if self._streams[""][0].at:
-                self._greet(name)
-        elif len(self._sinks) > FEW and not self._wide_refused:
+                self._greet(name, first=first)
+        elif len(self._elections) > FEW and not self._wide_refused:
             self._start("")
-        elif name in self._streams:
-            self._greet(name)
+        elif called in self._streams:
+            self._greet(name, first=first)
         else:
-            self._start(name)
+            self._start(called)
 
     def unfollow(self, name: str, sink: Sink) -> None:
         """Report no more to this sink."""
         sinks = self._sinks.get(name, [])
         if sink in sinks:
             sinks.remove(sink)
-        if not sinks:
+        if not sinks and name in self._objects:
             self._sinks.pop(name, None)
             self._reported.pop(name, None)
-            self._stop(name)
+            called = self._objects.pop(name)
+            self._elections[called].remove(name)
+            if not self._elections[called]:
+                del self._elections[called]
+                self._stop(called)
         if not self._sinks:
             self._stop("")
         self._ledger.followed = len(self._sinks)
@@ -105,12 +129,14 @@ class Watcher:
             self._start(name)
 
     def continuous(self, name: str) -> bool:
-        """Tell whether nothing that happens to this Lease escapes us."""
-        return name in self._sinks and (name in self._streams or "" in self._streams)
+        """Tell whether nothing that happens to this record escapes us."""
+        called = self._objects.get(name)
+        return called is not None and (called in self._streams or "" in self._streams)
 
     async def close(self) -> None:
         """Stop every stream."""
-        self._sinks.clear()
+        for followed in (self._sinks, self._objects, self._elections, self._reported):
+            followed.clear()
         tasks = [task for _, task in self._streams.values()]
         if self._greeter is not None:
             tasks.append(self._greeter)
@@ -194,7 +220,8 @@ class Watcher:
                 async for change in changes:
                     if change.kind is Kind.OPENED:
                         if from_scratch:
-                            self._ledger.gap(stream.name)
+                            for name in self._elections.get(stream.name, ()):
+                                self._ledger.gap(name)
                             stream.at = await self._look(stream.name)
                         limit.reschedule(loop.time() + WATCH_S + SLACK_S)
                         continue
@@ -213,54 +240,65 @@ class Watcher:
             self._stop(name)
 
     def _give_up_wide(self, cause: str) -> None:
-        _log.info("following each Lease by a watch of its own: %s", cause)
+        _log.info("following each object by a watch of its own: %s", cause)
         self._wide_refused = True
         self._streams.pop("", None)
-        for name in self._sinks:
-            if name not in self._streams:
-                self._start(name)
+        for called in self._elections:
+            if called not in self._streams:
+                self._start(called)
 
     # -- what was seen ----------------------------------------------------------------------------
 
     def _changed(self, stream: _Stream, change: Change) -> None:
         metadata = change.object["metadata"]
         stream.at = metadata["resourceVersion"]
-        name = metadata.get("name", "")
-        if change.kind is Kind.BOOKMARK or name not in self._sinks:
+        if change.kind is Kind.BOOKMARK:
             return
         serial = wire.version(change.object)
-        if serial <= self._reported.get(name, 0):
-            return
-        if change.kind is Kind.DELETED:
-            self._report(self._ledger.absent(name, serial, continuous=True))
-        else:
-            self._report(self._ledger.present(name, change.object)[0])
+        for name in list(self._elections.get(metadata["name"], ())):
+            before = self._reported.get(name)
+            if before is not None and serial <= before.serial:
+                continue
+            if change.kind is Kind.DELETED:
+                self._report(self._ledger.absent(name, serial, continuous=True))
+                continue
+            snapshot, _ = self._ledger.present(name, change.object, continuous=True)
+            if before is None or _news(before, snapshot):
+                self._report(snapshot)
 
-    async def _look(self, name: str) -> str:
-        """Read one Lease, report it, and return the version after which a watch misses nothing."""
-        asked = self._ledger.asking(name)
+    async def _look(self, called: str) -> str:
+        """Read one object, report what is followed in it.
+
+        Returns:
+            The version after which a watch misses nothing.
+        """
+        asked = {name: self._ledger.asking(name) for name in self._elections.get(called, ())}
         try:
-            obj = await self._api.get(name)
+            obj = await self._api.get(called)
         except NotFound:
-            serial = asked.absent_from
-            self._report(self._ledger.absent(name, serial, continuous=True))
+            for name, before in asked.items():
+                self._report(self._ledger.absent(name, before.absent_from, continuous=True))
+            serial = max((before.absent_from for before in asked.values()), default=0)
             return str(serial) if serial else ""
-        snapshot, went_back = self._ledger.present(name, obj, asked)
-        self._report(snapshot, fresh=went_back)
-        return str(snapshot.version)
+        for name, before in asked.items():
+            snapshot, went_back = self._ledger.present(name, obj, before, continuous=True)
+            self._report(snapshot, fresh=went_back)
+        return str(obj["metadata"]["resourceVersion"])
 
     async def _list(self, names: set[str] | None) -> str:
-        """Read all Leases, report those of `names` (or all that are followed).
+        """Read all objects, report what lies in them of `names` (or all that are followed).
 
         Returns:
             The version of the list.
         """
-        asked = {name: self._ledger.asking(name) for name in self._sinks}
+        asked = {name: self._ledger.asking(name) for name in self._objects}
         listing = await self._api.list()
         found = {obj["metadata"]["name"]: obj for obj in listing.items}
-        for name in list(self._sinks if names is None else names & self._sinks.keys()):
-            if name in found:
-                snapshot, went_back = self._ledger.present(name, found[name], asked.get(name))
+        followed = self._objects.keys()
+        for name in list(followed if names is None else names & followed):
+            called = self._objects[name]
+            if called in found:
+                snapshot, went_back = self._ledger.present(name, found[called], asked.get(name))
                 self._report(snapshot, fresh=went_back)
             else:
                 serial = int(listing.version)
@@ -269,13 +307,16 @@ class Watcher:
 
     def _report(self, snapshot: Snapshot, *, fresh: bool = False) -> None:
         name = snapshot.name
-        self._reported[name] = snapshot.serial
+        if name in self._objects:
+            self._reported[name] = snapshot
         for sink in list(self._sinks.get(name, ())):
             sink(Seen(snapshot, fresh))
 
     # -- names that joined a stream ---------------------------------------------------------------
 
-    def _greet(self, name: str) -> None:
+    def _greet(self, name: str, *, first: bool) -> None:
+        if first:  # The stream is older than our interest in this one.
+            self._ledger.gap(name)
         self._new.add(name)
         if self._greeter is None:
             self._greeter = asyncio.get_running_loop().create_task(self._greet_all())
@@ -284,11 +325,15 @@ class Watcher:
         stream = _Stream("a new name")
         try:
             while self._new:
-                names, self._new = self._new & self._sinks.keys(), set()
+                names, self._new = self._new & self._objects.keys(), set()
                 if len(names) > FEW and not self._wide_refused:
                     await self._patiently(stream, self._list(names))
                 else:
-                    for name in sorted(names):
-                        await self._patiently(stream, self._look(name))
+                    for called in sorted({self._objects[name] for name in names}):
+                        await self._patiently(stream, self._look(called))
         finally:
             self._greeter = None
+
+
+def _news(before: Snapshot, after: Snapshot) -> bool:
+    return (before.holding, before.watched) != (after.holding, after.watched)

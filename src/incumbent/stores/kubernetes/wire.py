@@ -2,9 +2,9 @@
 
 Pure: JSON objects go in and come out, and a wall clock is a number that the caller passes.
 
-A `Format` says what a record is and where it lies in an object. Inside of this store a record is
-always a dictionary with the names of a Lease's spec; the class here is the format in which it is
-that spec, and `formats` has those in which it lies elsewhere.
+A `Format` says what a record is, where it lies in an object, and what its version is. Inside of
+this store a record is always a dictionary with the names of a Lease's spec; the class here is the
+format in which it is that spec, and `formats` has those in which it lies elsewhere.
 
 The spec is client-go's, so that its candidates and ours compete for one Lease in both directions:
 
@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Hashable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -189,10 +190,6 @@ def parsed(text: str) -> Object:
     return value if isinstance(value, dict) else {}
 
 
-def _ours(obj: Object) -> dict[str, str]:
-    return {key: value for key, value in notes_of(obj).items() if key.startswith(PREFIX)}
-
-
 # -- the format ------------------------------------------------------------------------------------
 
 
@@ -216,11 +213,10 @@ class Format:
     def snapshot(self, name: str, obj: Object) -> Snapshot:
         """Return what the record says."""
         serial = version(obj)
-        text = obj["metadata"]["resourceVersion"]
         record = self.record(obj)
         if record is None:
-            return self.without(name, text, serial)
-        notes = notes_of(obj)
+            return self.without(name, obj)
+        at, notes = self.version_of(obj), self.notes(obj)
         holder = record.get("holderIdentity")
         duration = record.get("leaseDurationSeconds")
         term = self._own_term(obj)
@@ -230,11 +226,11 @@ class Format:
             return Snapshot(
                 name=name,
                 holding=Holding.FOREIGN,
-                version=text,
+                version=at,
                 serial=serial,
                 holder=holder if isinstance(holder, str) else "",
                 token=None if bar is None else _token(notes),
-                lease_version=text,
+                lease_version=at,
                 why=why if bar is None else bar.text,
                 bar=bar,
             )
@@ -243,37 +239,37 @@ class Format:
             return Snapshot(
                 name=name,
                 holding=Holding.VACANT,
-                version=text,
+                version=at,
                 serial=serial,
                 ttl_s=ttl_s,
-                lease_version=text,
+                lease_version=at,
                 successor=_successor(record, notes),
             )
         return Snapshot(
             name=name,
             holding=Holding.HELD,
-            version=text,
+            version=at,
             serial=serial,
             holder=holder,
             term=term,
             token=_token(notes) if term else None,
             ttl_s=ttl_s,
             lease_key=term or f"{holder}@{record.get('acquireTime', '')}",
-            lease_version=text,
+            lease_version=at,
             request=request(notes, term) if term else None,
         )
 
     def bar_of(self, obj: Object) -> Bar | None:
         """Return the bar that stands in the record, or None."""
-        notes, term = notes_of(obj), self._own_term(obj)
+        notes, term = self.notes(obj), self._own_term(obj)
         if notes.get(FORMAT_KEY) != BARRED or not term.startswith(NOBODY + "/"):
             return None
         return Bar.of(notes.get(BAR_KEY), term.removeprefix(NOBODY + "/"))
 
     def _own_term(self, obj: Object) -> str:
-        """Return the term in the annotations, if it belongs to the present holder, else ""."""
+        """Return the term in the marks, if it belongs to the present holder, else ""."""
         holder = (self.record(obj) or {}).get("holderIdentity")
-        term = notes_of(obj).get(TERM_KEY, "")
+        term = self.notes(obj).get(TERM_KEY, "")
         return term if belongs(term, holder) else ""
 
     # -- writing ----------------------------------------------------------------------------------
@@ -284,11 +280,7 @@ class Format:
         bare = {
             "apiVersion": self.resource.api_version,
             "kind": self.resource.kind,
-            "metadata": {
-                "name": name,
-                "namespace": namespace,
-                "annotations": {FORMAT_KEY: str(FORMAT), TERM_KEY: claim.term},
-            },
+            "metadata": {"name": name, "namespace": namespace},
         }
         record = {
             "holderIdentity": claim.identity,
@@ -297,7 +289,8 @@ class Format:
             "renewTime": now,
             "leaseTransitions": 0,
         }
-        return self.laid(bare, record)
+        marks = {FORMAT_KEY: str(FORMAT), TERM_KEY: claim.term}
+        return self.laid(self.marked(bare, marks), record)
 
     def taken(self, obj: Object, claim: Claim, wall_s: float) -> Object:
         """Return the record after `claim` took it over."""
@@ -316,7 +309,7 @@ class Format:
 
     def renewed(self, obj: Object, token: int | None, wall_s: float) -> Object:
         """Return the record after a renewal, with everything that others put in."""
-        ours = _ours(obj)
+        ours = self._ours(obj)
         if token is not None:
             ours[TOKEN_KEY] = str(token)
         return self._changed(obj, {"renewTime": self.stamp(self.record(obj) or {}, wall_s)}, ours)
@@ -348,7 +341,7 @@ class Format:
             "acquireTime": now,
             "renewTime": now,
         }
-        token = _token(notes_of(obj)) if self._own_term(obj) else None
+        token = _token(self.notes(obj)) if self._own_term(obj) else None
         ours = {
             FORMAT_KEY: BARRED,
             TERM_KEY: f"{NOBODY}/{bar.nonce}",
@@ -359,23 +352,26 @@ class Format:
 
     def asked(self, obj: Object, wanted: StepDownRequest) -> Object:
         """Return the record with a request to step down in it."""
-        ours = _ours(obj)
+        ours = self._ours(obj)
         ours[STEP_DOWN_KEY] = json.dumps({"term": wanted.term, "to": wanted.to})
         return self._changed(obj, {}, ours)
 
+    def _ours(self, obj: Object) -> dict[str, str]:
+        return {key: value for key, value in self.notes(obj).items() if key.startswith(PREFIX)}
+
     def _changed(self, obj: Object, record: Object, ours: dict[str, str]) -> Object:
-        """Return `obj` with these fields of the record, and these annotations of ours and no other.
+        """Return `obj` with these fields of the record, and these marks of ours and no other.
 
         The resourceVersion stays, so that the server compares it.
         """
-        others = {k: v for k, v in notes_of(obj).items() if not k.startswith(PREFIX)}
         changed = {
             "apiVersion": self.resource.api_version,
             "kind": self.resource.kind,
             **obj,
-            "metadata": {**trimmed(obj)["metadata"], "annotations": {**others, **ours}},
+            "metadata": trimmed(obj)["metadata"],
         }
-        return self.laid(changed, {**(self.record(obj) or {}), **record})
+        whole = {**(self.record(obj) or {}), **record}
+        return self.laid(self.marked(changed, ours), whole)
 
     # -- what another format does otherwise -------------------------------------------------------
 
@@ -388,6 +384,23 @@ class Format:
         """Return the object with this record in it."""
         return {**obj, "spec": record}
 
+    def notes(self, obj: Object) -> dict[str, str]:
+        """Return what stands beside the record, ours under `PREFIX`."""
+        return notes_of(obj)
+
+    def marked(self, obj: Object, ours: dict[str, str]) -> Object:
+        """Return the object with these marks of ours beside the record, and no other of ours."""
+        metadata = obj["metadata"]
+        others = {k: v for k, v in notes_of(obj).items() if not k.startswith(PREFIX)}
+        return {**obj, "metadata": {**metadata, "annotations": {**others, **ours}}}
+
+    def version_of(self, obj: Object) -> Hashable:
+        """Return what is another one after each write of the record by a member.
+
+        Where the object is the record, that is the object's own version.
+        """
+        return str(obj["metadata"]["resourceVersion"])
+
     def stamp(self, before: Object, wall_s: float) -> str:
         """Return the time to write over the record `before`."""
         return micro_time(later(before, wall_s))
@@ -396,7 +409,7 @@ class Format:
         """Return why the record cannot be read, or ""."""
         return ""
 
-    def without(self, name: str, at: str, serial: int) -> Snapshot:
+    def without(self, name: str, obj: Object) -> Snapshot:
         """Return what an object without a record means."""
         raise AssertionError("a Lease always has one")
 

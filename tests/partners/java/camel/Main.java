@@ -8,12 +8,14 @@ import org.apache.camel.component.kubernetes.KubernetesConfiguration;
 import org.apache.camel.component.kubernetes.KubernetesHelper;
 import org.apache.camel.component.kubernetes.cluster.KubernetesClusterService;
 import org.apache.camel.component.kubernetes.cluster.KubernetesClusterView;
+import org.apache.camel.component.kubernetes.cluster.LeaseResourceType;
 import org.apache.camel.impl.engine.SimpleCamelContext;
 
 /**
- * A member of a Camel cluster: PORT CA-FILE TOKEN-FILE NAMESPACE GROUP POD LEASE-MS
+ * A member of a Camel cluster: PORT CA-FILE TOKEN-FILE NAMESPACE GROUP POD LEASE-MS TYPE
  *
- * It holds for as long as its view tells its listeners that it leads, as routes of camel-master do.
+ * TYPE is Lease or ConfigMap. It holds for as long as its view tells its listeners that it leads, as
+ * routes of camel-master do. A beat is a tenth of a second of work, and is said when it is done.
  * Camel gives a lock up only when the view is disabled; a context that is stopped just goes away.
  */
 final class Main {
@@ -50,7 +52,7 @@ final class Main {
         }
         if (held) {
             Lines.say("stopped");
-            awaitYielded(configuration, words[3], "leaders-" + group, pod);
+            awaitYielded(configuration, words[3], group, pod);
         }
         service.stop();
     }
@@ -61,6 +63,7 @@ final class Main {
         KubernetesClusterService service = new KubernetesClusterService(context, configuration);
         service.setKubernetesResourcesNamespace(words[3]);
         service.setPodName(words[5]);
+        service.setLeaseResourceType(LeaseResourceType.valueOf(words[7]));
         // The proportions are its own: 15 s, 10 s and 2 s.
         service.setLeaseDurationMillis(leaseMs);
         service.setRenewDeadlineMillis(leaseMs * 2 / 3);
@@ -73,8 +76,12 @@ final class Main {
         boolean waits = false;
         while (!Lines.leaving()) {
             boolean now = leads;
-            if (now) {
-                Lines.say(held ? "beat" : "holding");
+            if (now && !held) {
+                Lines.say("holding");
+            } else if (now) {
+                Lines.pause();
+                Lines.say("beat");
+                continue;
             } else if (held) {
                 Lines.say("stopped");
             } else if (looked && !waits) {
@@ -86,20 +93,26 @@ final class Main {
         }
     }
 
-    /** It works no more, and gives the Lease up one lease duration later. */
+    /** It works no more, and gives the lock up one lease duration later. */
     private static void awaitYielded(
-            KubernetesConfiguration configuration, String namespace, String lease, String pod)
+            KubernetesConfiguration configuration, String namespace, String group, String pod)
             throws InterruptedException {
         try (KubernetesClient client = KubernetesHelper.getKubernetesClient(configuration)) {
-            while (pod.equals(holder(client, namespace, lease))) {
+            while (pod.equals(ofLease(client, namespace, group)) || pod.equals(ofMap(client, namespace, group))) {
                 Lines.pause();
             }
         }
     }
 
-    private static String holder(KubernetesClient client, String namespace, String lease) {
-        return Optional.ofNullable(client.leases().inNamespace(namespace).withName(lease).get())
+    private static String ofLease(KubernetesClient client, String namespace, String group) {
+        return Optional.ofNullable(client.leases().inNamespace(namespace).withName("leaders-" + group).get())
                 .map(found -> found.getSpec().getHolderIdentity())
+                .orElse(null);
+    }
+
+    private static String ofMap(KubernetesClient client, String namespace, String group) {
+        return Optional.ofNullable(client.configMaps().inNamespace(namespace).withName("leaders").get())
+                .map(found -> found.getData().get("leader.pod." + group))
                 .orElse(null);
     }
 }

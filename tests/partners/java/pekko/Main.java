@@ -10,7 +10,8 @@ import org.apache.pekko.coordination.lease.javadsl.LeaseProvider;
 /**
  * A member of a Pekko lease: PORT CA-FILE TOKEN-FILE NAMESPACE LEASE OWNER TIMEOUT-MS INTERVAL-MS
  *
- * It holds for as long as the lease says so (`checkLease`), which is what its users are told to ask.
+ * It holds for as long as the lease says so (`checkLease`), which is what its users are told to ask. A
+ * beat is a tenth of a second of work, and is said when it is done.
  */
 final class Main {
     private static final String LEASE = "pekko.coordination.lease.kubernetes";
@@ -43,11 +44,11 @@ final class Main {
     private static void hold(Lease lease) throws Exception {
         Lines.say("holding");
         while (!Lines.leaving()) {
-            Lines.pause();
             if (!lease.checkLease()) {
                 Lines.say("stopped", "why", "the lease is lost");
                 return;
             }
+            Lines.pause();
             Lines.say("beat");
         }
         Lines.say("stopped");
