@@ -39,6 +39,10 @@ class Statements:
 
     # -- looking ----------------------------------------------------------------------------------
 
+    def look(self, names: Sequence[str]) -> list[str]:
+        """Return what looks at these."""
+        return [self.read(names)]
+
     def read(self, names: Sequence[str]) -> str:
         """Return name, counter, TTL and `COLUMNS` of each of `names`, in one consistent look."""
         return (
@@ -132,10 +136,10 @@ class Statements:
         change = f"request_term = {self._text(request.term)}, request_to = {self._text(request.to)}"
         return self._change(name, request.term, change)
 
-    def bar(self, over: Snapshot, bar: Bar | None) -> list[str]:
+    def bar(self, over: Snapshot, bar: Bar | None) -> tuple[list[str], int]:
         """Bar what is held under a term, or replace exactly one bar; None lifts that.
 
-        The second result has a row if that was so; the last one is the record.
+        The result of that number has a row if that was so; the last one is the record.
         """
         change = (
             f"format = {FORMAT if bar is None else BARRED}, "
@@ -152,7 +156,8 @@ class Statements:
             )
         lock, *rest = self._write(over.name, where, change, left)
         name = self._text(over.name)
-        return [lock, f"SELECT 1 FROM {self.election} WHERE name = {name} AND {where}", *rest]
+        was_so = f"SELECT 1 FROM {self.election} WHERE name = {name} AND {where}"
+        return [lock, was_so, *rest], 1
 
     def _change(self, name: str, term: str, change: str) -> list[str]:
         return self._write(name, self._held(term), change, term)

@@ -36,48 +36,25 @@ one small row each. What voids a session and what sweeps (`open_session`) remove
 
 from __future__ import annotations
 
-import asyncio
-import logging
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
-from incumbent.core.events import Seen
-from incumbent.core.records import (
-    Bar,
-    Claim,
-    Held,
-    Holding,
-    Lease,
-    Snapshot,
-    StepDownRequest,
-    absent,
-)
+from incumbent.core.records import Claim, Held, Holding, Lease, Snapshot, absent
 from incumbent.errors import OutcomeUnknown, Refused, SessionGone, StoreError
-from incumbent.stores.api import Capabilities, Finding, Sink, StoreDefaults
+from incumbent.stores.api import Capabilities
 from incumbent.stores.sql import rows
 from incumbent.stores.sql.api import Rows, Server
+from incumbent.stores.sql.base import LOOK_LIMIT_S, BaseStore, request_limit_s
 from incumbent.stores.sql.statements import Statements
 
 __all__ = ["SqlStore"]
 
-AT_ONCE = 500
-"""How many elections one query looks at."""
-LOOK_LIMIT_S = 5.0
-LONGEST_PAUSE_S = 5.0
-SHORTEST_PAUSE_S = 0.1
-LOOKS_PER_TTL = 6
-"""Where nothing can be heard; a holder renews about as often."""
-UNKNOWN_TTL_S = 6.0
-"""Assumed where no record that is followed has said its own yet."""
 
-_log = logging.getLogger("incumbent.stores.sql")
-
-
-class SqlStore(StoreDefaults):
+class SqlStore(BaseStore[Statements]):
     """The elections in one database.
 
     Args:
@@ -97,57 +74,23 @@ class SqlStore(StoreDefaults):
         chance: Callable[[int], str] = secrets.token_hex,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self.capabilities = capabilities
-        self.url = url
+        super().__init__(server, Statements(server.dialect), url, capabilities)
         self._chance = chance
         self._wall = wall
-        self._server = server
-        self._statements = Statements(server.dialect)
-        self._sinks: dict[str, list[Sink]] = {}
-        self._known: dict[str, Snapshot] = {}
         self._names_of: dict[str, set[str]] = {}
-        self._told_at: dict[str, float] = {}
         self._own: set[str] = set()
         self._print: dict[str, tuple[int, int]] = {}
         self._missed = False
         self._wanted: dict[str, str] = {}
         self._changing: Counter[str] = Counter()
-        self._waker = asyncio.Event()
-        self._follower: asyncio.Task[None] | None = None
-        self._complaint = ""
 
     async def open(self, *, create: bool = True) -> None:
         """Connect, and create the tables if need be."""
         await self._server.open(create=create)
-        self._waker = asyncio.Event()
+        self._begin_to_follow()
         self._server.listen(self._heard)
-        self._follower = asyncio.get_running_loop().create_task(self._follow_all())
 
-    async def close(self) -> None:
-        """Give back every connection."""
-        follower, self._follower = self._follower, None
-        if follower is not None:
-            follower.cancel()
-            await asyncio.wait([follower])
-        await self._server.close()
-
-    async def connect(self) -> None:
-        """Have a connection ready."""
-        await self._server.connect()
-
-    # -- the six verbs ----------------------------------------------------------------------------
-
-    async def read(self, name: str) -> Snapshot:
-        """Return the record as it is now."""
-        (found,) = await self._server.look([self._statements.read([name])])
-        return _one(found)
-
-    async def read_back(self, name: str, claim: Claim) -> Held | Snapshot:
-        """Find out whether the take of `claim` happened."""
-        found = await self.read(name)
-        if found.holding is Holding.HELD and found.term == claim.term:
-            return rows.held(claim, found)
-        return found
+    # -- terms ------------------------------------------------------------------------------------
 
     async def take(self, name: str, claim: Claim, over: Snapshot) -> Held:
         """Become the holder, if the record is still exactly `over`."""
@@ -157,7 +100,7 @@ class SqlStore(StoreDefaults):
             raise Refused(await self.read(name))
         least = int(self._wall() * 1e6)
         statements = self._statements.take(claim, over, least)
-        (*_, beat), found = await self._change(name, statements, _limit(claim.ttl_s))
+        (*_, beat), found = await self._write(name, statements, request_limit_s(claim.ttl_s))
         if found.term == claim.term and found.holding is Holding.HELD:
             return rows.held(claim, found)
         if not beat or int(beat[0][0]) == rows.VOID:
@@ -166,8 +109,8 @@ class SqlStore(StoreDefaults):
 
     async def renew(self, lease: Lease) -> Lease:
         """Move the session's beat, and look at what it holds if that has changed."""
-        statements = self._statements.renew(lease.key)
-        *_, found = await self._server.write(statements, _limit(lease.ttl_s), urgent=True)
+        statements, limit_s = self._statements.renew(lease.key), request_limit_s(lease.ttl_s)
+        *_, found = await self._server.write(statements, limit_s, urgent=True)
         if not found or int(found[0][0]) == rows.VOID:
             raise Refused(absent("the session"))
         beat, count, total = (int(value) for value in found[0])
@@ -183,33 +126,7 @@ class SqlStore(StoreDefaults):
     async def release(self, held: Held, lease: Lease, successor: str) -> Snapshot:
         """Give up exactly this term."""
         statements = self._statements.release(held, successor)
-        return (await self._change(held.name, statements, _limit(lease.ttl_s)))[1]
-
-    async def ask(self, name: str, request: StepDownRequest) -> Snapshot:
-        """Leave a request to step down."""
-        statements = self._statements.ask(name, request)
-        _, found = await self._change(name, statements, LOOK_LIMIT_S)
-        if found.request != request or found.term != request.term:
-            raise Refused(found)
-        return found
-
-    async def bar(self, over: Snapshot, bar: Bar) -> Snapshot:
-        """Make of the record one that nobody takes."""
-        if over.bar is None and over.holding is not Holding.HELD:
-            raise Refused(await self.read(over.name))
-        return await self._swap_bar(over, bar)
-
-    async def unbar(self, over: Snapshot) -> Snapshot:
-        """Make the record vacant if it is exactly this bar."""
-        if over.bar is None:
-            raise Refused(await self.read(over.name))
-        return await self._swap_bar(over, None)
-
-    async def _swap_bar(self, over: Snapshot, bar: Bar | None) -> Snapshot:
-        statements = self._statements.bar(over, bar)
-        (_, was_so, *_), found = await self._change(over.name, statements, LOOK_LIMIT_S)
-        if not was_so:
-            raise Refused(found)
+        _, found = await self._write(held.name, statements, request_limit_s(lease.ttl_s))
         return found
 
     async def elections(self) -> list[Snapshot]:
@@ -217,20 +134,22 @@ class SqlStore(StoreDefaults):
         (found,) = await self._server.look([self._statements.read_all()])
         return [rows.snapshot(row) for row in found]
 
-    async def _change(
-        self, name: str, statements: list[str], limit_s: float
+    def _snapshots(self, names: Sequence[str], results: list[Rows]) -> list[Snapshot]:
+        (found,) = results
+        return [rows.snapshot(row) for row in found]
+
+    def _held(self, claim: Claim, found: Snapshot) -> Held:
+        return rows.held(claim, found)
+
+    async def _write(
+        self, name: str, statements: list[str], limit_s: float, *, urgent: bool = False
     ) -> tuple[list[Rows], Snapshot]:
-        """Change an election, and report what was left; return that, and all results before it."""
-        began = _now()
         self._changing[name] += 1
         try:
-            *before, record = await self._server.write(statements, limit_s)
+            return await super()._write(name, statements, limit_s, urgent=urgent)
         finally:
             self._changing[name] -= 1
             self._waker.set()
-        found = _one(record)
-        self._looked(found, began)
-        return before, found
 
     # -- sessions ---------------------------------------------------------------------------------
 
@@ -243,7 +162,7 @@ class SqlStore(StoreDefaults):
                 await self._server.write(self._statements.sweep(keys), LOOK_LIMIT_S)
         key = self._chance(12)
         statements = self._statements.open_session(key, owner, ttl_s)
-        await self._server.write(statements, _limit(ttl_s))
+        await self._server.write(statements, request_limit_s(ttl_s))
         self._own.add(key)
         return Lease(key=key, version=0, ttl_s=ttl_s, owner=owner)
 
@@ -251,25 +170,10 @@ class SqlStore(StoreDefaults):
         """End a session; what is still held under it is vacant."""
         self._own.discard(lease.key)
         self._print.pop(lease.key, None)
-        await self._server.write(self._statements.close_session(lease.key), _limit(lease.ttl_s))
+        statements = self._statements.close_session(lease.key)
+        await self._server.write(statements, request_limit_s(lease.ttl_s))
 
     # -- being woken ------------------------------------------------------------------------------
-
-    def follow(self, name: str, sink: Sink) -> None:
-        """Report the record now and after each change."""
-        self._sinks.setdefault(name, []).append(sink)
-        if name in self._known:
-            sink(Seen(self._known[name]))
-        self._want([name])
-
-    def unfollow(self, name: str, sink: Sink) -> None:
-        """Report no more."""
-        sinks = self._sinks.get(name, [])
-        if sink in sinks:
-            sinks.remove(sink)
-        if not sinks:
-            self._sinks.pop(name, None)
-            self._forget(name)
 
     def _heard(self, text: str) -> None:
         """Take in what some process said of an election, or of a session."""
@@ -300,21 +204,10 @@ class SqlStore(StoreDefaults):
 
     def _want(self, names: Iterable[str]) -> None:
         self._wanted.update(dict.fromkeys(names, ""))
-        self._waker.set()
+        super()._want(names)
 
-    async def _follow_all(self) -> None:
-        """Look at what is wanted, and at everything now and then."""
-        while True:
-            try:
-                async with asyncio.timeout(self._pause_s()):
-                    await self._waker.wait()
-            except TimeoutError:
-                self._want(self._sinks)
-            self._waker.clear()
-            await self._look(self._take_news())
-
-    def _take_news(self) -> list[str]:
-        """Return what is to be looked at; a change of our own may explain it that is under way."""
+    def _news(self) -> Iterable[str]:
+        """Return what was wanted; a change of our own may explain it that is under way."""
         wanted, self._wanted = self._wanted, {}
         news = []
         for name, serial in wanted.items():
@@ -326,105 +219,37 @@ class SqlStore(StoreDefaults):
         self._changing = +self._changing
         return news
 
-    def _pause_s(self) -> float:
-        """Return when to look at everything next."""
-        ttl_s = min((s.ttl_s for s in self._known.values() if s.ttl_s), default=UNKNOWN_TTL_S)
-        if self._server.listens:
-            return max(ttl_s, LONGEST_PAUSE_S)
-        return min(max(ttl_s / LOOKS_PER_TTL, SHORTEST_PAUSE_S), LONGEST_PAUSE_S)
-
-    async def _look(self, wanted: Iterable[str], *, urgent: bool = False) -> bool:
-        """Look at these, and report them; tell whether all of it was done."""
-        names = sorted(wanted)
-        parts = [names[first : first + AT_ONCE] for first in range(0, len(names), AT_ONCE)]
-        return all([await self._look_at(part, urgent=urgent) for part in parts])
-
     async def _look_at(self, names: list[str], *, urgent: bool) -> bool:
-        began = _now()
-        try:
-            async with asyncio.timeout(LOOK_LIMIT_S):
-                (found,) = await self._server.look([self._statements.read(names)], urgent=urgent)
-        except (StoreError, TimeoutError) as error:
+        done = await super()._look_at(names, urgent=urgent)
+        if not done:
             # Looked at anew with the next renewal; who has heard nothing yet looks for itself.
             self._missed = True
-            self._complain(str(error) or "no answer in time")
-            return False
-        except Exception as error:  # A follower that ends would leave candidates waiting for ever.
-            self._missed = True
-            _log.exception("following elections in %s: %r", self.url, error)
-            return False
-        self._complaint = ""
-        for row in found:
-            self._looked(rows.snapshot(row), began)
-        return True
+        return done
 
-    def _looked(self, found: Snapshot, began: float) -> None:
-        if found.name not in self._sinks:
-            return
-        known = self._known.get(found.name)
-        if found == known:
-            return
-        overlapped = self._told_at.get(found.name, began) > began
-        if known is not None and overlapped and _is_older(found, known):
-            self._want([found.name])  # What was told meanwhile is newer; a later look decides.
-            return
-        self._report(found)
+    def _is_older(self, found: Snapshot, known: Snapshot) -> bool:
+        """Tell whether `found` is what `known` was before a change, or a renewal."""
+        if found.serial != known.serial or found.lease_key != known.lease_key:
+            return found.serial < known.serial
+        beats = (found.lease_version, known.lease_version)
+        return isinstance(beats[0], int) and isinstance(beats[1], int) and beats[0] < beats[1]
 
-    def _report(self, found: Snapshot) -> None:
-        name = found.name
-        before = self._known.get(name)
-        self._known[name] = found
-        self._told_at[name] = _now()
+    def _report(self, found: Snapshot, *, fresh: bool = False) -> None:
+        before = self._known.get(found.name)
         if before is None or before.lease_key != found.lease_key:
-            self._unname(name, before)
+            self._unname(found.name)
             if found.lease_key:
-                self._names_of.setdefault(found.lease_key, set()).add(name)
-        for sink in list(self._sinks.get(name, ())):
-            sink(Seen(found))
+                self._names_of.setdefault(found.lease_key, set()).add(found.name)
+        super()._report(found, fresh=fresh)
 
     def _forget(self, name: str) -> None:
-        self._told_at.pop(name, None)
-        self._unname(name, self._known.pop(name, None))
+        self._unname(name)
+        super()._forget(name)
 
-    def _unname(self, name: str, before: Snapshot | None) -> None:
+    def _unname(self, name: str) -> None:
+        """Let nothing that is said of the session that it was last seen under concern it."""
+        before = self._known.get(name)
         if before is not None and before.lease_key in self._names_of:
             names = self._names_of[before.lease_key]
             names.discard(name)
             if not names:
                 del self._names_of[before.lease_key]
-
-    def _complain(self, text: str) -> None:
-        if self._complaint != text:
-            self._complaint = text
-            _log.warning("cannot follow elections in %s: %s", self.url, text)
-
-    # -- for people -------------------------------------------------------------------------------
-
-    async def examine(self) -> list[Finding]:
-        """Look at the server and our rights."""
-        pause = f"standbys look every {self._pause_s():.2g} s at a TTL of {UNKNOWN_TTL_S:g} s"
-        findings = await self._server.examine()
-        if self._follower is not None and not self._server.listens:
-            findings.append(Finding("notification", None, f"there is none: {pause}"))
-        return findings
-
-
-def _limit(ttl_s: float) -> float:
-    """Return for how long a server may try what the caller gives a part of a TTL."""
-    return max(ttl_s / 2, SHORTEST_PAUSE_S)
-
-
-def _one(found: Rows) -> Snapshot:
-    return rows.snapshot(found[0])
-
-
-def _is_older(found: Snapshot, known: Snapshot) -> bool:
-    """Tell whether `found` is what `known` was before a change, or a renewal, that was told of."""
-    if found.serial != known.serial or found.lease_key != known.lease_key:
-        return found.serial < known.serial
-    beats = (found.lease_version, known.lease_version)
-    return isinstance(beats[0], int) and isinstance(beats[1], int) and beats[0] < beats[1]
-
-
-def _now() -> float:
-    return asyncio.get_running_loop().time()

@@ -14,10 +14,10 @@ from incumbent.errors import ConfigError
 from incumbent.stores.api import ON_ONE_SERVER, Capabilities, Grade
 from incumbent.stores.recipes import LockName, recipe_of
 from incumbent.stores.sql.api import Tables
+from incumbent.stores.sql.base import LOOKS_PER_TTL
 from incumbent.stores.sql.joined.api import Clocked
 from incumbent.stores.sql.joined.statements import ALL, OURS, create
 from incumbent.stores.sql.joined.tables import LockTable, shedlock, spring
-from incumbent.stores.sql.store import LOOKS_PER_TTL
 
 __all__ = ["OPTIONS", "RECIPES", "Joined", "capabilities", "joined"]
 
@@ -68,9 +68,14 @@ def capabilities(scheme: str, recipe: str) -> Capabilities:
             "failover, nobody drops the tables, and clock rates differ by no more than rho"
         ),
         survives=ON_ONE_SERVER,
+        one_process=False,
         unseen_ttls=1 / LOOKS_PER_TTL,
         takeover_trips=3,
         bars=True,
+        renews=True,
+        queue=False,
+        label_names=False,
+        reads=True,
         partner=_PARTNERS[recipe],
         partner_breaks=_BREAKS[recipe],
     )

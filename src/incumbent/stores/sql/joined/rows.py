@@ -20,7 +20,9 @@ Otherwise somebody else has been there. Rules for that:
    shortens a lock but its holder, or one who believes to be that.
 4. **Our last term may live** if it did not end by our own row: somebody has taken the lock from
    under it, and it learns of that at its next renewal. Its TTL is waited out as well, or two of
-   ours could hold: the one who was robbed, and the one who follows the robber.
+   ours could hold: the one who was robbed, and the one who follows the robber. That TTL, and no
+   longer: where theirs has vanished, the lock counts as held, by nobody who could be named. Their
+   row may have said days (a member of Spring's leaves `CREATED_DATE` as it was).
 5. **A bar of ours counts whatever has become of their row**: no candidate of ours takes it. It is
    shown when it does not keep members of theirs out any more: their row has another owner, or is
    gone, or its time has passed (ShedLock unlocks by the lock's name alone).
@@ -120,12 +122,17 @@ class Raw:
     span_s: float
     over: bool
 
+    @property
+    def of_ours(self) -> bool:
+        """Whether their row is the one that a member of ours left."""
+        return self.ours is not None and self.row is not None and self.row.owner == self.ours[10]
+
     def given_up_since(self, before: Raw) -> bool:
         """Tell whether their holder gave the lock up between `before` and this."""
         if before.row is None or before.over:
             return False
         if self.row is None:
-            return True
+            return not before.of_ours
         same = (self.row.owner, self.row.since) == (before.row.owner, before.row.since)
         # The texts are of one column, and in the order of the times.
         return same and self.over and self.row.until < before.row.until
@@ -211,10 +218,17 @@ def _theirs(
     """Return what a row that is not as we left it says; `lives_s` is of our term that may live."""
     row = found.row
     free = given_up and not lives_s
+    if row is None and given_up and not keeps:
+        # No absence: that is waited out for as long as what was there before had been given.
+        return Snapshot(
+            name=name,
+            holding=Holding.VACANT if free else Holding.HELD,
+            version=Version(serial, None, ours=False),
+            serial=2 * serial + 1,
+            ttl_s=lives_s,
+            lease_version="free",
+        )
     if row is None:
-        if free and not keeps:
-            version = Version(serial, None, ours=False)
-            return Snapshot(name, Holding.VACANT, version, 2 * serial + 1, lease_version="free")
         known = 2 * serial + 1 if serial or given_up else 0
         return Snapshot(name, Holding.ABSENT, None, known, ttl_s=lives_s, lease_version=serial)
     version = Version(serial, row, ours=False)

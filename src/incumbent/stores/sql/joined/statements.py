@@ -23,7 +23,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from incumbent.core.records import FORMAT, Bar, Claim, Snapshot, StepDownRequest
+from incumbent.core.records import FORMAT, Bar, Claim, Held, Lease, Snapshot, StepDownRequest
+from incumbent.stores.recipes import LockName
 from incumbent.stores.sql.joined.api import Clocked
 from incumbent.stores.sql.joined.rows import COLUMNS, Version
 from incumbent.stores.sql.joined.tables import LockTable
@@ -60,12 +61,19 @@ _NOTHING = f"{FORMAT}, 0, '', '', 0, 0, '', '', '', ''"
 
 
 class Statements:
-    """The transactions, in one dialect, on one table of theirs."""
+    """The transactions, in one dialect, on one table of theirs.
 
-    def __init__(self, dialect: Clocked, table: LockTable) -> None:
+    Args:
+        dialect: of the database.
+        table: theirs.
+        locks: how the lock of an election is called.
+    """
+
+    def __init__(self, dialect: Clocked, table: LockTable, locks: LockName) -> None:
         self._dialect = dialect
         self._text = dialect.text
         self._table = table
+        self._locks = locks
         self._ours = f"{dialect.prefix}{OURS}"
         self._theirs = f"{dialect.prefix}{table.table}"
 
@@ -81,8 +89,12 @@ class Statements:
         key = self._table.key(lock)
         return " AND ".join(f"{column} = {self._text(value)}" for column, value in key.items())
 
+    def look(self, names: Sequence[str]) -> list[str]:
+        """Return both rows of each, one result an election."""
+        return [self.read(self._locks.of(name)) for name in names]
+
     def read(self, lock: str) -> str:
-        """Return both rows, in one consistent look."""
+        """Return both rows of a lock, in one consistent look."""
         table, dialect = self._table, self._dialect
         ours = ", ".join(f"o.{column}" for column in COLUMNS)
         return (
@@ -101,9 +113,10 @@ class Statements:
             f"WHERE place = {self._text(self._table.place)} AND token > 0 ORDER BY election"
         )
 
-    def take(self, lock: str, claim: Claim, over: Snapshot, least: int) -> list[str]:
+    def take(self, claim: Claim, over: Snapshot, least: int) -> list[str]:
         """Swap `over`. The last result is what is there then."""
         table, dialect, text = self._table, self._dialect, self._text
+        lock = self._locks.of(over.name)
         seen = over.version
         if not isinstance(seen, Version):
             assert isinstance(over.lease_version, int)
@@ -149,13 +162,15 @@ class Statements:
             self.read(lock),
         ]
 
-    def renew(self, lock: str, term: str, ttl_s: float) -> list[str]:
+    def renew(self, lease: Lease) -> list[str]:
         """Keep members of theirs out for another TTL. The last result is what is there then."""
-        until = f"{self._table.until} = {self._dialect.after(ttl_s)}"
-        return self._change(lock, term, f"UPDATE {self._theirs} SET {until}", "serial = serial + 1")
+        until = f"{self._table.until} = {self._dialect.after(lease.ttl_s)}"
+        change = f"UPDATE {self._theirs} SET {until}"
+        return self._change(self._locks.of(lease.name), lease.key, change, "serial = serial + 1")
 
-    def release(self, lock: str, term: str, successor: str) -> list[str]:
+    def release(self, held: Held, successor: str) -> list[str]:
         """Free the lock as they do it. The last result is what is there then."""
+        lock, term = self._locks.of(held.name), held.term
         freed = f"UPDATE {self._theirs} SET {self._table.until} = {self._dialect.now}"
         ours = (
             f"held = 0, successor = {self._text(successor)}, request_term = '', request_to = '', "
@@ -164,29 +179,29 @@ class Statements:
         if self._table.keeps:
             return self._change(lock, term, freed, ours)
         # Ours first: whether it may be released is read off their row, which then is gone.
-        held, mark = self._held(lock, term), self._text(self._table.mark(term))
+        was, mark = self._held(lock, term), self._text(self._table.mark(term))
         gone = (
             f"DELETE FROM {self._theirs} WHERE {self._key(lock)} AND {self._table.owner} = {mark} "
             f"AND EXISTS (SELECT 1 FROM {self._ours} WHERE {self._row(lock)} "
             f"AND term = {self._text(term)} AND held = 0)"
         )
-        update = f"UPDATE {self._ours} SET {ours} WHERE {held} AND {self._marked(lock, mark)}"
+        update = f"UPDATE {self._ours} SET {ours} WHERE {was} AND {self._marked(lock, mark)}"
         return [*self._lock(lock), update, gone, self.read(lock)]
 
-    def ask(self, lock: str, request: StepDownRequest) -> list[str]:
+    def ask(self, name: str, request: StepDownRequest) -> list[str]:
         """Leave a request with that term. The last result is what is there then."""
         ours = (
             f"request_term = {self._text(request.term)}, request_to = {self._text(request.to)}, "
             "serial = serial + 1"
         )
-        return self._change(lock, request.term, "", ours)
+        return self._change(self._locks.of(name), request.term, "", ours)
 
-    def bar(self, lock: str, over: Snapshot, bar: Bar | None) -> list[str]:
+    def bar(self, over: Snapshot, bar: Bar | None) -> tuple[list[str], int]:
         """Bar what is held under a term, or replace exactly one bar; None lifts that.
 
-        The third result has a row if that was so; the last one is what is there then.
+        The result of that number has a row if that was so; the last one is what is there then.
         """
-        table, text = self._table, self._text
+        lock, table, text = self._locks.of(over.name), self._table, self._text
         was, mark = self._held(lock, over.term), table.mark(over.term)
         if over.bar is not None:
             assert isinstance(over.version, Version)
@@ -215,13 +230,15 @@ class Statements:
             f"term = {text('' if bar is None else bar.nonce)}, mark = {text(left)}, "
             "successor = '', request_term = '', request_to = '', serial = serial + 1"
         )
-        return [
-            *self._lock(lock),
+        locked = self._lock(lock)
+        statements = [
+            *locked,
             f"SELECT 1 FROM {self._ours} WHERE {was}{marked}",
             change,
             f"UPDATE {self._ours} SET {ours} WHERE {was}{follows}",
             self.read(lock),
         ]
+        return statements, len(locked)
 
     def _change(self, lock: str, term: str, theirs: str, ours: str) -> list[str]:
         """Change both rows if ours names this term, and theirs has its mark."""

@@ -18,6 +18,7 @@ import hashlib
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from incumbent.stores.sql.joined.api import Clocked
 
@@ -80,6 +81,7 @@ class LockTable:
         )
 
 
+@lru_cache(maxsize=1024)  # It is asked for at each look.
 def _name_uuid(lock: str) -> str:
     """Return what Java's `UUID.nameUUIDFromBytes` does, unless the name is a UUID already."""
     try:
