@@ -6,27 +6,25 @@ bug, and stops the elector before it does anything.
 
 Rules
 -----
-1. **Take over only what was watched.** A take compares and swaps the snapshot in `_watched`, whose
-   versions stood still for the record's own TTL, counted from the moment we saw them. Never the
-   result of a fresh read: a watch that stalls would otherwise let us rob a live holder; like this
-   the store refuses, and we start to count anew.
-2. **What we did not see, we wait out.** A record that vanished may have a live holder behind it,
-   and so may one that went back in time (`serial` or `token` lower than seen before). Both are
-   vacant only after a whole TTL. An absence has no version, so no store can tell one from another:
-   it counts anew if anything was reported since the take of it was decided, or if we slept.
-3. **Our own record, found while we are not leading, is a leftover** (a take whose reply was lost,
-   a term that we lost). Its work has ended, or never began: it may be taken over at once, with a
-   new nonce, hence a new token. A record with our *name* but a nonce that is not ours belongs to
-   somebody else with our identity: it is waited out, and reported.
-4. **Unknown is a state.** After a take of unknown outcome nothing is assumed: the record is read
+1. **Take over only what was watched.** A take compares and swaps the snapshot in `_watch`, whose
+   versions stood still for as long as `core.watch` says. Never the result of a fresh read: a watch
+   that stalls would otherwise let us rob a live holder; like this the store refuses, and we start
+   to count anew.
+2. **An absence has no version**, so no store can tell one from another: it counts anew if anything
+   was reported since the take of it was decided, or if we slept.
+3. **Unknown is a state.** After a take of unknown outcome nothing is assumed: the record is read
    back and the nonce decides. A new attempt swaps the same version, so at most one can succeed.
-5. **Stop, then release.** `Release` comes only after `WorkEnded`, only while the trust has not
+4. **Stop, then release.** `Release` comes only after `WorkEnded`, only while the trust has not
    run out, and never if the term was lost: a lost lease is left to the observers' clocks. A term
    whose store cannot renew ends by plan, and is no lost one: it was the holder's own word when to
    stop, no renewal is under way that the release could meet, and the rest of the TTL would only
    keep everybody waiting. While it is being stopped for another reason, that reason stands.
-6. **Work that will not stop** makes the elector `STUCK`: renewed no more, never released.
-7. **For ever.** Every way out of a term leads back to `LOOKING`, unless the candidate withdrew.
+   Who withdraws and could not release, or could not find out what came of a take, leaves that to
+   others (`GiveBack`): a session goes on for as long as this process holds anything, and nobody
+   could take over from it. The work has ended, or never began, and whatever is given up is named
+   by the term: so that may be tried for as long as the session lasts.
+5. **Work that will not stop** makes the elector `STUCK`: renewed no more, never released.
+6. **For ever.** Every way out of a term leads back to `LOOKING`, unless the candidate withdrew.
 
 Warning: `Seen` arrives late and out of order. While leading, only a serial newer than the one
 that we wrote can depose us. It may also arrive before the answer to the take that it undoes, so it
@@ -40,15 +38,12 @@ from collections.abc import Callable
 from typing import Any
 
 from incumbent.core import events as ev
-from incumbent.core.records import Held, Holding, Snapshot, same_candidate
+from incumbent.core.records import Held, Holding, Snapshot
 from incumbent.core.table import TABLE, State
 from incumbent.core.timing import Timing
+from incumbent.core.watch import Watch
 
-__all__ = ["RESERVE_S", "TABLE", "Elector", "State"]
-
-RESERVE_S = 3.0
-"""How long a vacancy that is meant for somebody else is left to them; at most one TTL."""
-
+__all__ = ["TABLE", "Elector", "State"]
 
 _S = State
 
@@ -70,14 +65,11 @@ class Elector:
     """
 
     __slots__ = (
-        "_absent_is_vacant",
         "_again",
         "_attempt",
         "_closing",
         "_handlers",
         "_held",
-        "_high_serial",
-        "_high_token",
         "_identity",
         "_incarnation",
         "_missed",
@@ -88,11 +80,9 @@ class Elector:
         "_serial",
         "_stop_by",
         "_successor",
-        "_take_at",
         "_timing",
-        "_watched",
+        "_watch",
         "_why",
-        "_yield_until",
         "state",
         "wake_at",
     )
@@ -111,18 +101,13 @@ class Elector:
         self._identity = identity
         self._incarnation = incarnation
         self._timing = timing
-        self._absent_is_vacant = absent_is_vacant
+        self._watch = Watch(identity, timing.ttl_s, absent_is_vacant=absent_is_vacant)
         self.state = State.NEW
         self.wake_at = math.inf
         self._attempt = attempts
         self._closing = False
-        self._watched: Snapshot | None = None
-        self._take_at = math.inf
         self._send_by = math.inf
         self._again = 0.0
-        self._yield_until = -math.inf
-        self._high_serial = 0
-        self._high_token = 0
         self._noted = ""
         self._missed: Snapshot | None = None
         self._held: Held | None = None
@@ -145,7 +130,7 @@ class Elector:
     @property
     def watched(self) -> Snapshot | None:
         """The snapshot that a take would compare with."""
-        return self._watched
+        return self._watch.seen
 
     def take_stands(self, now: float) -> bool:
         """Tell whether the last `Take` may be sent at `now`; if not, report `TakeNotSent`.
@@ -183,73 +168,29 @@ class Elector:
         return State.LOOKING, [ev.Look()]
 
     def _seen(self, event: ev.Seen, now: float) -> _Step:
-        if not event.fresh and event.snapshot.serial < self._high_serial:
-            return self._wait(now, []) if self._watched is not None else (State.LOOKING, [])
+        if not event.fresh and self._watch.is_old(event.snapshot):
+            return self._wait(now, []) if self._watch.seen is not None else (State.LOOKING, [])
         return self._consider(event.snapshot, now)
 
     def _consider(self, snapshot: Snapshot, now: float, *, anew: bool = False) -> _Step:
         """Start to count for `snapshot`, unless it is what is being watched already."""
-        seen = self._watched
-        if (
-            not anew
-            and seen is not None
-            and seen.holding is snapshot.holding
-            and seen.watched == snapshot.watched
-        ):
+        if not anew and self._watch.is_same(snapshot):
             return self._wait(now, [])
-        went_back = snapshot.serial < self._high_serial or (
-            snapshot.token is not None and snapshot.token < self._high_token
-        )
-        wait_s, notes = self._how_long(snapshot, seen, went_back, now)
-        self._watched = snapshot
-        self._take_at = now + wait_s
-        self._high_serial = snapshot.serial
-        self._high_token = max(self._high_token, snapshot.token or 0)
-        return self._wait(now, notes)
-
-    def _how_long(
-        self, snapshot: Snapshot, seen: Snapshot | None, went_back: bool, now: float
-    ) -> tuple[float, list[ev.Effect]]:
-        """Return how long `snapshot` must stand still before it may be taken over."""
-        ttl_s = self._timing.ttl_s
-        longest_s = max(ttl_s, seen.ttl_s if seen else 0.0, snapshot.ttl_s)
-        match snapshot.holding:
-            case Holding.FOREIGN:
-                return math.inf, self._note_once(snapshot.state, snapshot.describe())
-            case Holding.ABSENT:
-                if self._absent_is_vacant and not self._high_serial and not snapshot.ttl_s:
-                    return 0.0, []
-                return longest_s, []
-            case Holding.VACANT:
-                if went_back:
-                    return longest_s, self._note_once("rollback", _went_back(snapshot))
-                if snapshot.successor:
-                    meant = same_candidate(snapshot.successor, self._identity)
-                    return 0.0 if meant else min(RESERVE_S, ttl_s), []
-                return max(0.0, self._yield_until - now), []
-            case Holding.HELD:
-                if went_back:
-                    return longest_s, self._note_once("rollback", _went_back(snapshot))
-                if self._is_own(snapshot.term):
-                    return 0.0, []
-                self._yield_until = -math.inf  # Somebody has followed.
-                if snapshot.holder == self._identity:
-                    text = f"{snapshot.describe()}, which is our identity but not our term"
-                    return snapshot.ttl_s, self._note_once("duplicate-identity", text)
-                return snapshot.ttl_s, []
+        remark = self._watch.begin(snapshot, now, own=self._is_own(snapshot.term))
+        return self._wait(now, self._note_once(*remark) if remark else [])
 
     def _wait(self, now: float, effects: list[ev.Effect]) -> _Step:
         """Take what is watched, if its time has come."""
-        take_at = max(self._take_at, self._again)
+        take_at = max(self._watch.take_at, self._again)
         if now >= take_at:
             return self._take(now, effects)
-        if self._watched is None:
+        if self._watch.seen is None:
             raise AssertionError("waiting for nothing")
         self.wake_at = take_at
-        return State.STANDBY, [*effects, ev.Waiting(self._watched, take_at)]
+        return State.STANDBY, [*effects, ev.Waiting(self._watch.seen, take_at)]
 
     def _waited(self, _: ev.Tick, now: float) -> _Step:
-        watched, slept = self._watched, self._slept(max(self._take_at, self._again), now)
+        watched, slept = self._watch.seen, self._slept(max(self._watch.take_at, self._again), now)
         if watched is not None and watched.holding is Holding.ABSENT and slept:
             return self._consider(watched, now, anew=True)
         return self._wait(now, [])
@@ -262,27 +203,20 @@ class Elector:
         return now > due_at + self._timing.attempt_s
 
     def _evidence(self, event: ev.Evidence, now: float) -> _Step:
-        watched = self._watched
-        if (
-            watched is not None
-            and watched.holding is Holding.HELD
-            and watched.lease_key == event.lease_key
-            and event.lease_key
-        ):
-            self._take_at = min(self._take_at, now)
+        if self._watch.believe_death(event.lease_key, now):
             return self._wait(now, self._note_once("evidence", event.why))
         return self._wait(now, [])
 
     # -- taking -----------------------------------------------------------------------------------
 
     def _take(self, now: float, effects: list[ev.Effect]) -> _Step:
-        if self._watched is None:
+        if self._watch.seen is None:
             raise AssertionError("taking what was not watched")
         self._attempt += 1
         self._send_by = now + self._timing.attempt_s
         self._missed = None
         term = self._nonce(self._attempt)
-        return State.TAKING, [*effects, ev.Take(self._attempt, term, self._watched)]
+        return State.TAKING, [*effects, ev.Take(self._attempt, term, self._watch.seen)]
 
     def _take_done(self, event: ev.TakeDone, now: float) -> _Step:
         if event.attempt != self._attempt:
@@ -292,18 +226,18 @@ class Elector:
     def _begin(self, held: Held, valid_until: float, now: float) -> _Step:
         self._held = held
         self._why = None
-        self._serial = self._high_serial = held.snapshot.serial
+        self._serial = held.snapshot.serial
         self._release_until = valid_until
         self._successor = ""
         self._again = 0.0
-        if held.token is not None and held.token <= self._high_token:
+        highest = self._watch.took(held)
+        if highest is not None:
             text = (
-                f"the store gave token {held.token} for {self._name!r} after {self._high_token} "
+                f"the store gave token {held.token} for {self._name!r} after {highest} "
                 "had been seen: it has lost its memory, and resources would refuse us"
             )
             self._again = now + self._timing.ttl_s
             return self._release(now, [ev.Note("token-regression", text)])
-        self._high_token = held.token or self._high_token
         if self._missed is not None:
             overtaken = self._overtaken(held, self._missed, now)
             if overtaken is not None:
@@ -337,7 +271,8 @@ class Elector:
     def _take_refused(self, event: ev.TakeRefused, now: float) -> _Step:
         if event.attempt != self._attempt:
             return self._stay(State.TAKING)
-        if self._watched is not None and event.snapshot.watched == self._watched.watched:
+        watched = self._watch.seen
+        if watched is not None and event.snapshot.watched == watched.watched:
             self._again = now + self._timing.retry_every_s
         return self._not_taken(event.snapshot, now)
 
@@ -361,10 +296,10 @@ class Elector:
         """
         if self._closing:
             return self._closed()
-        watched, missed = self._watched, self._missed
+        watched, missed = self._watch.seen, self._missed
         if watched is None:
             raise AssertionError("taking what was not watched")
-        if missed is not None and missed.serial < self._high_serial:
+        if missed is not None and self._watch.is_old(missed):
             missed = None
         newest = found or missed or watched
         changed = missed is not None and missed.serial > watched.serial
@@ -390,7 +325,7 @@ class Elector:
         if event.attempt != self._attempt:
             return self._stay(State.DOUBT)
         if self._closing:
-            return self._closed()
+            return self._closed([ev.GiveBack(self._nonce(self._attempt))])
         self.wake_at = now + self._timing.retry_every_s
         return State.DOUBT, []
 
@@ -474,7 +409,7 @@ class Elector:
 
     def _release(self, now: float, effects: list[ev.Effect]) -> _Step:
         if self._why is ev.Why.STEP_DOWN:
-            self._yield_until = now + min(RESERVE_S, self._timing.ttl_s)
+            self._watch.leave_to_others(now)
         effects = [*effects, ev.EndKeepalive()]
         if now >= self._release_until:
             return self._after_term(now, [*effects, ev.Note("release-late", "left to expire")])
@@ -495,21 +430,23 @@ class Elector:
             return self._stay(State.RELEASING)
         self.wake_at = now + self._timing.retry_every_s
         if self.wake_at >= self._release_until:
-            text = f"left to expire: {event.cause}"
-            return self._after_term(now, [ev.Note("release-failed", text)])
+            return self._unreleased(now, f"left to expire: {event.cause}")
         return State.RELEASING, []
 
     def _release_again(self, _: ev.Tick, now: float) -> _Step:
-        if now >= self._release_until:
-            return self._after_term(now, [ev.Note("release-failed", "left to expire")])
-        return self._send_release([])
+        late = now >= self._release_until
+        return self._unreleased(now, "left to expire") if late else self._send_release([])
+
+    def _unreleased(self, now: float, text: str) -> _Step:
+        """Go on with what could not be released: as our own leftover, if we stay."""
+        gives: list[ev.Effect] = [ev.GiveBack(self.term)] * self._closing
+        return self._after_term(now, [ev.Note("release-failed", text), *gives])
 
     def _after_term(
         self, now: float, effects: list[ev.Effect], snapshot: Snapshot | None = None
     ) -> _Step:
         self._held = None
-        self._watched = None
-        self._take_at = math.inf
+        self._watch.end()
         self.wake_at = math.inf
         if self._closing:
             return self._closed(effects)
@@ -548,10 +485,6 @@ class Elector:
 
 _Step = tuple[State, list[ev.Effect]]
 _Handler = Callable[[Elector, Any, float], _Step]
-
-
-def _went_back(snapshot: Snapshot) -> str:
-    return f"{snapshot.describe()}, in a store that went back in time; waiting one whole TTL"
 
 
 _HANDLERS: dict[tuple[State, type[Any]], _Handler] = {

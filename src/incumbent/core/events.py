@@ -21,6 +21,7 @@ __all__ = [
     "Event",
     "Evidence",
     "Follow",
+    "GiveBack",
     "LeaseExpiring",
     "LeaseFailing",
     "LeaseRevoked",
@@ -345,6 +346,16 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True)
+class GiveBack:
+    """Go on trying to give up this exact term, whose candidate goes: nothing works under it.
+
+    It may not even have begun. Where each election has a lease of its own, that just expires.
+    """
+
+    term: str
+
+
+@dataclass(frozen=True, slots=True)
 class Note:
     """Something that people should know; `code` is a stable word for programs."""
 
@@ -370,6 +381,7 @@ Effect = (
     | Stuck
     | EndKeepalive
     | Release
+    | GiveBack
     | Note
     | Closed
 )

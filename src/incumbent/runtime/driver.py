@@ -252,6 +252,8 @@ class Driver:
                 self._stuck(cause)
             case ev.Release():
                 self._request(self._release(effect), lambda e: ev.ReleaseFailed(effect.attempt, e))
+            case ev.GiveBack(term):
+                self._give_back(term)
             case ev.Note(code, text):
                 self._listener.note(code, text)
             case ev.Closed():
@@ -320,6 +322,15 @@ class Driver:
         if self._keeper is not None:
             self._keeper.leave(self)
             self._leaving = self._keeper
+
+    def _give_back(self, term: str) -> None:
+        """Leave to the hub what we could not give up; without sessions it expires by itself."""
+        if not self._store.capabilities.sessions:
+            return
+        claim, keeper = self._claim, self._keeper
+        if claim is None or keeper is None or claim.term != term:
+            raise AssertionError("nothing to give back")
+        self._hub.give_back(self.name, claim, keeper)
 
     # -- requests ---------------------------------------------------------------------------------
 

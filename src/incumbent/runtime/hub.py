@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from contextlib import suppress
 from typing import Any
 from weakref import WeakValueDictionary
 
 from incumbent.clock import Clock, boottime
+from incumbent.core.records import Claim, Held
 from incumbent.core.timing import Timing
 from incumbent.errors import StoreError
 from incumbent.runtime.alarms import Alarms, LoopAlarms
@@ -49,6 +51,7 @@ class Hub:
         self._opened: WeakValueDictionary[str, LeaseKeeper] = WeakValueDictionary()
         self._works: Counter[LeaseKeeper] = Counter()
         self._opening = asyncio.Lock()
+        self._giving_back: set[asyncio.Task[None]] = set()
 
     async def session(self, timing: Timing) -> LeaseKeeper:
         """Return a session under which a term can begin, opening one if there is none.
@@ -107,8 +110,45 @@ class Hub:
         """
         return next((keeper for keeper in self._works if keeper.lease.key == lease_key), None)
 
+    def give_back(self, name: str, claim: Claim, keeper: LeaseKeeper) -> None:
+        """Give up what `claim` has got, or may have, as soon as the store answers.
+
+        Nothing works under it: its work has ended, or never began. Whatever is written names that
+        term, and so does nothing once somebody has another one, also if it arrives late. It is
+        tried for as long as the session is trusted: then that ends, and everything under it.
+        """
+        task = asyncio.get_running_loop().create_task(self._give_back(name, claim, keeper))
+        self._giving_back.add(task)
+        task.add_done_callback(self._giving_back.discard)
+
+    async def _give_back(self, name: str, claim: Claim, keeper: LeaseKeeper) -> None:
+        timing = keeper.timing
+        pause_s = timing.retry_every_s
+        while True:
+            await self._until(self.clock() + pause_s)
+            if self.clock() >= keeper.trust.valid_until:
+                return
+            pause_s = min(2 * pause_s, timing.ttl_s)
+            with suppress(StoreError, TimeoutError):
+                async with self.turns.mine(), asyncio.timeout(timing.attempt_s):
+                    found = await self.store.read_back(name, claim)
+                    if isinstance(found, Held):
+                        await self.store.release(found, keeper.lease, "")
+                return
+
+    async def _until(self, instant: float) -> None:
+        due = asyncio.Event()
+        alarm = self.alarms.call_at(instant, due.set)
+        try:
+            await due.wait()
+        finally:
+            alarm.cancel()
+
     async def close(self) -> None:
-        """End the sessions under which nothing is held."""
+        """End the sessions under which nothing is held, and what was to be given back with them."""
+        for task in list(self._giving_back):
+            task.cancel()
+        await asyncio.gather(*self._giving_back, return_exceptions=True)
         for timing, keeper in list(self._sessions.items()):
             await self._close(timing, keeper)
 

@@ -83,6 +83,7 @@ class Pool:
         self._slots = asyncio.Semaphore(limit) if limit else contextlib.nullcontext()
         self._idle: list[_Connection] = []
         self._busy: set[_Connection] = set()
+        self._closed = 0
 
     async def request(
         self,
@@ -130,6 +131,7 @@ class Pool:
 
     async def close(self) -> None:
         """Close every connection; requests in flight are broken."""
+        self._closed += 1
         connections, self._idle = [*self._idle, *self._busy], []
         for connection in connections:
             connection.abort()
@@ -177,6 +179,7 @@ class Pool:
         return None
 
     async def _connect(self) -> _Connection:
+        closed = self._closed
         try:
             reader, writer = await asyncio.open_connection(
                 self._host, self._port, ssl=self._tls, server_hostname=self._tls_name
@@ -187,7 +190,12 @@ class Pool:
         for level, option, value in _SOCKET_OPTIONS:
             if hasattr(socket, option):
                 plug.setsockopt(getattr(socket, level), getattr(socket, option), value)
-        return _Connection(reader, writer)
+        connection = _Connection(reader, writer)
+        if closed != self._closed:  # Nobody would close it.
+            connection.abort()
+            await connection.closed()
+            raise NotSent("closed while it was connecting")
+        return connection
 
 
 class _Connection:

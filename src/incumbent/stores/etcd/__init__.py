@@ -16,8 +16,6 @@ themselves are `stores.kv`. With a recipe, `stores.queue` makes elections of `qu
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from incumbent.errors import ConfigError
 from incumbent.stores.api import ON_QUORUM, Capabilities, Grade, Store, StoreURL, missing_extra
 from incumbent.stores.kv import KeyValueStore
@@ -60,20 +58,31 @@ def set_ups() -> dict[str, Capabilities]:
 
 
 def _queue_capabilities(recipe: str) -> Capabilities:
-    return replace(
-        CAPABILITIES,
+    return Capabilities(
+        scheme="etcd",
         sessions=False,
+        token=True,
         judged_by="server",
         confirmed_by=(
             "a keep-alive of the lease, and after it, of the same raft term, a transaction that "
             "compares our key and writes"
         ),
+        wakes_by=CAPABILITIES.wakes_by,
+        evidence="",
         absent_is_vacant=True,
-        queue=True,
-        bars=False,
+        whole_seconds=False,
+        one_host=False,
+        grade=Grade.EXCLUSIVE_WITH_FENCING,
         assumes="etcd 3.5.13 or later is linearizable, and clock rates differ by no more than rho",
+        survives=ON_QUORUM,
+        one_process=False,
         unseen_ttls=0.5,
         takeover_trips=8,
+        bars=False,
+        renews=True,
+        queue=True,
+        label_names=False,
+        reads=True,
         partner=PARTNERS[recipe],
         partner_breaks=_BREAKS,
     )

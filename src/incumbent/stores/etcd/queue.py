@@ -11,8 +11,9 @@ What proves a key: a transaction that compares its `create_revision` and its lea
 of no meaning (`PREFIX/beats/<lease in hex>`, attached to the lease). That the lease lasts says
 `lease`.
 
-The tag by which a key is found is its lease together with what is in it: an answer that was lost
-makes no second one, since the key has the same name.
+The tag by which a key is found is its lease together with what is in it. An answer that was lost
+makes no second key, since it has the same name; and a place that was given up, and whose key is
+removed late, is told by what is in it from one that this process has taken since.
 
 PREFIX/queues/NAME is the note, and says that one of ours has stood in this queue.
 """
@@ -53,6 +54,7 @@ class EtcdQueue:
         self._prefix = settings.prefix
         self._leases: dict[float, KeptLease] = {}
         self._followed: dict[str, asyncio.Task[None]] = {}
+        self._values: dict[str, bytes] = {}
 
     async def open(self, *, create: bool) -> None:
         """Make sure that etcd answers, knows us and lets us read."""
@@ -124,6 +126,7 @@ class EtcdQueue:
         A key of an earlier place of ours may still be there: its deletion was not answered, or it
         was made late. It says another term, and gives way: the next place is at the end.
         """
+        self._values[tag] = value  # Before it is sent: it may have been made, whatever comes of it.
         lease = await self._lease(ttl_s)
         key = f"{lock}/{lease.hex}"
         await self._put_if_absent(self._note(name), EMPTY, "0")
@@ -154,10 +157,19 @@ class EtcdQueue:
             return None
         request = {"key": base64_of(f"{lock}/{lease.hex}")}
         kvs = (await self._client.ask("/v3/kv/range", request)).get("kvs", ())
-        return _node(kvs[0]) if kvs else None
+        node = _node(kvs[0]) if kvs else None
+        return node if node is not None and node.value == self._values.get(tag) else None
 
     async def prove(self, lock: str, node: Node, ttl_s: float) -> None:
         """Keep the lease alive, and write under the condition that the key is there."""
+        try:
+            await self._prove(node, ttl_s)
+        except Gone:
+            # Nobody looks for it any more.
+            self._values = {t: value for t, value in self._values.items() if value != node.value}
+            raise
+
+    async def _prove(self, node: Node, ttl_s: float) -> None:
         lease = self._leases.get(ttl_s)
         if lease is None or not node.key.endswith(f"/{lease.hex}"):
             raise Gone(f"{node.key}: its lease is over")
@@ -180,11 +192,11 @@ class EtcdQueue:
     async def leave(self, lock: str, tag: str, ttl_s: float) -> None:
         """Delete our key."""
         lease = self._leases.get(ttl_s)
-        if lease is None or lease.over or not lease.id:
-            return
-        node = await self.find(lock, tag, ttl_s)
-        if node is not None:
-            await self._delete(node)
+        if lease is not None and not lease.over and lease.id:
+            node = await self.find(lock, tag, ttl_s)
+            if node is not None:
+                await self._delete(node)
+        self._values.pop(tag, None)
 
     async def _delete(self, node: Node) -> None:
         gone = {"request_delete_range": {"key": base64_of(node.key)}}

@@ -20,8 +20,12 @@ Rules
 3. **An empty queue is vacant**, never absent: who held it is gone from it, and the server, who
    alone judges that here, says so. What a deletion by hand breaks is said in `partner_breaks`.
 4. **A renewal or release names the node of exactly that term.** Of another term's it touches none.
-5. **A node that only waits is given up with its candidate** (`unfollow`). One that was held and not
-   released is left to the server's clock, also at `close`: a term that was lost is not released.
+5. **A node is given up with its candidate** (`unfollow`), however long it takes until the server
+   hears of it: the session goes on for whatever else this process stands in, and what is left
+   behind would keep everybody out. A node that only waits is given up at once. One that was held
+   and not released is left to a clock, since a term that was lost is not released; and as its
+   session goes on, that clock is ours: it is given up when it was not renewed for a TTL, which is
+   longer than a term is trusted. At `close` the session ends, and it is left to the server's.
 6. **The queue decides who is next**: nobody can be named as the successor.
 
 Nonces. A node is written when its contender joins, and never again (rule 2 of `queue.api`), but
@@ -49,7 +53,7 @@ from incumbent.stores.queue.api import Gone, Line, Node, Queue
 __all__ = ["QueueStore"]
 
 _LEAVE_S = 5.0
-_LEAVE_TRIES = 3
+_LEAVE_EVERY_S = 1.0
 
 
 @dataclass(slots=True)
@@ -62,6 +66,7 @@ class _Place:
         term: the nonce under which it is held; "" as long as it waits.
         claimed: the nonce of the last take.
         tries: how often a take found it waiting; what makes each refusal news to the elector.
+        renewals: how often the term was renewed.
     """
 
     tag: str
@@ -71,6 +76,7 @@ class _Place:
     term: str = ""
     claimed: str = ""
     tries: int = 0
+    renewals: int = 0
 
 
 @dataclass(slots=True)
@@ -87,25 +93,35 @@ class QueueStore(StoreDefaults):
         url: for messages, without secrets.
         capabilities: what the store says of itself.
         lock: returns how the queue of an election is called.
+        chance: returns so many random bytes in hexadecimal.
     """
 
     def __init__(
-        self, driver: Queue, url: str, capabilities: Capabilities, lock: Callable[[str], str]
+        self,
+        driver: Queue,
+        url: str,
+        capabilities: Capabilities,
+        lock: Callable[[str], str],
+        chance: Callable[[int], str] = secrets.token_hex,
     ) -> None:
         self.capabilities = capabilities
         self.url = url
         self._driver = driver
         self._lock = lock
+        self._chance = chance
         self._places: dict[str, _Place] = {}
         self._followed: dict[str, _Followed] = {}
         self._leaving: set[asyncio.Task[None]] = set()
+        self._closing = asyncio.Event()
 
     async def open(self, *, create: bool = True) -> None:
         """Connect."""
+        self._closing = asyncio.Event()
         await self._driver.open(create=create)
 
     async def close(self) -> None:
         """Give back every resource."""
+        self._closing.set()
         if self._leaving:
             await asyncio.wait(self._leaving)
         held = any(place.term for place in self._places.values())
@@ -166,6 +182,10 @@ class QueueStore(StoreDefaults):
         elif place is not None:
             # To look again is all that waiting is for: nobody takes a place that is not the first.
             ttl_s, lease_version = place.ttl_s, ("in line", place.tries)
+            if term != place.first_term and _same_contender(term, place.first_term):
+                # It is being given up, or came back with an older state of the server. A leftover
+                # that an elector knows for its own it asks for at once: here in vain, and for ever.
+                term = ""
         else:
             ttl_s = 0.0
         return Snapshot(
@@ -197,7 +217,7 @@ class QueueStore(StoreDefaults):
             place = None
         if place is None:
             # Before it is sent: whatever comes of it, it is looked for under this tag.
-            place = _Place(secrets.token_hex(16), claim.term, claim.ttl_s)
+            place = _Place(self._chance(16), claim.term, claim.ttl_s)
             self._places[name] = place
         place.claimed = claim.term
         value = notes.node_of(replace(claim, term=place.first_term))
@@ -240,6 +260,7 @@ class QueueStore(StoreDefaults):
         except Gone:
             self._places.pop(lease.name, None)
             raise Refused(await self.read(lease.name)) from None
+        place.renewals += 1
         return lease.at(int(str(lease.version)) + 1)
 
     async def release(self, held: Held, lease: Lease, successor: str) -> Snapshot:
@@ -302,29 +323,58 @@ class QueueStore(StoreDefaults):
         del self._followed[name]
         self._driver.unfollow(self._lock(name))
         place = self._places.get(name)
-        if place is not None and not place.term:
-            del self._places[name]
-            self._in_background(self._give_up(self._lock(name), place))
+        if place is not None and place.term:
+            self._in_background(self._expire(name, place))
+        elif place is not None:
+            self._give_up(name, place)
 
     def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._leaving.add(task)
         task.add_done_callback(self._leaving.discard)
 
-    async def _give_up(self, lock: str, place: _Place) -> None:
-        """Remove a node that waits; where that fails it goes with its session."""
+    async def _expire(self, name: str, place: _Place) -> None:
+        """Give up a node that was held, when for a TTL nobody has renewed, followed or left it."""
+        renewals = -1
+        while renewals != place.renewals:
+            renewals = place.renewals
+            over = await self._closes_within(place.ttl_s)
+            if over or name in self._followed or self._places.get(name) is not place:
+                return
+        self._give_up(name, place)
+
+    def _give_up(self, name: str, place: _Place) -> None:
+        """Have no place any more, and remove its node."""
+        del self._places[name]
+        self._in_background(self._remove(self._lock(name), place))
+
+    async def _remove(self, lock: str, place: _Place) -> None:
+        """Remove a node; what cannot be removed until `close` goes with its session."""
+        while True:
+            with suppress(StoreError, TimeoutError):
+                async with asyncio.timeout(_LEAVE_S):
+                    await self._driver.leave(lock, place.tag, place.ttl_s)
+                    return
+            if await self._closes_within(_LEAVE_EVERY_S):
+                return
+
+    async def _closes_within(self, limit_s: float) -> bool:
+        """Wait, and tell whether the store is being closed."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(_LEAVE_S):
-                for _ in range(_LEAVE_TRIES):
-                    with suppress(StoreError):
-                        await self._driver.leave(lock, place.tag, place.ttl_s)
-                        return
+            async with asyncio.timeout(limit_s):
+                await self._closing.wait()
+        return self._closing.is_set()
 
     # -- for people -------------------------------------------------------------------------------
 
     async def examine(self) -> list[Finding]:
         """Look at the server and our rights."""
         return await self._driver.examine()
+
+
+def _same_contender(term: str, other: str) -> bool:
+    """Tell whether two nonces differ in nothing but the number of the attempt."""
+    return term.rpartition(".")[0] == other.rpartition(".")[0]
 
 
 def _is_first(node: Node, line: Line) -> bool:

@@ -22,7 +22,6 @@ knows the client library. With a recipe, `stores.queue` makes elections of `queu
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 from incumbent.errors import ConfigError
 from incumbent.stores.api import ON_QUORUM, Capabilities, Grade, Store, StoreURL, missing_extra
@@ -72,20 +71,31 @@ def set_ups() -> dict[str, Capabilities]:
 
 
 def _queue_capabilities(recipe: str) -> Capabilities:
-    return replace(
-        CAPABILITIES,
+    return Capabilities(
+        scheme="zookeeper",
         sessions=False,
+        token=True,
         judged_by="server",
         confirmed_by="a transaction that checks our znode, on the session that it goes with",
+        wakes_by="a watch",
+        evidence="",
         absent_is_vacant=True,
-        queue=True,
-        bars=False,
+        whole_seconds=False,
+        one_host=False,
+        grade=Grade.EXCLUSIVE_WITH_FENCING,
         assumes=(
             "a majority keeps what it has logged, servers report to their leader every half tick, "
             "and clock rates differ by no more than rho, of at most 0.11"
         ),
+        survives=ON_QUORUM,
+        one_process=False,
         unseen_ttls=0.75,
         takeover_trips=12,
+        bars=False,
+        renews=True,
+        queue=True,
+        label_names=False,
+        reads=True,
         partner=PARTNERS[recipe],
         partner_breaks=_BREAKS,
     )
