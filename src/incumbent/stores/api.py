@@ -111,6 +111,9 @@ class Capabilities:
     A demand that a cell does not meet is refused before anything is started, and free text stands
     only where no program has to decide by it.
 
+    Defaults are for stores in our own format. Whatever has a partner says every cell: what is right
+    for the others of its scheme need not be right for it.
+
     Attributes:
         scheme: the URL scheme.
         sessions: many elections of one process are kept by renewing one lease.

@@ -6,15 +6,16 @@ transaction is carried out after the other.
 
 from __future__ import annotations
 
+import math
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from incumbent.errors import StoreUnavailable
 from incumbent.stores.api import Finding
 from incumbent.stores.sql.api import Heard, Rows
 
-__all__ = ["Database", "MemoryServer", "SqliteDialect"]
+__all__ = ["ClockedSqliteDialect", "Database", "MemoryServer", "SqliteDialect"]
 
 _TABLES = """
 CREATE TABLE incumbent_counter (name TEXT PRIMARY KEY, serial INTEGER, ttl_s REAL);
@@ -50,15 +51,50 @@ class SqliteDialect:
         return [f"SELECT SAY({text}) FROM {source}"] if self._speaks else []
 
 
-class Database:
-    """A database in memory. What the last transaction said at its commit is in `said`."""
+class ClockedSqliteDialect(SqliteDialect):
+    """The same with times: whole microseconds of the clock of whoever made the database."""
+
+    family = "sqlite"
+    form = ""
+    now = "CLOCK()"
+    latest = "253370764800000000"
 
     def __init__(self) -> None:
+        super().__init__(speaks=False)
+
+    def after(self, ttl_s: float) -> str:
+        """Return the time that is so much later."""
+        return f"({self.now} + {math.ceil(ttl_s * 1e6)})"
+
+    def seconds(self, since: str, until: str) -> str:
+        """Return the time between two columns."""
+        return f"(({until} - {since}) / 1e6)"
+
+    def written(self, time: str) -> str:
+        """Return a time as text."""
+        return f"substr('{'0' * 20}' || {time}, -20)"
+
+    def insert_new(self, table: str, columns: Sequence[str], source: str) -> str:
+        """Return an INSERT that does nothing if there is a row with that key."""
+        return f"INSERT OR IGNORE INTO {table} ({', '.join(columns)}) {source}"
+
+
+class Database:
+    """A database in memory. What the last transaction said at its commit is in `said`.
+
+    Args:
+        script: makes the tables.
+        clock: reads the database's clock in microseconds, for statements that ask for it.
+    """
+
+    def __init__(self, script: str = _TABLES, clock: Callable[[], int] | None = None) -> None:
         self.said: list[str] = []
         self._connection = sqlite3.connect(":memory:", isolation_level=None)
         self._connection.create_function("SAY", 1, self.said.append)
         self._connection.create_function("GREATEST", -1, max)
-        self._connection.executescript(_TABLES)
+        if clock is not None:
+            self._connection.create_function("CLOCK", 0, clock)
+        self._connection.executescript(script)
 
     def carry_out(self, statements: Sequence[str]) -> list[Rows]:
         """Carry out a transaction."""

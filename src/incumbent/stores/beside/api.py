@@ -16,6 +16,11 @@ Rules
    gives to the acquiring write, or a counter that is kept apart and is never set back.
 7. **Say what you know**, as everywhere: `Conflict` and `StoreUnavailable` promise that nothing was
    changed; what was sent and not answered is `OutcomeUnknown`, and is never sent again by a driver.
+8. **A bar stands in the lock itself** (`Deed.BAR`) and in the record, for a driver that declares
+   bars: so that members of theirs keep out of it by their own rule, it does not lapse, and no
+   restart of a server ends it that keeps its data. It replaces the lock of the very term that the
+   record names, or the very bar that was read, and no two writings of one have the same value.
+   Where a lock ends with whoever has it (a process, a session of a server), there can be none.
 
 All methods are called on the keeper's event loop and are cancelled when their time is up.
 """
@@ -50,6 +55,8 @@ class Owner(Enum):
     """The very term that the record names."""
     THEIRS = "theirs"
     """Somebody else: a member of theirs, or whatever looks like one to us."""
+    BARRED = "barred"
+    """Nobody: a bar of ours stands in it."""
     STRANGE = "strange"
     """Something that no member of theirs would have written."""
 
@@ -64,6 +71,11 @@ class Deed(Enum):
     """Nothing, and whoever has it is not compared."""
     FREE = "free"
     """Give it up, if it is ours; of whoever else has it nothing is changed."""
+    BAR = "bar"
+    """Put the bar that the record is into it: in the place of our lock, of the bar that was read,
+    or of what was free where the record was a bar."""
+    UNBAR = "unbar"
+    """Free it, if it is the bar that was read; of whoever else has it nothing is changed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +92,9 @@ class State:
         token: of the term that the record names.
         wait_s: of their lock, after how long it is worth a look; of an absent record, for how long
             whoever removed it may have a holder behind it.
-        lock: what the driver compares of the lock.
+        lock: what the driver compares of the lock; of a bar, what no other writing of one has.
+        bar: what stands in the lock or else in the record, as `wire.parse_bar` returns it, if that
+            is a bar; `token` is its own then.
         since: from where the driver waits for the next one; of what was read.
     """
 
@@ -93,6 +107,7 @@ class State:
     token: int | None = None
     wait_s: float = 0.0
     lock: Any = None
+    bar: Object | None = None
     since: int = 0
 
 

@@ -16,6 +16,11 @@ Rules
    now, is refused, though no other of ours holds.
 4. **A conflict is looked into before it is believed**: it may be our own write.
 5. A release names the term, and frees the lock only if it is that term's.
+6. **A bar stands in the lock and in the record.** In the lock it keeps members of theirs out, and
+   is there when the record is not believed, after a restart of a server. In the record it keeps
+   ours out though somebody has removed it from the lock: it is shown then that it does so no more
+   for members of theirs, and it is put back only into a lock that nobody has taken. It is replaced
+   and lifted at exactly what was read of both.
 
 Whoever follows is told what was read after the driver said that something may have changed.
 """
@@ -26,9 +31,19 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 from incumbent.core.events import Seen
-from incumbent.core.records import Claim, Held, Holding, Lease, Snapshot, StepDownRequest
+from incumbent.core.records import (
+    Bar,
+    Claim,
+    Held,
+    Holding,
+    Lease,
+    Snapshot,
+    StepDownRequest,
+    barred,
+)
 from incumbent.errors import ConfigError, Refused, StoreError, StoreUnavailable, StoreUnusable
 from incumbent.stores.api import Capabilities, Finding, Sink, StoreDefaults
 from incumbent.stores.beside import wire
@@ -36,8 +51,10 @@ from incumbent.stores.beside.api import Conflict, Deed, Locks, Lost, Owner, Stat
 from incumbent.stores.beside.wire import Object
 from incumbent.stores.recipes import LockName
 
-__all__ = ["LockStore"]
+__all__ = ["OPENED", "LockStore"]
 
+OPENED = "but the lock itself was changed, so members of the other library may have it"
+"""What is said of a bar that keeps only candidates of ours out."""
 _ATTEMPTS = 5
 _LOOK_S = 15.0
 _PAUSES_S = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -173,6 +190,52 @@ class LockStore(StoreDefaults):
             raise Refused(snapshot)
         return snapshot
 
+    async def bar(self, over: Snapshot, bar: Bar) -> Snapshot:
+        """Put a bar in the place of our lock, or of another bar; refuse where none can stand."""
+        if not self.capabilities.bars:
+            return await super().bar(over, bar)
+        if over.bar is not None:
+            return await self._swap_bar(over, bar)
+        snapshot, written = await self._write_while(
+            over.name,
+            over.term,
+            lambda _, token: wire.barred(over.name, bar, token),
+            Deed.BAR,
+        )
+        if not written and snapshot.bar != bar:
+            raise Refused(snapshot)
+        return snapshot
+
+    async def unbar(self, over: Snapshot) -> Snapshot:
+        """Free the lock, if exactly this bar stands in it."""
+        if not self.capabilities.bars:
+            return await super().unbar(over)
+        return await self._swap_bar(over, None)
+
+    async def _swap_bar(self, over: Snapshot, bar: Bar | None) -> Snapshot:
+        """Replace exactly this bar; what was remembered of the server beside may be old."""
+        name, known = over.name, self._seen.get(over.name)
+        for _ in range(_ATTEMPTS):
+            state, known = known, None
+            if state is None or not _same(_snapshot(name, state), over):
+                state = await self._read(name)
+            now = _snapshot(name, state)
+            if over.bar is None or not _same(now, over):
+                if bar is not None and now.bar == bar and state.owner is Owner.BARRED:
+                    return now
+                raise Refused(now)
+            if bar is not None and state.owner not in (Owner.BARRED, Owner.FREE):
+                raise Refused(now)
+            left = wire.lifted(name, now.token)
+            if bar is not None:
+                left = wire.barred(name, bar, now.token)
+            try:
+                written = await self._swap(name, state, left, Deed.BAR if bar else Deed.UNBAR)
+            except Conflict:
+                continue
+            return _snapshot(name, written)
+        raise self._unquiet(name)
+
     async def _write_while(
         self,
         name: str,
@@ -181,16 +244,17 @@ class LockStore(StoreDefaults):
         deed: Deed,
         known: State | None = None,
     ) -> tuple[Snapshot, bool]:
-        """Write what `change` makes of the record while it names `term`.
+        """Write what `change` makes of the record while it names `term`; a bar, while that holds.
 
         Returns:
             The record as it is then, and whether it was written.
         """
+        stands = _holds if deed is Deed.BAR else _names
         for _ in range(_ATTEMPTS):
             state, known = known, None
-            if state is None or not _names(state, term):
+            if state is None or not stands(state, term):
                 state = await self._read(name)
-            if not _names(state, term):
+            if not stands(state, term):
                 return _snapshot(name, state), False
             try:
                 written = await self._swap(name, state, change(_record(state), state.token), deed)
@@ -312,6 +376,8 @@ def _held(name: str, state: State) -> Held:
 def _snapshot(name: str, state: State) -> Snapshot:
     record = state.record
     watched = state.mark if record is None else state.version
+    if state.bar is not None:
+        return _barred(name, state, state.bar)
     if isinstance(record, str) or state.owner is Owner.STRANGE:
         why = record if isinstance(record, str) else state.who
         return Snapshot(
@@ -353,3 +419,10 @@ def _snapshot(name: str, state: State) -> Snapshot:
         successor=record["successor"],
         request=StepDownRequest(request["term"], request["to"]) if request else None,
     )
+
+
+def _barred(name: str, state: State, stands: Object) -> Snapshot:
+    bar, kept = Bar(stands["bar"], stands["nonce"]), state.owner is Owner.BARRED
+    version = (state.lock, None if kept else state.version)
+    seen = barred(name, bar, version, state.number, stands["token"])
+    return seen if kept else replace(seen, why=f"{bar.text}; {OPENED}")

@@ -7,6 +7,10 @@
 it is the number of the acquiring write itself, until the next write notes it down. `request` is
 {"term": NONCE, "to": IDENTITY} when somebody has asked the holder to step down. A driver may keep
 members of its own here.
+
+Of an election that is barred, here and in the lock:
+
+    {"format": "barred", "election": NAME, "bar": TEXT, "nonce": NONCE, "token": N}
 """
 
 from __future__ import annotations
@@ -14,11 +18,23 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from incumbent.core.records import FORMAT, Claim, StepDownRequest
+from incumbent.core.records import FORMAT, Bar, Claim, StepDownRequest
 
-__all__ = ["Object", "asked", "encode", "parse", "released", "renewed", "taken"]
+__all__ = [
+    "Object",
+    "asked",
+    "barred",
+    "encode",
+    "lifted",
+    "parse",
+    "parse_bar",
+    "released",
+    "renewed",
+    "taken",
+]
 
 Object = dict[str, Any]
+_BARRED = "barred"
 
 
 def encode(obj: Object) -> bytes:
@@ -79,6 +95,29 @@ def released(before: Object, token: int | None, successor: str) -> Object:
 def asked(before: Object, token: int | None, request: StepDownRequest) -> Object:
     """Return the record with a request to step down in it."""
     return {**renewed(before, token), "request": {"term": request.term, "to": request.to}}
+
+
+def lifted(name: str, token: int | None) -> Object:
+    """Return the record after a bar was lifted."""
+    return released(taken(name, Claim("", "", 1.0)), token, "")
+
+
+def barred(name: str, bar: Bar, token: int | None) -> Object:
+    """Return the record of an election that is barred."""
+    notes = {"bar": bar.text, "nonce": bar.nonce, "token": token}
+    return {"format": _BARRED, "election": name, **notes}
+
+
+def parse_bar(value: bytes) -> Object | None:
+    """Return the record, if it is that of an election that is barred."""
+    try:
+        obj = json.loads(value)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(obj, dict) or obj.get("format") != _BARRED:
+        return None
+    sound = isinstance(obj.get("election"), str) and _is_number(obj.get("token"))
+    return obj if sound and Bar.of(obj.get("bar"), obj.get("nonce")) is not None else None
 
 
 def _is_number(value: object) -> bool:

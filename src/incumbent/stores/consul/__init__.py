@@ -54,13 +54,29 @@ CAPABILITIES = Capabilities(
 )
 
 
-LOCK = replace(
-    CAPABILITIES,
+LOCK = Capabilities(
+    scheme="consul",
     sessions=False,
+    token=True,
+    judged_by="observers",
     confirmed_by="a transaction at the record's known ModifyIndex, under our session: one raft "
     "entry",
+    wakes_by="a blocking query",
+    evidence="",
+    absent_is_vacant=False,
+    whole_seconds=False,
+    one_host=False,
+    grade=Grade.EXCLUSIVE_WITH_FENCING,
+    assumes=CAPABILITIES.assumes,
+    survives=ON_QUORUM,
+    one_process=False,
+    unseen_ttls=0.0,
     takeover_trips=5,  # as above; what a query tells is read anew, and a take makes its session
     bars=False,  # a lock without a session is free to all of theirs
+    renews=True,
+    queue=False,
+    label_names=False,
+    reads=True,
     partner="consul lock",
     partner_breaks=(
         "its command works on when `consul lock` is killed, or its session has ended and the "

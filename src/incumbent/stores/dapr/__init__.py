@@ -49,12 +49,18 @@ CAPABILITIES = Capabilities(
             Fault.SERVER_PAUSED,
         }
     ),
+    one_process=False,
     unseen_ttls=1 / TRIES_PER_TTL,
+    takeover_trips=2,
+    bars=False,
     renews=False,
+    queue=False,
+    label_names=False,
     reads=False,
     partner="Dapr's lock API",
     partner_breaks="works on beside us when its time is over, and no token refuses it; unlocks "
-    "what it knows the owner of; and who writes to the lock store itself ends any lock",
+    "what it knows the owner of; and who writes to the lock store itself, or sets its clock "
+    "forward, ends any lock",
 )
 
 

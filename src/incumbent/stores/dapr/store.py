@@ -45,7 +45,7 @@ __all__ = ["TRIES_PER_TTL", "TRY_EVERY_S", "DaprStore"]
 
 TRY_EVERY_S = 1.0
 """A standby tries as often as this. It is less than what a leader that hands over leaves to others
-(`elector.RESERVE_S`), so that one of them has it."""
+(`core.watch.RESERVE_S`), so that one of them has it."""
 TRIES_PER_TTL = 4
 """And as often as this, which is more where the TTL is short."""
 

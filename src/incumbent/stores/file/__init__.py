@@ -44,6 +44,14 @@ FLOCK = Capabilities(
         "it inherits, and does not unlock it"
     ),
     survives=ON_ONE_HOST,
+    one_process=False,
+    unseen_ttls=0.0,
+    takeover_trips=2,
+    bars=False,
+    renews=True,
+    queue=False,
+    label_names=False,
+    reads=True,
     partner="util-linux flock",
     partner_breaks=(
         "a command works on without the lock when `flock -o` is killed, or after `flock -u` on an "

@@ -61,18 +61,34 @@ REPLICATED = replace(
         "leave ?replicas=accept out, which takes a server without replicas (docs/stores/redis.md)"
     ),
 )
-REDIS_PY = replace(
-    CAPABILITIES,
+REDIS_PY = Capabilities(
+    scheme="redis",
     sessions=False,
+    token=True,
+    judged_by="observers",
     confirmed_by="a script that finds our nonce in the key and extends it, on the primary",
     wakes_by="publish and subscribe; of a lock of theirs, keyspace events or a read every 1 s",
+    evidence="",
+    absent_is_vacant=False,
+    whole_seconds=False,
+    one_host=False,
+    grade=Grade.EXCLUSIVE_WITH_FENCING,
+    assumes=CAPABILITIES.assumes,
+    survives=ON_ONE_SERVER | {Fault.SERVER_EMPTIED},
+    one_process=False,
+    unseen_ttls=0.0,
     takeover_trips=3,
-    bars=False,
+    bars=True,
+    renews=True,
+    queue=False,
+    label_names=False,
+    reads=True,
     partner="redis-py's Lock",
     partner_breaks=(
         "its lock lapses by the server's wall clock while its work goes on, and it is not stopped; "
         "without a timeout it is held for ever after a crash; a clock of the server that is set "
-        "forward, or DEL, gives it a lock that we hold until our next renewal is refused. Fence"
+        "forward, or DEL, gives it a lock that we hold until our next renewal is refused; DEL of "
+        "a bar lets it in. Fence"
     ),
 )
 RECIPES = {"redis-py": REDIS_PY}

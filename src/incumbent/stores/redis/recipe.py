@@ -28,6 +28,11 @@ Rules
    that joins ends all terms: with it another history begins.
 5. Whatever can fail comes first: the hash is written before the key, and a script whose first write
    is refused has changed nothing.
+6. **A bar is the value of the key**, `incumbent-barred:` with the number of the write and the
+   record, and has no time to live. To redis-py it is a lock without a timeout, whose owner it is
+   not: none of its calls removes that. So it is there for as long as the server keeps its data,
+   while of the record beside it rule 2 says that it is not believed after a restart. To believe one
+   that came back from an old dump costs a command that lifts it again.
 
 How a standby wakes: our own writes publish; of theirs the server tells if it is configured so
 (`notify-keyspace-events Kg$x`). Without it, and of an expiry, which it tells late, their lock is
@@ -54,6 +59,7 @@ LOOK_S = 5.0
 THEIRS_LOOK_S = 1.0
 BESIDE = "incumbent-lock:"
 OUR_VALUE = b"incumbent:"
+OUR_BAR = b"incumbent-barred:"
 _CONNECT_S = 5.0
 _PAUSES_S = (0.1, 0.5, 1.0, 5.0)
 _SHOWN = 16
@@ -104,18 +110,24 @@ if mark ~= expected then return {0} end
 if deed == 'take' and replicas ~= '0' and ARGV[9] == '' then return {2, replicas} end
 if deed == 'take' and kind ~= 'none' and value ~= over then return {0} end
 if deed == 'keep' and value ~= own then return {0} end
+if (deed == 'bar' or deed == 'unbar') and (kind == 'none' and '' or value) ~= over then
+  return {0}
+end
 redis.call('HSET', side, 'format', '1', 'history', history, 'serial', ARGV[6], 'record', ARGV[7])
 if deed == 'take' then redis.call('SET', lock, own, 'PX', px) end
 if deed == 'keep' then redis.call('PEXPIRE', lock, px) end
 if deed == 'free' and value == own then redis.call('DEL', lock) end
+if deed == 'bar' then redis.call('SET', lock, own) end
+if deed == 'unbar' and value == own then redis.call('DEL', lock) end
 redis.call('PUBLISH', ARGV[8], ARGV[6])
 kind = redis.call('TYPE', lock).ok
 return {1, kind, kind == 'string' and redis.call('GET', lock) or false}
 """
 )
-"""Arguments: the mark that is expected; the deed; our value; the value of the term that is taken
-over, or ""; the time to live in milliseconds; the number and the record to write; the channel;
-whether replicas are accepted, or "".
+"""Arguments: the mark that is expected; the deed; our value, or that of a bar; the value that the
+key may have: of the term that is taken over or barred, or what was read where a bar is replaced, or
+""; the time to live in milliseconds; the number and the record to write; the channel; whether
+replicas are accepted, or "".
 
 Answer: 0 if something is not as expected; 2 and the number of replicas, if a take may not be made
 there; or 1, and the type and the value of the key."""
@@ -168,20 +180,19 @@ class RedisLocks:
         self, lock: str, over: State, record: wire.Object, deed: Deed, *, urgent: bool = False
     ) -> State:
         """Write the record and do the deed."""
-        number = over.number + 1
+        # A bar may have outlived the counter.
+        number = max(over.number, over.token or 0) + 1
         if deed is Deed.TAKE:
             record = {**record, "token": number}
-        before = over.record["term"] if isinstance(over.record, dict) else ""
         value = wire.encode(record)
-        own = OUR_VALUE + record["term"].encode()
         answer = await self._client.run(
             CHANGE,
             lock,
             str(over.mark),
             deed.value,
-            own,
-            OUR_VALUE + before.encode() if before else "",
-            round(record["ttl_s"] * 1000),
+            _to_write(over, record, deed, number),
+            _expected(over),
+            round(record.get("ttl_s", 0) * 1000),
             str(number),
             value,
             _channel(self._address.database, lock),
@@ -220,8 +231,9 @@ class RedisLocks:
             )
             for key in keys:
                 state = await self.read(key.decode().removeprefix(BESIDE))
-                if isinstance(state.record, dict):
-                    found.append(state.record["election"])
+                record = state.record if state.bar is None else state.bar
+                if isinstance(record, dict):
+                    found.append(record["election"])
             if cursor == b"0":
                 return sorted(set(found))
 
@@ -343,9 +355,14 @@ def _state(
 ) -> State:
     parsed = None if record is None else wire.parse(record)
     token = parsed["token"] if isinstance(parsed, dict) else None
+    bar = None if record is None else wire.parse_bar(record)
     owner, who, wait_s = Owner.FREE, "", 0.0
     if kind not in (b"string", b"none"):
         owner, who = Owner.STRANGE, f"the key is a {kind.decode()}, and no lock of redis-py"
+    elif value is not None and value.startswith(OUR_BAR):
+        bar, owner = wire.parse_bar(value.partition(b" ")[2]), Owner.BARRED
+        if bar is None:
+            owner, who = Owner.STRANGE, "a bar that this version of incumbent does not know"
     elif value is not None:
         owner = Owner.THEIRS
         who = _shown(value)
@@ -360,9 +377,28 @@ def _state(
         record=parsed,
         version=None if parsed is None else (history, number),
         mark=mark.decode(),
-        token=token,
+        token=token if bar is None else bar["token"],
         wait_s=wait_s,
+        lock=value,
+        bar=bar,
     )
+
+
+def _to_write(over: State, record: wire.Object, deed: Deed, number: int) -> bytes:
+    """Return the value that a swap writes, keeps or removes."""
+    if deed is Deed.BAR:
+        return OUR_BAR + b"%d %b" % (number, wire.encode(record))
+    if deed is Deed.UNBAR:
+        return bytes(over.lock) if over.owner is Owner.BARRED else b""
+    return OUR_VALUE + str(record["term"]).encode()
+
+
+def _expected(over: State) -> bytes:
+    """Return the value in whose place another one may be put."""
+    if over.bar is not None:
+        return over.lock or b""
+    term = over.record["term"] if isinstance(over.record, dict) else ""
+    return OUR_VALUE + term.encode() if term else b""
 
 
 def _shown(value: bytes) -> str:

@@ -79,7 +79,7 @@ def cut(h: History) -> bool:
         link = victim.link
         link.cut, link.refusing = True, refusing
         h.world.write(victim.label, f"is cut off for {for_s:.2f} s")
-        h.world.after(for_s, _mend, link)
+        h.world.after(for_s, mend, link)
 
     return _to(h.victim(), strike)
 
@@ -125,7 +125,7 @@ def stall_notices(h: History) -> bool:
     def strike(victim: Process) -> None:
         victim.link.stalled = True
         h.world.write(victim.label, f"is not notified for {for_s:.2f} s")
-        h.world.after(for_s, _mend, victim.link)
+        h.world.after(for_s, mend, victim.link)
 
     return _to(h.any_process(), strike)
 
@@ -287,7 +287,7 @@ def late_renewal(h: History) -> bool:
             h.world.after(0.0, h.pause, process, for_s)
         if deaf:
             link.stalled = True
-            h.world.after(for_s + h.ttl_s * 0.1, _mend, link)
+            h.world.after(for_s + h.ttl_s * 0.1, mend, link)
 
     return trap(h, "renew", spring)
 
@@ -306,7 +306,7 @@ def torn(h: History) -> bool:
     h.rng.choice(workers).manners.stops_after_s = lags_s
     for_s = workers[0].remaining_s - timing.stop_s * h.rng.uniform(0.2, 0.95)
     for_s = max(0.0, for_s / leader.clock.rate)
-    _cut(h, leader.link, for_s)
+    cut_off(h, leader.link, for_s)
     leader.link.refusing = True
     if len(h.alive) < 6:
         soon_s = (timing.retry_every_s + timing.stop_s * 0.2) / leader.clock.rate
@@ -321,7 +321,7 @@ def late_answer(h: History) -> bool:
 
     def spring(link: Link, fate: Fate) -> None:
         fate.answer_s, fate.request_lost, fate.answer_lost = late_s, False, False
-        h.world.after(fate.request_s + late_s * 1.1, _cut, h, link, h.ttl_s * 2)
+        h.world.after(fate.request_s + late_s * 1.1, cut_off, h, link, h.ttl_s * 2)
 
     return trap(h, "renew", spring)
 
@@ -398,17 +398,17 @@ def lonely_leader(h: History) -> bool:
     leader.workers[name].manners.stops_after_s = math.inf
     if leader.workers[name].work is not None and h.rng.random() < 0.5:
         leader.loop.deliver(leader.workers[name].driver.step_down, "")
-    _cut(h, leader.link, h.ttl_s * 2)
+    cut_off(h, leader.link, h.ttl_s * 2)
     return True
 
 
-def _cut(h: History, link: Link, for_s: float) -> None:
+def cut_off(h: History, link: Link, for_s: float) -> None:
     h.world.write(link.owner, f"is cut off for {for_s:.2f} s")
     link.cut, link.refusing = True, False
-    h.world.after(for_s, _mend, link)
+    h.world.after(for_s, mend, link)
 
 
-def _mend(link: Link) -> None:
+def mend(link: Link) -> None:
     link.cut = link.stalled = False
     link.catch_up()
 

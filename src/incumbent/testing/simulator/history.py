@@ -33,8 +33,8 @@ __all__ = ["LEAST_FAULTS", "LEAST_TAKEOVERS", "History", "Kind", "Outcome", "run
 LEAST_FAULTS = 5
 LEAST_TAKEOVERS = 2
 
-MOST_STEPS = 20_000
-"""Ten times what the longest history needs."""
+MOST_STEPS = 50_000
+"""Ten times what a long history needs, and twice one in which all read after each renewal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +46,7 @@ class Kind:
         whole_seconds: whether it keeps the TTL in whole seconds.
         proves_death: whether the death of a process is proven to the others at once.
         faults: what can go wrong with it, and how often.
+        take_trips: how many round trips one after the other a take needs.
         hears_of_tampering: whether a holder whose watch is silent loses its trust before others may
             take what somebody deleted.
         tampering: what people can do to it.
@@ -54,6 +55,7 @@ class Kind:
     bench: Callable[[History, bool], Bench]
     whole_seconds: bool
     proves_death: bool = False
+    take_trips: int = 1
     hears_of_tampering: bool = False
     faults: tuple[tuple[Fault, float], ...] = FAULTS
     tampering: tuple[tuple[Fault, float], ...] = TAMPERING
@@ -103,6 +105,7 @@ class History:
         self.world = World(seed, transcript=transcript)
         self.rng = rng = self.world.rng
         self.judge = Judge(self.world)
+        self.on_peace: list[Callable[[], None]] = []
         self._kind = kind
         self.outcome = Outcome(seed)
         self.tampering = rng.random() < 0.15
@@ -118,7 +121,7 @@ class History:
         share = rng.choice((0.001, 0.001, 0.02, 0.08))
         self.slow = share > 0.05
         """Whether a few messages one after the other take a good part of a TTL."""
-        delay_s = self._timing.attempt_s * share
+        delay_s = self._timing.attempt_s * share / kind.take_trips
         self.network = Network(self.world, Weather(delay_s=delay_s))
         self.relies_on_notices = self.tampering and not kind.hears_of_tampering
         self.network.prompt_notices = self.relies_on_notices
@@ -300,6 +303,8 @@ class History:
     def _make_peace(self) -> None:
         self.world.write("PEACE", "all faults end")
         self._peace, self._peace_at = True, self.world.now
+        for call in self.on_peace:
+            call()
         self.bench.wipe()
         self.network.heal()
         for process in list(self.alive):

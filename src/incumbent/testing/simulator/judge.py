@@ -21,12 +21,17 @@ After every step, from true time and from what the workers themselves wrote down
 12. `evidence`: nobody is proven dead of whom something lives.
 13. `lock`: the lock file of a session is there, for as long as it may have to prove a death.
 14. `bell`: what was committed is told to everybody, and no sooner.
-15. `liveness`: when faults have stopped, somebody leads in every election before long; whoever
+15. `theirs`: nobody of ours holds while a member of another library does, by its server's word and
+    by that library's rules. What its store declares that they break is no such case, nor is what
+    follows from it for a while (`excuse_theirs`).
+16. `outlived`: whose place was taken away by hand is trusted for what was left to it, at most.
+17. `liveness`: when faults have stopped, somebody leads in every election before long; whoever
     stands by watches what is there; and who is proven dead is followed at once.
 
 A store that went back in time breaks the assumption of 1, 2, 4, 7 and of what a server does in 5;
-from then on, or for a while, these are not asked (`excuse`). The others are. Work of a paused
-process does not run; its term may be valid.
+from then on, or for a while, these are not asked (`excuse`). The others are. In a queue of others a
+place may be taken away by hand, as each such store declares: the robbed is no case of 1, 2 and 15
+any more, but of 16. Work of a paused process does not run; its term may be valid.
 """
 
 from __future__ import annotations
@@ -84,6 +89,8 @@ class Work:
         trusted_until: the last instant of the host's clock at which the term said it is trusted.
         free: nobody can end it and it does not end in time, so it may meet other work.
         stuck: it was reported as stuck.
+        over_by: the last instant of the host's clock at which it may be trusted, since its place
+            was taken away by hand.
     """
 
     election: str
@@ -97,6 +104,7 @@ class Work:
     told: Why | None = None
     free: bool = False
     stuck: bool = False
+    over_by: float = math.inf
 
     @property
     def acting(self) -> bool:
@@ -127,6 +135,9 @@ class _Election:
     takeovers: int = 0
     excused_until: float = -math.inf
     excused_ever: bool = False
+    theirs: str = ""
+    theirs_excused_until: float = -math.inf
+    removed: dict[int, float] = field(default_factory=dict)
 
 
 class Judge:
@@ -184,6 +195,7 @@ class Judge:
         if election.leader not in ("", actor.label):
             election.takeovers += 1
         election.leader = actor.label
+        work.over_by = election.removed.get(term.token or 0, math.inf)
         election.works.append(work)
         self._world.write(actor.label, f"BEGINS term {term.token} of {term.name} ({term.id})")
         token = term.token or 0
@@ -250,6 +262,39 @@ class Judge:
                 if work.session == session and work.running and work.actor.alive:
                     self._violated("early-release", f"{work} works, and its session is ended")
 
+    # -- what the server of a queue sees ----------------------------------------------------------
+
+    def left(self, name: str, token: int) -> None:
+        """Note that the owner of a place, whose term has this token, gave it up."""
+        for work in self._holding(name, token):
+            if work.running and work.actor.alive:
+                self._violated("early-release", f"{work} works, and leaves the queue of {name}")
+
+    def expired(self, name: str, token: int) -> None:
+        """Note that the server gave up a place, whose owner it had not heard of for long."""
+        for work in self._holding(name, token):
+            if work.valid or (work.armed and work.acting):
+                self._violated("robbed", f"{work} loses its place in the queue of {name}")
+
+    def removed(self, name: str, token: int, until: float) -> None:
+        """Note that a place was taken away by hand.
+
+        Args:
+            name: the election.
+            token: of the term that is held by the place, or would be.
+            until: the last instant of its host's clock at which its owner may trust it.
+        """
+        self._elections[name].removed[token] = until
+        for work in self._elections[name].works:
+            if work.term.token == token:
+                work.over_by = min(work.over_by, until)
+
+    def _holding(self, name: str, token: int) -> list[Work]:
+        election = self._elections[name]
+        if self._excused(election):
+            return []
+        return [work for work in election.works if work.term.token == token]
+
     def running(self, actor: Actor) -> list[Work]:
         """Return the works of a process that run, or would if it were not frozen."""
         return [
@@ -271,6 +316,19 @@ class Judge:
         """Note that others are told too early, or not at all."""
         self._violated("bell", f"{who} {text}")
 
+    # -- what members of another library do
+
+    def theirs(self, name: str, who: str) -> None:
+        """Note which member of another library holds, and keeps its rules; "" for none."""
+        self._elections[name].theirs = who
+
+    def excuse_theirs(self, name: str, for_s: float) -> None:
+        """Ask nothing of them for a while, after what they or people have done to a lock."""
+        election = self._elections[name]
+        election.theirs = ""
+        until = self._world.now + for_s
+        election.theirs_excused_until = max(election.theirs_excused_until, until)
+
     # -- what is checked after each step ----------------------------------------------------------
 
     def check(self) -> None:
@@ -284,8 +342,9 @@ class Judge:
             left = [work for work in works if self._goes_on(work)]
             if len(left) < len(works):
                 election.works = left
-            if len(election.works) > 1 and not self._excused(election):
-                self._check_alone(name, election.works)
+            crowded = len(election.works) > 1 or election.theirs
+            if crowded and not self._excused(election):
+                self._check_alone(name, election)
         if self.verdict is not None:
             raise self.verdict
 
@@ -298,6 +357,8 @@ class Judge:
             if work.stuck:
                 self._violated("stuck", f"{work} would not stop and is renewed")
             work.trusted_until = until
+        if until > work.over_by + 1e-6 and not self._excused(self._elections[work.election]):
+            self._violated("outlived", f"{work} has no place any more and is trusted anew")
         if work.running and work.armed and not work.actor.frozen:
             self._check_end(work)
         return work.running or until != -math.inf
@@ -309,13 +370,19 @@ class Judge:
             if late_s > work.margin_s:
                 self._violated("overrun", f"{work} works {late_s:.3f} s past its trust")
 
-    def _check_alone(self, name: str, works: list[Work]) -> None:
+    def _check_alone(self, name: str, election: _Election) -> None:
+        works = [work for work in election.works if work.over_by == math.inf]
         valid = [work for work in works if work.valid]
         if len(valid) > 1:
             self._violated("two-valid", f"{name}: {valid[0]} and {valid[1]}")
         acting = [work for work in works if work.acting and not work.free]
         if len(acting) > 1:
             self._violated("two-works", f"{name}: {acting[0]} and {acting[1]}")
+        if self._world.now < election.theirs_excused_until:
+            return
+        if election.theirs and (valid or acting):
+            who = (valid or acting)[0]
+            self._violated("theirs", f"{name}: {who}, and {election.theirs} by its server's word")
 
     def killed(self, actor: Actor) -> None:
         """Note that the kernel's timer fires."""

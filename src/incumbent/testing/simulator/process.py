@@ -13,7 +13,7 @@ import asyncio
 import math
 import traceback
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from incumbent.core.events import Why
 from incumbent.core.records import Holding, Snapshot
@@ -51,10 +51,13 @@ class Manners:
     Attributes:
         stops_after_s: from being asked to stop to having stopped; infinity for never.
         lives_s: how long it works before it ends by itself.
+        returns_after_s: for how long the candidate stays away when it has withdrawn; infinity for
+            ever, and then its process ends with the last of its candidates.
     """
 
     stops_after_s: float
     lives_s: float = math.inf
+    returns_after_s: float = math.inf
 
 
 class KernelTimer:
@@ -129,6 +132,8 @@ class Process:
         self.timer = KernelTimer(world, self, slack_s)
         self._on_death = on_death
         self._starting: asyncio.Task[None] | None = None
+        self._hub: Hub | None = None
+        self._incarnation = ""
         self._on_thaw: list[Callable[[], None]] = []
 
     @property
@@ -143,27 +148,17 @@ class Process:
         manners: Manners,
     ) -> None:
         """Begin to be a candidate."""
-        incarnation = f"{self.world.rng.getrandbits(32):08x}"
-        self.world.write(self.label, f"starts as {self.identity}/{incarnation}")
+        self._incarnation = f"{self.world.rng.getrandbits(32):08x}"
+        self.world.write(self.label, f"starts as {self.identity}/{self._incarnation}")
 
         async def start() -> None:
             try:
-                shared = await hub(self)
+                self._hub = await hub(self)
             except StoreError as error:
                 self.die(f"cannot open its store: {error}")
                 return
             for name in elections:
-                worker = Worker(self, name, Manners(manners.stops_after_s, manners.lives_s))
-                worker.driver = Driver(
-                    shared,
-                    name,
-                    self.identity,
-                    incarnation,
-                    self.host.timing,
-                    worker,
-                    armed=self.host.armed,
-                )
-                self.workers[name] = worker
+                self._seat(name, Manners(manners.stops_after_s, manners.lives_s))
             for worker in self.workers.values():
                 worker.driver.start()
 
@@ -171,6 +166,26 @@ class Process:
             self._starting = self.loop.create_task(start())
 
         self.loop.deliver(begin)
+
+    def _seat(self, name: str, manners: Manners, attempts: int = 0) -> Worker:
+        assert self._hub is not None
+        worker = self.workers[name] = Worker(self, name, manners)
+        worker.driver = Driver(
+            self._hub,
+            name,
+            self.identity,
+            self._incarnation,
+            self.host.timing,
+            worker,
+            armed=self.host.armed,
+            attempts=attempts,
+        )
+        return worker
+
+    def seat_again(self, before: Worker) -> None:
+        """Be a candidate again in an election from which a candidate has withdrawn."""
+        manners = replace(before.manners, returns_after_s=math.inf)
+        self._seat(before.election, manners, before.driver.attempts).driver.start()
 
     def watchdog(self) -> Watchdog:
         """Return the production watchdog over the twin of the kernel's timer."""
@@ -343,6 +358,9 @@ class Worker:
     def closed(self) -> None:
         """Hear that the candidate has withdrawn; the process exits when all have."""
         process = self.process
+        if self.manners.returns_after_s != math.inf:
+            process.loop.call_later(self.manners.returns_after_s, process.seat_again, self)
+            return
         self.closed_at = process.world.now
         if all(worker.closed_at != math.inf for worker in process.workers.values()):
             process.world.after(0.0, process.die, "exits after its withdrawal")

@@ -21,23 +21,28 @@ import itertools
 import random
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Generic, Protocol, TypeVar
 
 from incumbent.core.records import FORMAT, Held, Lease, Snapshot
 from incumbent.errors import OutcomeUnknown, StoreUnavailable
 from incumbent.stores.api import Finding, Store
 from incumbent.stores.memory import CAPABILITIES
-from incumbent.stores.sql.api import Heard, Rows
+from incumbent.stores.sql.api import Dialect, Heard, Rows
 from incumbent.stores.sql.store import SqlStore
 from incumbent.testing.database import Database, SqliteDialect
 from incumbent.testing.simulator.judge import Judge
 from incumbent.testing.simulator.network import Network, Subscription
 from incumbent.testing.simulator.process import Process
 
-__all__ = ["SqlBench"]
+__all__ = ["Base", "SqlBench", "TwinServer"]
 
 _CAPABILITIES = replace(CAPABILITIES, absent_is_vacant=True)
 _FOREIGN = 999
-_VERBS = (
+
+Verbs = Sequence[tuple[str, str]]
+"""What a transaction is for, by how one of its statements begins; the first that fits."""
+
+_VERBS: Verbs = (
     ("INSERT INTO incumbent_session", "open session"),
     ("INSERT OR IGNORE INTO incumbent_counter", "take"),
     ("UPDATE incumbent_session SET beat = beat + 1", "renew"),
@@ -48,14 +53,33 @@ _VERBS = (
 )
 
 
-class _TwinServer:
+D = TypeVar("D", bound=Dialect)
+
+
+class Base(Protocol):
+    """What is common to all processes."""
+
+    speaks: bool
+    database: Database
+
+    def write(self, judge: Judge, statements: Sequence[str]) -> list[Rows]:
+        """Carry out a transaction, and tell whoever has to know."""
+        ...
+
+    def listen(self, process: Process, heard: Heard) -> None:
+        """Tell a process from now on."""
+        ...
+
+
+class TwinServer(Generic[D]):
     """The server as one process has it. See `incumbent.stores.sql.api.Server`."""
 
-    def __init__(self, bench: SqlBench, process: Process) -> None:
-        self.dialect = bench.dialect
+    def __init__(self, dialect: D, bench: Base, process: Process, verbs: Verbs) -> None:
+        self.dialect = dialect
         self.listens = bench.speaks
         self._bench = bench
         self._process = process
+        self._verbs = verbs
 
     async def open(self, *, create: bool) -> None:
         """Do nothing."""
@@ -69,8 +93,9 @@ class _TwinServer:
     async def look(self, statements: Sequence[str], *, urgent: bool = False) -> list[Rows]:
         """Return what each of some SELECTs finds."""
         try:
+            look = self._bench.database.look
             return await self._process.link.call(
-                "read", lambda: self._bench.database.carry_out(statements)
+                "read", lambda: [look(statement) for statement in statements]
             )
         except OutcomeUnknown as error:
             raise StoreUnavailable(str(error)) from error
@@ -80,7 +105,9 @@ class _TwinServer:
     ) -> list[Rows]:
         """Carry out a transaction."""
         verb = next(
-            verb for start, verb in _VERBS if any(text.startswith(start) for text in statements)
+            verb
+            for start, verb in self._verbs
+            if any(text.startswith(start) for text in statements)
         )
         judge = self._process.judge
         return await self._process.link.call(verb, lambda: self._bench.write(judge, statements))
@@ -99,7 +126,7 @@ class _TwinStore(SqlStore):
 
     def __init__(self, bench: SqlBench, process: Process) -> None:
         super().__init__(
-            _TwinServer(bench, process),
+            TwinServer(bench.dialect, bench, process, _VERBS),
             "memory://twin",
             _CAPABILITIES,
             chance=bench.chance,
