@@ -128,16 +128,20 @@ lint: $(VENV)/.dev ## style, types and layers
 .PHONY: planted
 planted: $(VENV)/.dev ## every mistake that was planted, and whether its test finds it
 	$(call stage,servers,$(BIN)/python -m tests.servers.build)
-	$(call stage,planted,$(BIN)/python -m tests.simulator.mutants --all)
+	$(call stage,planted,$(BIN)/python -m tests.simulator.hunt --all)
 
 .PHONY: faults
 faults: planted ## long: faults against real servers, then HISTORIES simulated ones a store
 	$(call stage,faults,$(BIN)/python -m tests.faults $(FAULTS_ARGS))
 	$(call stage,migrations,$(BIN)/python -m tests.faults.migrating)
+	$(call stage,partners,$(BIN)/python -m tests.partners)
 	$(call stage,simulator: memory,$(SIMULATOR) --store memory)
+	$(call stage,simulator: beside,$(SIMULATOR) --store beside)
+	$(call stage,simulator: joined,$(SIMULATOR) --store joined)
 	$(call stage,simulator: kubernetes,$(SIMULATOR) --store kubernetes)
 	$(call stage,simulator: kubernetes-session,$(SIMULATOR) --store kubernetes-session)
 	$(call stage,simulator: kv,$(SIMULATOR) --store kv)
+	$(call stage,simulator: queue,$(SIMULATOR) --store queue)
 	$(call stage,simulator: sql,$(SIMULATOR) --store sql)
 	$(call stage,simulator: sqlite,$(SIMULATOR) --store sqlite)
 

@@ -30,7 +30,7 @@ from benchmarks import raw
 from benchmarks.bench import Bench
 from benchmarks.processes import Event, EventProcess, now_ns
 from benchmarks.report import Report, Target, distribution, percentile
-from incumbent.core.elector import RESERVE_S
+from incumbent.core.watch import RESERVE_S
 
 NAME = "handover"
 TITLE = "planned handover, from the end of the old work to the successor's first check()"

@@ -26,6 +26,7 @@ LONGEST = (
     "tests/partners/test_sql_locks.py",
     "tests/partners/test_pekko.py",
     "tests/partners/test_camel.py",
+    "tests/partners/test_camel_map.py",
     "tests/partners/test_zookeeper.py",
     "tests/partners/test_kubernetes_client.py",
     "tests/stores/test_sql.py",

@@ -171,7 +171,9 @@ def test_a_holder_that_does_not_stop(url: str, candidate: Start) -> None:
     candidate("a", ttl_s=20, how="deaf").event("elected")
     done = run("step-down", "bill", "--timeout", "1.6", "--store", url)
     assert done.code == 1
-    assert "still holds after 1.6 s; the request stays" in done.err
+    # In between it may say that it renews, as it does where the machine was slow.
+    assert "still holds after 1.6 s; " in done.err
+    assert "; the request stays" in done.err
     assert "was asked; waiting until it lets go, 1 s" in done.err
     assert "asked to step down" in run("status", "bill", "--store", url).out
     done = run("step-down", "bill", "--timeout", "0.1", "--store", url, "--json")

@@ -17,9 +17,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from incumbent.core import events as ev
-from incumbent.core.elector import _HANDLERS, RESERVE_S, Elector, State
+from incumbent.core.elector import _HANDLERS, Elector, State
 from incumbent.core.records import Held, Holding, Lease, Snapshot, absent
 from incumbent.core.table import TABLE
+from incumbent.core.watch import RESERVE_S
 from tests.core.elections import NAME, TIMING, Dialogue, foreign, gone, held, request, vacant
 from tests.core.test_transcripts import STORIES
 

@@ -111,6 +111,7 @@ class Worker:
         self.number = number
         self.seat = seat
         self.plan = plan
+        self.url = url
         self.output = output_dir / f"{election}-{number}.txt"
         self.process = ChildProcess(
             f"worker {number} of {election}",

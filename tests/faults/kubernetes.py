@@ -47,3 +47,10 @@ class KubernetesSession(Kubernetes):
 
     def _url(self, lane: int, addresses: Sequence[str]) -> str:
         return f"{super()._url(lane, addresses)}&session=1"
+
+
+class KubernetesConfigMap(Kubernetes):
+    """The same, with a ConfigMap for each election."""
+
+    def _url(self, lane: int, addresses: Sequence[str]) -> str:
+        return f"{super()._url(lane, addresses)}&recipe=configmap"

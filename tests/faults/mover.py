@@ -1,6 +1,6 @@
 """A migration that is killed behind one of its steps: the victim of `migrating`.
 
-    python -m tests.faults.mover FROM TO NAME WHAT [STEP | --careless]
+    python -m tests.faults.mover FROM TO NAME TTL_S WHAT [STEP | --careless]
 
 WHAT is a method of `Migration`: prepare, run or undo. Behind STEP the kernel kills it; without one
 it runs to its end. A *careless* one is the planted mistake: it opens TO before FROM is barred.
@@ -15,8 +15,6 @@ import sys
 
 from incumbent.cli.migration import Migration, Step
 from incumbent.errors import IncumbentError
-
-TTL_S = 2.0
 
 
 class Careless(Migration):
@@ -33,13 +31,13 @@ async def move(migration: Migration, what: str) -> None:
         await getattr(migration, what)()
 
 
-def main(source: str, target: str, name: str, what: str, flag: str = "") -> int:
+def main(source: str, target: str, name: str, ttl_s: str, what: str, flag: str = "") -> int:
     async def between(step: Step) -> None:
         if step.value == flag:
             os.kill(os.getpid(), signal.SIGKILL)
 
     kind = Careless if flag == "--careless" else Migration
-    migration = kind(source, target, name, ttl_s=TTL_S, between=between)
+    migration = kind(source, target, name, ttl_s=float(ttl_s), between=between)
     try:
         asyncio.run(move(migration, what))
     except IncumbentError as error:

@@ -13,7 +13,7 @@ from pathlib import Path
 from tests.faults.adapter import OneServer
 from tests.servers.redis import Redis
 
-__all__ = ["RedisAdapter"]
+__all__ = ["RedisAdapter", "RedisPy"]
 
 
 class RedisAdapter(OneServer):
@@ -37,3 +37,10 @@ class RedisAdapter(OneServer):
         if next(self._losing):
             self._redis.remove_data()
         super().restart()
+
+
+class RedisPy(RedisAdapter):
+    """The same, under the lock of redis-py."""
+
+    def _url(self, lane: int, addresses: Sequence[str]) -> str:
+        return f"{super()._url(lane, addresses)}?recipe=redis-py"

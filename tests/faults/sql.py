@@ -43,6 +43,8 @@ class Postgresql(_Sql):
 class PostgresqlShedlock(Postgresql):
     """The same, in ShedLock's table."""
 
+    least_ttl_s = 3.0
+
     def start(self) -> None:
         super().start()
         self._database.execute(shedlock().ddl["postgresql"])

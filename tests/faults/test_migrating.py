@@ -15,7 +15,8 @@ import pytest
 from incumbent.cli.migration import Step
 from tests.faults.adapter import Adapter
 from tests.faults.checker import OK, VIOLATED, Report
-from tests.faults.migrating import ANYTIME, MOVED, PAIRS, STEPS, Round, started
+from tests.faults.fleet import Late
+from tests.faults.migrating import ANYTIME, LIMIT_S, MOVED, PAIRS, STEPS, Round, started
 
 
 @pytest.fixture(scope="module")
@@ -71,6 +72,23 @@ def test_the_wrong_order_is_found(
     report = Round(source.url(99), target.url(99), "careless", tmp_path, careless=True).play("")
     assert report.verdict(1) == VIOLATED
     assert report.overlaps
+
+
+def test_who_was_ended_by_his_timer_is_started_again_and_no_outage(
+    pairs: dict[str, tuple[Adapter, Adapter]], tmp_path: Path
+) -> None:
+    """The kernel's SIGKILL is what a busy machine makes of a term that was not renewed in time."""
+    source, target = pairs["sqlite:file"]
+    played = Round(source.url(98), target.url(98), "revived", tmp_path)
+    with played.contending():
+        for worker in list(played.workers):
+            worker.process.kill()
+        assert played.marked("they go on", (1, 2)).token > 0
+        assert played.revived == 2
+        played.workers[0].process.terminate()
+        played.workers[0].process.wait(LIMIT_S)
+        with pytest.raises(Late, match="ended with status"):
+            played.revive()
 
 
 def test_the_pairs_are_of_stores_that_there_are() -> None:

@@ -6,54 +6,21 @@ Each is on a clock that stands still until the test moves it, and one take is an
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+
+import pytest
 
 from incumbent.core import events as ev
 from incumbent.core.records import Claim, Held, Holding, Lease, Snapshot
 from incumbent.core.table import State
 from incumbent.core.timing import Timing
+from incumbent.errors import OutcomeUnknown
 from incumbent.runtime.driver import Driver
 from incumbent.runtime.hub import Hub
-from incumbent.runtime.term import Term
 from incumbent.stores.memory import MemoryStore
+from tests.runtime.still import Listener, StillClock, settle
 
 TIMING = Timing.plan(15.0)
 OTHER_TIMING = Timing.plan(30.0)
-
-
-class Listener:
-    """Work that stops when the test says so."""
-
-    def __init__(self) -> None:
-        self.terms: list[Term] = []
-        self.told: list[ev.Why] = []
-
-    def begun(self, term: Term) -> None:
-        self.terms.append(term)
-
-    def stop(self, term: Term, why: ev.Why, cause: str, deadline: float) -> None:
-        self.told.append(why)
-
-    def stuck(self, term: Term, cause: str) -> None:
-        pass
-
-    def waiting(self, snapshot: Snapshot, until: float) -> None:
-        pass
-
-    def note(self, code: str, text: str) -> None:
-        assert code != "bug", text
-
-    def closed(self) -> None:
-        pass
-
-
-class Alarm:
-    def __init__(self, instant: float, callback: Callable[[], object]) -> None:
-        self.instant = instant
-        self.callback: Callable[[], object] | None = callback
-
-    def cancel(self) -> None:
-        self.callback = None
 
 
 class Slow(MemoryStore):
@@ -84,40 +51,45 @@ class Slow(MemoryStore):
         if name != self.slow:
             super()._tell(name)
 
-    async def release(self, *args: object) -> Snapshot:
+    async def release(self, held: Held, lease: Lease, successor: str) -> Snapshot:
         raise AssertionError("nothing is released in these tests")
 
 
-class Process:
+class Silent(MemoryStore):
+    """Answers nothing about one election while it is `silent`, but takes it."""
+
+    silent = ""
+
+    async def take(self, name: str, claim: Claim, over: Snapshot) -> Held:
+        held = await super().take(name, claim, over)
+        self._answer(name)
+        return held
+
+    async def read(self, name: str) -> Snapshot:
+        self._answer(name)
+        return await super().read(name)
+
+    async def read_back(self, name: str, claim: Claim) -> Held | Snapshot:
+        self._answer(name)
+        return await super().read_back(name, claim)
+
+    async def release(self, held: Held, lease: Lease, successor: str) -> Snapshot:
+        self._answer(held.name)
+        return await super().release(held, lease, successor)
+
+    def _answer(self, name: str) -> None:
+        if name == self.silent:
+            raise OutcomeUnknown("no answer")
+
+
+class Process(StillClock):
     """A process, its clock, and its store."""
 
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.store = Slow()
+    def __init__(self, store: MemoryStore | None = None) -> None:
+        super().__init__()
+        self.slow = Slow()
+        self.store = store or self.slow
         self.hub = Hub(self.store, "p", None, lambda: self.now, self)
-        self._alarms: list[Alarm] = []
-
-    def call_at(self, instant: float, callback: Callable[[], object]) -> Alarm:
-        alarm = Alarm(instant, callback)
-        self._alarms.append(alarm)
-        return alarm
-
-    async def settle(self) -> None:
-        """Let everything happen that waits for nothing but its turn."""
-        for _ in range(50):
-            await asyncio.sleep(0)  # sleep: a turn of the loop
-
-    async def to(self, instant: float) -> None:
-        """Move the clock, from one alarm to the next."""
-        while due := [a for a in self._alarms if a.callback and a.instant <= instant]:
-            alarm = min(due, key=lambda alarm: alarm.instant)
-            self.now = max(self.now, alarm.instant)
-            callback, alarm.callback = alarm.callback, None
-            assert callback is not None
-            callback()
-            await self.settle()
-        self.now = instant
-        await self.settle()
 
     async def candidate(
         self, name: str, timing: Timing = TIMING, attempts: int = 0
@@ -127,7 +99,7 @@ class Process:
             self.hub, name, "p_1", "p1", timing, listener, armed=False, attempts=attempts
         )
         driver.start()
-        await self.settle()
+        await settle()
         return driver, listener
 
 
@@ -141,7 +113,7 @@ async def with_stuck_work(process: Process) -> tuple[Driver, Listener, Driver, L
     assert is_in(stuck, State.LEADING)
     stuck.step_down()
     await process.to(process.now + TIMING.stop_s - 0.1)
-    process.store.slow = "slow"
+    process.slow.slow = "slow"
     slow, waits = await process.candidate("slow")
     assert is_in(slow, State.TAKING)
     await process.to(process.now + 0.2)
@@ -163,13 +135,13 @@ def test_a_term_that_begins_under_a_lease_that_has_ended_is_told_to_stop() -> No
     async def main() -> None:
         process = Process()
         _, _, slow, waits = await with_stuck_work(process)
-        process.store.answer.set()
-        await process.settle()
+        process.slow.answer.set()
+        await settle()
         [term] = waits.terms
-        assert waits.told == [ev.Why.LOST]
+        assert [why for why, _ in waits.stops] == [ev.Why.LOST]
         assert term.remaining() >= TIMING.stop_s
         slow.work_ended(term)
-        await process.settle()
+        await settle()
         assert not slow.term
 
     asyncio.run(main())
@@ -187,11 +159,11 @@ def test_no_term_begins_under_a_session_that_we_voided() -> None:
         stuck, at_it, _, waits = await with_stuck_work(process)
         await process.candidate("another")
         stuck.work_ended(at_it.terms[0])
-        await process.settle()
+        await settle()
         assert len(at_it.terms) == 2
         assert (await process.store.read("slow")).holding is Holding.VACANT
-        process.store.answer.set()
-        await process.settle()
+        process.slow.answer.set()
+        await settle()
         await respected(process.store, waits)
 
     asyncio.run(main())
@@ -204,11 +176,11 @@ def test_nor_under_one_that_had_ended_before_it_was_closed() -> None:
         process = Process()
         stuck, at_it, _, waits = await with_stuck_work(process)
         stuck.work_ended(at_it.terms[0])
-        await process.settle()
+        await settle()
         assert len(at_it.terms) == 2
         assert (await process.store.read("slow")).holding is Holding.VACANT
-        process.store.answer.set()
-        await process.settle()
+        process.slow.answer.set()
+        await settle()
         await respected(process.store, waits)
 
     asyncio.run(main())
@@ -219,7 +191,7 @@ async def with_a_leftover(process: Process) -> Listener:
     session = (await process.hub.session(TIMING)).lease
     left = Claim("p_1", "p_1/p1.1", TIMING.ttl_s, session)
     await process.store.take("left", left, await process.store.read("left"))
-    process.store.slow = "slow"
+    process.slow.slow = "slow"
     _, waits = await process.candidate("slow")
     return waits
 
@@ -233,8 +205,8 @@ def test_nor_under_one_that_a_candidate_with_another_ttl_voided() -> None:
         _, again = await process.candidate("left", OTHER_TIMING, attempts=1)
         assert again.terms
         assert (await process.store.read("slow")).holding is Holding.VACANT
-        process.store.answer.set()
-        await process.settle()
+        process.slow.answer.set()
+        await settle()
         await respected(process.store, waits)
 
     asyncio.run(main())
@@ -244,15 +216,91 @@ def test_work_that_begins_while_a_session_is_opened_keeps_its_own() -> None:
     async def main() -> None:
         process = Process()
         waits = await with_a_leftover(process)
-        process.store.opening.clear()
+        process.slow.opening.clear()
         _, again = await process.candidate("left", OTHER_TIMING, attempts=1)
-        process.store.answer.set()
-        await process.settle()
+        process.slow.answer.set()
+        await settle()
         [term] = waits.terms
-        process.store.opening.set()
-        await process.settle()
+        process.slow.opening.set()
+        await settle()
         assert not again.terms
         assert term.remaining()
         await respected(process.store, waits)
+
+    asyncio.run(main())
+
+
+# -- what a candidate that withdraws cannot give up ------------------------------------------------
+
+
+async def with_something_left(process: Process, store: Silent, *, begun: bool) -> Driver:
+    """Have one go that could not release its term, or did not hear of it; another stays."""
+    _, stays = await process.candidate("stays")
+    assert stays.terms
+    if not begun:
+        store.silent = "goes"
+    goes, at_it = await process.candidate("goes")
+    assert is_in(goes, State.LEADING if begun else State.DOUBT)
+    store.silent = "goes"
+    goes.close()
+    if begun:
+        goes.work_ended(at_it.terms[0])
+    await process.to(process.now + TIMING.ttl_s)
+    assert is_in(goes, State.CLOSED)
+    assert stays.terms[0].remaining() > 0, "the session goes on for the other election"
+    return goes
+
+
+async def found(store: MemoryStore, name: str) -> Snapshot:
+    return await MemoryStore.read(store, name)
+
+
+@pytest.mark.parametrize("begun", [True, False], ids=["released", "in-doubt"])
+def test_what_could_not_be_given_up_is_as_soon_as_the_store_answers(begun: bool) -> None:
+    """Nobody else could take it, for the session is renewed."""
+
+    async def main() -> None:
+        store = Silent()
+        process = Process(store)
+        await with_something_left(process, store, begun=begun)
+        assert (await found(store, "goes")).holding is Holding.HELD
+        for _ in range(5):
+            await process.to(process.now + TIMING.ttl_s)
+        assert (await found(store, "goes")).holding is Holding.HELD, "no answer, and still tried"
+        store.silent = ""
+        await process.to(process.now + TIMING.ttl_s)
+        assert (await found(store, "goes")).holding is Holding.VACANT
+        assert (await found(store, "stays")).holding is Holding.HELD
+        assert not process.hub._giving_back
+
+    asyncio.run(main())
+
+
+def test_the_next_candidate_keeps_what_it_has_made_of_it() -> None:
+    """It takes over its own leftover at once, under another term."""
+
+    async def main() -> None:
+        store = Silent()
+        process = Process(store)
+        gone = await with_something_left(process, store, begun=True)
+        store.silent = ""
+        _, again = await process.candidate("goes", attempts=gone.attempts)
+        assert again.terms
+        await process.to(process.now + 2 * TIMING.ttl_s)
+        assert not process.hub._giving_back
+        assert not again.stops
+        await respected(store, again)
+        assert again.terms[0].remaining() > 0
+
+    asyncio.run(main())
+
+
+def test_it_is_tried_no_longer_than_the_session_lasts() -> None:
+    async def main() -> None:
+        store = Silent()
+        process = Process(store)
+        await with_something_left(process, store, begun=True)
+        await process.hub.close()
+        assert not process.hub._giving_back
 
     asyncio.run(main())

@@ -6,7 +6,6 @@ The clock stands still until the test moves it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 
@@ -18,7 +17,7 @@ from incumbent.runtime.driver import Driver
 from incumbent.runtime.hub import Hub
 from incumbent.runtime.turns import AT_ONCE
 from incumbent.stores.memory import CAPABILITIES, MemoryStore
-from tests.runtime.test_shared_sessions import Alarm, Listener
+from tests.runtime.still import Listener, StillClock, settle
 
 LIMIT_S = 30.0
 TIMING = Timing.plan(600.0)
@@ -55,37 +54,19 @@ class Crowded(MemoryStore):
         return await super().renew(lease)
 
 
-class Process:
+class Process(StillClock):
     """A process, its clock, and its store."""
 
     def __init__(self) -> None:
-        self.now = 1000.0
+        super().__init__()
         self.store = Crowded()
         self.hub = Hub(self.store, "p", None, lambda: self.now, self)
-        self._alarms: list[Alarm] = []
-
-    def call_at(self, instant: float, callback: Callable[[], object]) -> Alarm:
-        self._alarms.append(Alarm(instant, callback))
-        return self._alarms[-1]
-
-    def to(self, instant: float) -> None:
-        """Move the clock; whatever is due is called."""
-        self.now = instant
-        for alarm in [a for a in self._alarms if a.callback and a.instant <= instant]:
-            callback, alarm.callback = alarm.callback, None
-            assert callback is not None
-            callback()
 
     def candidate(self, name: str) -> tuple[Driver, Listener]:
         listener = Listener()
         driver = Driver(self.hub, name, "p_1", "p1", TIMING, listener, armed=False)
         driver.start()
         return driver, listener
-
-
-async def settle() -> None:
-    for _ in range(50):
-        await asyncio.sleep(0)  # sleep: a turn of the loop
 
 
 def test_so_many_take_at_once_and_a_renewal_or_release_waits_for_none_of_them() -> None:
@@ -98,7 +79,7 @@ def test_so_many_take_at_once_and_a_renewal_or_release_waits_for_none_of_them() 
         await process.store.full.wait()
         await settle()
         assert process.store.sent == 1 + AT_ONCE, "the others were begun as well"
-        process.to(process.now + TIMING.renew_every_s)
+        process.jump(process.now + TIMING.renew_every_s)
         await settle()
         assert process.store.renewed == 1
         held.step_down()
@@ -132,7 +113,7 @@ class Queue:
         self.driver.start()
         for _ in range(AT_ONCE):
             await self.others.enter_async_context(self.process.hub.turns.mine())
-        self.process.to(self.process.now + self._due_s)
+        self.process.jump(self.process.now + self._due_s)
         assert self.driver.state is State.TAKING
         await settle()
         return self
@@ -184,10 +165,10 @@ def test_nobody_takes_over_an_absence_in_which_a_record_came_and_went_before_its
             await queue.come_and_go()
             await queue.its_turn()
             assert (queue.driver.state, queue.store.sent) == (State.STANDBY, 0)
-            queue.process.to(queue.process.now + TIMING.ttl_s - 0.1)
+            queue.process.jump(queue.process.now + TIMING.ttl_s - 0.1)
             await settle()
             assert (queue.driver.state, queue.store.sent) == (State.STANDBY, 0)
-            queue.process.to(queue.process.now + 0.2)
+            queue.process.jump(queue.process.now + 0.2)
             await settle()
             assert (queue.driver.state, queue.store.sent) == (State.LEADING, 1)
 
@@ -197,7 +178,7 @@ def test_nobody_takes_over_an_absence_in_which_a_record_came_and_went_before_its
 def test_nobody_takes_over_an_absence_that_he_slept_through_before_his_turn() -> None:
     async def main() -> None:
         async with Queue() as queue:
-            queue.process.to(queue.process.now + 2.1 * TIMING.attempt_s)
+            queue.process.jump(queue.process.now + 2.1 * TIMING.attempt_s)
             await queue.its_turn()
             assert (queue.driver.state, queue.store.sent) == (State.STANDBY, 0)
 

@@ -8,7 +8,6 @@ one is not that of the next.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -19,8 +18,8 @@ from incumbent.core.table import State
 from incumbent.core.timing import Timing
 from incumbent.runtime.driver import Driver
 from incumbent.runtime.hub import Hub
-from incumbent.runtime.term import Term
 from incumbent.stores.memory import MemoryStore
+from tests.runtime.still import Listener, StillClock, settle
 
 TIMING = Timing.plan(60.0, grace_s=10.0)
 
@@ -47,48 +46,11 @@ class Unrenewed(MemoryStore):
         return await super().release(held, lease, successor)
 
 
-class Listener:
-    """Work that ends when the test says so."""
-
-    def __init__(self) -> None:
-        self.terms: list[Term] = []
-        self.stops: list[tuple[ev.Why, float]] = []
-        self.stuck_ones: list[str] = []
-
-    def begun(self, term: Term) -> None:
-        self.terms.append(term)
-
-    def stop(self, term: Term, why: ev.Why, cause: str, deadline: float) -> None:
-        self.stops.append((why, deadline))
-
-    def stuck(self, term: Term, cause: str) -> None:
-        self.stuck_ones.append(cause)
-
-    def waiting(self, snapshot: Snapshot, until: float) -> None:
-        pass
-
-    def note(self, code: str, text: str) -> None:
-        assert code != "bug", text
-
-    def closed(self) -> None:
-        pass
-
-
-class Alarm:
-    def __init__(self, instant: float, callback: Callable[[], object]) -> None:
-        self.instant = instant
-        self.callback: Callable[[], object] | None = callback
-
-    def cancel(self) -> None:
-        self.callback = None
-
-
-class Process:
+class Process(StillClock):
     """One candidate that leads, its clock, and its store."""
 
     def __init__(self) -> None:
-        self.now = 1000.0
-        self._alarms: list[Alarm] = []
+        super().__init__()
         self.store, self.work = Unrenewed(), Listener()
         self.driver = Driver(
             Hub(self.store, "p", None, lambda: self.now, self),
@@ -100,30 +62,9 @@ class Process:
             armed=False,
         )
 
-    def call_at(self, instant: float, callback: Callable[[], object]) -> Alarm:
-        self._alarms.append(Alarm(instant, callback))
-        return self._alarms[-1]
-
-    async def settle(self) -> None:
-        """Let everything happen that waits for nothing but its turn."""
-        for _ in range(50):
-            await asyncio.sleep(0)  # sleep: a turn of the loop
-
-    async def to(self, instant: float) -> None:
-        """Move the clock, from one alarm to the next."""
-        while due := [a for a in self._alarms if a.callback and a.instant <= instant]:
-            alarm = min(due, key=lambda alarm: alarm.instant)
-            self.now = max(self.now, alarm.instant)
-            callback, alarm.callback = alarm.callback, None
-            assert callback is not None
-            callback()
-            await self.settle()
-        self.now = instant
-        await self.settle()
-
     async def lead(self) -> None:
         self.driver.start()
-        await self.settle()
+        await settle()
         assert self.state is State.LEADING
 
     @property
@@ -157,7 +98,7 @@ def test_it_is_released_when_the_work_has_ended_and_not_before() -> None:
         assert not process.store.released
         first = process.work.terms[0]
         process.driver.work_ended(first)
-        await process.settle()
+        await settle()
         assert process.store.released == [first.id]
         assert process.state is State.LEADING, "it contends again, and nobody else did"
         assert process.work.terms[1].id != first.id
@@ -174,7 +115,7 @@ def test_work_that_ends_after_its_trust_is_left_to_expire() -> None:
         process.now = process.work.terms[0].valid_until  # It slept, and its alarms with it.
         process.driver.work_ended(process.work.terms[0])
         assert process.state is State.LOOKING
-        await process.settle()
+        await settle()
         assert not process.store.released
 
     asyncio.run(main())
@@ -188,7 +129,7 @@ def test_work_that_does_not_stop_is_stuck_and_never_released() -> None:
         assert process.state is State.STUCK
         assert process.work.stuck_ones
         process.driver.work_ended(process.work.terms[0])
-        await process.settle()
+        await settle()
         assert not process.store.released
 
     asyncio.run(main())
@@ -203,7 +144,7 @@ def test_who_asks_for_the_end_first_is_the_reason_for_it() -> None:
         await process.to(STOP_AT + 1)
         assert [why for why, _ in process.work.stops] == [ev.Why.STEP_DOWN]
         process.driver.work_ended(process.work.terms[0])
-        await process.settle()
+        await settle()
         assert process.store.released == [process.work.terms[0].id]
         found = await process.store.read("e")
         assert found.holding is Holding.VACANT, "left to others for a while"

@@ -19,6 +19,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ResponseError
 from redis.retry import Retry
 
+from tests.servers.faketime import Clock
 from tests.servers.ports import claim_port
 from tests.servers.process import STOP_TIMEOUT_S, ServerError, ServerProcess
 
@@ -44,10 +45,16 @@ class Redis(ServerProcess):
         base_dir: for its data, settings and log.
         settings: lines of its configuration, which are read last.
         certificates: a folder made by `certificate`; then there is a `tls_port`, too.
+        clock: the wall clock of the server, for a test that sets it.
     """
 
     def __init__(
-        self, base_dir: Path, *, settings: Sequence[str] = (), certificates: Path | None = None
+        self,
+        base_dir: Path,
+        *,
+        settings: Sequence[str] = (),
+        certificates: Path | None = None,
+        clock: Clock | None = None,
     ) -> None:
         self.host, self.port = "127.0.0.1", claim_port()
         self.tls_port = 0
@@ -80,6 +87,7 @@ class Redis(ServerProcess):
             [_program("redis-server"), path],
             log_path=base_dir / "redis.log",
             ready=self._is_ready,
+            environment=None if clock is None else clock.environment,
         )
 
     def url(self, options: str = "", *, address: str = "", database: int = 0) -> str:

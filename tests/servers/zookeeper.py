@@ -11,9 +11,12 @@ import re
 import shutil
 import socket
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
+
+from kazoo.client import KazooClient
 
 from tests.servers.ports import claim_port
 from tests.servers.process import ServerError, ServerProcess
@@ -118,6 +121,17 @@ class ZooKeeperServer(ServerProcess):
                 answer += chunk
         found = re.search(rb"^Mode: (\w+)$", answer, re.MULTILINE)
         return found[1].decode() if found else ""
+
+    @contextmanager
+    def by_hand(self, user: str = "") -> Iterator[Any]:
+        """Yield a client of kazoo's own, for what people do to the nodes; `user` is NAME:SECRET."""
+        client = KazooClient(hosts=self.address, auth_data=[("digest", user)] if user else None)
+        client.start(20)
+        try:
+            yield client
+        finally:
+            client.stop()
+            client.close()
 
     def stop(self, timeout_s: float = 0.0) -> None:
         """End the process at once: its data is temporary, and in order it would take seconds."""

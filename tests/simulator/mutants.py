@@ -1,16 +1,9 @@
 """Mistakes made on purpose, each of which a test has to find.
 
-A mutant is a small edit of the production sources, applied while they are imported in a process of
-its own:
-
-    python -m tests.simulator.mutants "trust counted from the answer"
-
-tries one and prints what found it, and after how many histories; without a name it lists them, with
-what they are in and what finds them; `--all` (`make planted`) tries all of them. Those of single
-stores, found on their real servers, are in `tests.stores.planted` and `planted_locks`, and those of
-fencing in `tests.fencing.planted`: of these, each of which starts a server, `make test` tries every
-fifth. An edit whose text is not in the source any more (the code has moved on) is an error: bring
-the mutant along with the code.
+A mutant is a small edit of the production sources; `hunt` applies it and has it looked for. Those
+of single stores are in `tests.stores.planted`, `planted_locks` and `planted_queues`, and those of
+fencing in `tests.fencing.planted`. An edit whose text is not in the source any more (the code has
+moved on) is an error: bring the mutant along with the code.
 
 Most are found by the simulator. Where that says "test", the simulator cannot see the mistake, since
 another line of defence makes up for it, and a test of that very rule finds it.
@@ -18,50 +11,16 @@ another line of defence makes up for it, and a test of that very rule finds it.
 
 from __future__ import annotations
 
-import contextlib
-import importlib.abc
-import importlib.machinery
-import importlib.util
-import io
-import json
-import os
-import subprocess
-import sys
-import tempfile
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from types import CodeType, ModuleType
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import pytest
-
-__all__ = [
-    "MOST_HISTORIES",
-    "MUTANTS",
-    "Edit",
-    "Mutant",
-    "everything",
-    "found",
-    "hunted",
-    "of_every_run",
-    "planted",
-]
-
-ROOT = Path(__file__).parents[2]
-MOST_HISTORIES = 1000
-LIMIT_S = 10.0
-"""How long a test of a mistake waits for what a mistake may keep from happening. Without it, that
-takes a fraction of a second, and each of these tests waits longer when it is run for itself.
-"""
+__all__ = ["MUTANTS", "Edit", "Mutant", "planted"]
 
 ELECTOR = "incumbent.core.elector"
 EVENTS = "incumbent.core.events"
 FENCE = "incumbent.core.fence"
 KEEPALIVE = "incumbent.core.keepalive"
 TIMING = "incumbent.core.timing"
+WATCH = "incumbent.core.watch"
 DRIVER = "incumbent.runtime.driver"
 HUB = "incumbent.runtime.hub"
 LEASE = "incumbent.runtime.lease"
@@ -78,6 +37,7 @@ KV_MEMORY = "incumbent.stores.kv.memory"
 LOCKS = "incumbent.stores.local.locks"
 SQL = "incumbent.stores.sql.statements"
 SQL_ROWS = "incumbent.stores.sql.rows"
+SQL_BASE = "incumbent.stores.sql.base"
 SQL_STORE = "incumbent.stores.sql.store"
 FILES = "incumbent.stores.file.records"
 FILE_STORE = "incumbent.stores.file.store"
@@ -236,27 +196,28 @@ MUTANTS = (
     ),
     planted(
         "the wait is counted from the first sight of the term",
-        ELECTOR,
-        "        self._watched = snapshot\n        self._take_at = now + wait_s\n",
+        WATCH,
+        "        self.seen = snapshot\n        self.take_at = now + wait_s\n",
+        "        seen = self.seen\n"
         "        same = seen is not None and seen.term == snapshot.term and snapshot.ttl_s > 0\n"
-        "        self._watched = snapshot\n"
-        "        self._take_at = min(now + wait_s, self._take_at if same else math.inf)\n",
+        "        self.seen = snapshot\n"
+        "        self.take_at = min(now + wait_s, self.take_at if same else math.inf)\n",
     ),
     planted(
         "an observer waits its own TTL",
-        ELECTOR,
-        "                return snapshot.ttl_s, []\n",
-        "                return ttl_s, []\n",
+        WATCH,
+        "                return snapshot.ttl_s, None\n",
+        "                return ttl_s, None\n",
     ),
     planted(
         "a vanished record is taken at once",
-        ELECTOR,
+        WATCH,
         "if self._absent_is_vacant and not self._high_serial and not snapshot.ttl_s:\n",
         "if ttl_s:\n",
     ),
     planted(
         "a newcomer takes at once what was deleted under a holder",
-        ELECTOR,
+        WATCH,
         " and not self._high_serial and not snapshot.ttl_s:\n",
         " and not self._high_serial:\n",
         test="tests/core/test_elector.py",
@@ -276,8 +237,8 @@ MUTANTS = (
     ),
     planted(
         "evidence of any death will do",
-        ELECTOR,
-        "            and watched.lease_key == event.lease_key\n",
+        WATCH,
+        "            or seen.lease_key != lease_key\n",
         "",
     ),
     planted(
@@ -419,6 +380,22 @@ MUTANTS = (
         test="tests/simulator/test_edges.py::test_a_session_that_is_closed_is_trusted_no_more",
     ),
     planted(
+        "what could not be released is left to a session that goes on",
+        ELECTOR,
+        "[ev.GiveBack(self.term)] * self._closing",
+        "[]",
+        test="tests/runtime/test_shared_sessions.py::"
+        "test_what_could_not_be_given_up_is_as_soon_as_the_store_answers[released]",
+    ),
+    planted(
+        "what may have been taken is left to a session that goes on",
+        ELECTOR,
+        "            return self._closed([ev.GiveBack(self._nonce(self._attempt))])\n",
+        "            return self._closed()\n",
+        test="tests/runtime/test_shared_sessions.py::"
+        "test_what_could_not_be_given_up_is_as_soon_as_the_store_answers[in-doubt]",
+    ),
+    planted(
         "a leftover is taken at the cost of another election's work",
         DRIVER,
         "        keeper = self._hub.working(theirs)\n        try:\n",
@@ -520,8 +497,8 @@ MUTANTS = (
         "            if obj is None or snapshot.version != over.version:\n",
         "            if obj is None:\n",
         LEASES,
-        "        if snapshot.holding is Holding.FOREIGN or snapshot.watched != over.watched:\n",
-        "        if snapshot.holding is Holding.FOREIGN:\n",
+        "            if found.watched != over.watched or _version(obj) == sent_at:\n",
+        "            if obj is None or _version(obj) == sent_at:\n",
         store="kubernetes",
     ),
     planted(
@@ -992,7 +969,7 @@ MUTANTS = (
     ),
     planted(
         "sql: a take is read back by its name",
-        SQL_STORE,
+        SQL_BASE,
         "        if found.holding is Holding.HELD and found.term == claim.term:\n",
         "        if found.holding is Holding.HELD and found.holder == claim.identity:\n",
         test="tests/stores/test_sql_rules.py::test_sql",
@@ -1100,142 +1077,3 @@ MUTANTS = (
         test="tests/stores/test_file.py::test_a_renewal_during_the_first_read_is_not_missed",
     ),
 )
-
-
-# -- the process of one mutant --------------------------------------------------------------------
-
-
-class _Loader(importlib.machinery.SourceFileLoader):
-    """Compiles an edited source, and never uses or leaves byte code."""
-
-    def __init__(self, name: str, path: str, edits: Sequence[Edit]) -> None:
-        super().__init__(name, path)
-        self.edits = edits
-
-    def get_code(self, fullname: str) -> CodeType:
-        text = Path(self.path).read_text(encoding="utf-8")
-        for edit in self.edits:
-            count = text.count(edit.old)
-            if count != 1:
-                raise ValueError(f"{count} times in {fullname}, and not once:\n{edit.old}")
-            text = text.replace(edit.old, edit.new)
-        return compile(text, self.path, "exec", dont_inherit=True)
-
-
-class _Finder(importlib.abc.MetaPathFinder):
-    def __init__(self, edits: Sequence[Edit]) -> None:
-        self.edits = edits
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> importlib.machinery.ModuleSpec | None:
-        edits = [edit for edit in self.edits if edit.module == fullname]
-        if not edits:
-            return None
-        spec = importlib.machinery.PathFinder.find_spec(fullname, path)
-        if spec is None or spec.origin is None:
-            raise ImportError(fullname)
-        loader = _Loader(fullname, spec.origin, edits)
-        return importlib.util.spec_from_file_location(fullname, spec.origin, loader=loader)
-
-
-class _Failures:
-    """A plugin of pytest that keeps why tests failed; a server that could not be had is no find."""
-
-    def __init__(self) -> None:
-        self.texts: list[str] = []
-
-    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
-        if report.failed and report.when == "call":
-            lines = [line for line in report.longreprtext.splitlines() if line.startswith("E ")]
-            self.texts.append(lines[0] if lines else "failed")
-
-
-def _try(mutant: Mutant) -> dict[str, object]:
-    """Import the mutant and have it looked for."""
-    sys.meta_path.insert(0, _Finder(mutant.edits))
-    for edit in mutant.edits:
-        importlib.import_module(edit.module)
-    if mutant.test:
-        import pytest
-
-        from incumbent.testing.conformance import kit
-
-        kit.EVENT_LIMIT_S = LIMIT_S
-        os.environ["LIMIT_OF_TESTS_S"] = str(LIMIT_S)
-        # A folder of its own: pytest's usual one is swept by all that run at the same time.
-        with contextlib.redirect_stdout(io.StringIO()), tempfile.TemporaryDirectory() as folder:
-            words = ["-x", "-q", "-p", "no:cacheprovider", f"--basetemp={folder}/t"]
-            failures = _Failures()
-            pytest.main([*words, str(ROOT / mutant.test)], [failures])
-        text = failures.texts[0] if failures.texts else ""
-        return {"caught": bool(text), "by": mutant.test, "histories": 0, "text": text}
-    from incumbent.testing.simulator import simulate
-
-    for seed in range(MOST_HISTORIES):
-        outcome = simulate(seed, store=mutant.store)
-        if outcome.rule:
-            return {"caught": True, "by": outcome.rule, "histories": seed + 1, "text": outcome.text}
-    return {"caught": False, "by": "", "histories": MOST_HISTORIES}
-
-
-def everything() -> tuple[Mutant, ...]:
-    """Return all mutants, those of single stores included."""
-    from tests.fencing.planted import PLANTED as FENCING
-    from tests.stores.planted import PLANTED
-    from tests.stores.planted_locks import PLANTED_LOCKS
-
-    return (*MUTANTS, *PLANTED, *PLANTED_LOCKS, *FENCING)
-
-
-def of_every_run() -> tuple[Mutant, ...]:
-    """Return those that are tried by `make test`."""
-    return (*MUTANTS, *everything()[len(MUTANTS) :: 5])
-
-
-def hunted(mutant: Mutant) -> subprocess.CompletedProcess[str]:
-    """Try a mutant in a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "tests.simulator.mutants", mutant.name],
-        cwd=ROOT,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(map(str, (ROOT / "src", ROOT)))},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-
-
-def found(done: subprocess.CompletedProcess[str]) -> bool:
-    """Tell whether the mistake was found; one that could not be tried was not."""
-    return done.returncode == 0 and bool(json.loads(done.stdout.splitlines()[-1])["caught"])
-
-
-def _try_all() -> int:
-    mutants = everything()
-    missed = 0
-    with ThreadPoolExecutor(4) as pool:
-        tried = zip(mutants, pool.map(hunted, mutants), strict=True)
-        for count, (mutant, done) in enumerate(tried, 1):
-            caught = found(done)
-            missed += not caught
-            word = "found" if caught else f"NOT FOUND {done.stderr}"
-            sys.stdout.write(f"[{count}/{len(mutants)}] {mutant.name}: {word}\n")
-            sys.stdout.flush()
-    return 1 if missed else 0
-
-
-def main() -> None:
-    if sys.argv[1:] == ["--all"]:
-        sys.exit(_try_all())
-    if len(sys.argv) == 1:
-        for mutant in everything():
-            modules = " ".join(sorted({edit.module for edit in mutant.edits}))
-            found_by = mutant.test or f"simulator --store {mutant.store}"
-            sys.stdout.write(f"{mutant.name}\n    in {modules}\n    found by {found_by}\n")
-        return
-    mutant = next(mutant for mutant in everything() if mutant.name == sys.argv[1])
-    sys.stdout.write(json.dumps(_try(mutant)) + "\n")
-
-
-if __name__ == "__main__":
-    main()

@@ -18,11 +18,13 @@ from incumbent.stores.memory import MemoryStore
 from incumbent.testing.simulator import STORES
 from incumbent.testing.simulator.alarms import SimAlarms
 from incumbent.testing.simulator.history import History
+from incumbent.testing.simulator.judge import Violated
 from incumbent.testing.simulator.kubernetes import TwinApi
 from incumbent.testing.simulator.loop import SimLoop
 from incumbent.testing.simulator.machine import LATEST_DROP_S
 from incumbent.testing.simulator.network import Fate, Link, Trap
 from incumbent.testing.simulator.process import Host, KernelTimer, Process
+from incumbent.testing.simulator.queue import QueueBench
 from incumbent.testing.simulator.sqlite import SqliteBench
 from incumbent.testing.simulator.world import HostClock, World
 
@@ -323,6 +325,60 @@ def test_the_kernels_timer_waits_for_a_suspended_host() -> None:
     while process.alive and step():
         pass
     assert world.now == 50.0
+
+
+# -- the server of queues -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def queue_history() -> tuple[History, QueueBench, Process]:
+    """Return a history in which one process leads and one of theirs waits behind it."""
+    history = History(1, kind=STORES["queue"])
+    bench = history.bench
+    assert isinstance(bench, QueueBench)
+    history.elections = ["a"]
+    history.spawn(history.new_host())
+    (process,) = history.alive
+    while not process.leading:
+        assert history.world.step()
+    bench.admit("a", history.ttl_s)
+    history.judge.check()
+    return history, bench, process
+
+
+def test_nobody_leads_beside_a_member_of_theirs_that_the_server_lets_hold(
+    queue_history: tuple[History, QueueBench, Process],
+) -> None:
+    history, bench, _ = queue_history
+    first = bench.queues.standing["locks/a"][0]
+    bench._remove("locks/a", lambda one: one is first)  # A server that breaks its word.
+    with pytest.raises(Violated, match=r"theirs: a: .* by its server's word"):
+        history.judge.check()
+
+
+def test_who_is_robbed_by_hand_has_what_was_left_to_it(
+    queue_history: tuple[History, QueueBench, Process],
+) -> None:
+    history, bench, process = queue_history
+    (work,) = history.judge.works("a")
+    process.link.stalled = True
+    bench.delete_first("a")
+    while process.leading:
+        history.judge.check()
+        assert history.world.step()
+    assert work.trusted_until <= work.over_by < math.inf
+
+
+def test_the_node_of_the_dead_stands_until_its_session_is_over(
+    queue_history: tuple[History, QueueBench, Process],
+) -> None:
+    history, bench, process = queue_history
+    world, first = history.world, bench.queues.standing["locks/a"][0]
+    died_at = world.now
+    process.die("killed by this test")
+    while bench.queues.standing["locks/a"][0] is first:
+        assert world.step()
+    assert 0.5 * history.ttl_s < world.now - died_at < 3 * history.ttl_s
 
 
 # -- the machine under the embedded store ---------------------------------------------------------

@@ -10,24 +10,36 @@ import pytest
 from incumbent.testing.simulator import STORES, Outcome, simulate
 from incumbent.testing.simulator import __main__ as command
 from incumbent.testing.simulator.__main__ import Tally, main
-from tests.simulator.mutants import MOST_HISTORIES
+from tests.simulator.hunt import MOST_HISTORIES
 
 SLICE = {
-    "kubernetes": 300,
-    "kubernetes-session": 300,
-    "kv": 300,
-    "memory": 1500,
-    "sql": 300,
-    "sqlite": 300,
+    "beside": 150,
+    "joined": 100,
+    "kubernetes": 200,
+    "kubernetes-session": 200,
+    "kv": 200,
+    "memory": 1000,
+    "queue": 200,
+    "sql": 200,
+    "sqlite": 200,
 }
 """Of the memory store, as many as the mutants are tried with, at least."""
 
 MESSAGES = {
+    "beside": {"answer lost", "request doubled", "request lost", "straggler"},
+    "joined": {"answer lost", "request doubled", "request lost", "straggler"},
     # A watch is a stream with these two: it never goes back.
     "kubernetes": {"answer lost", "request doubled", "request lost", "straggler"},
     "kubernetes-session": {"answer lost", "request doubled", "request lost", "straggler"},
     "kv": {"answer lost", "request doubled", "request lost", "straggler"},
     "memory": {
+        "answer lost",
+        "request doubled",
+        "request lost",
+        "stale notification",
+        "straggler",
+    },
+    "queue": {
         "answer lost",
         "request doubled",
         "request lost",
@@ -44,9 +56,20 @@ def test_a_record_of_which_nobody_was_told_ends_an_absence() -> None:
     assert simulate(70002849, store="kv").rule == ""
 
 
+def test_a_row_that_was_taken_away_is_no_old_news() -> None:
+    """Nobody understood it; what is there without it has a lower serial."""
+    assert simulate(8818, store="joined").rule == ""
+
+
 def test_what_another_elector_made_is_followed_though_it_has_no_label() -> None:
     """It stood where there had been nothing, and no watch with a selector told that it went."""
     assert simulate(2038, store="kubernetes-session").rule == ""
+
+
+@pytest.mark.parametrize("seed", [766, 1019])
+def test_what_vanished_under_a_robbed_term_is_waited_out_for_that_alone(seed: int) -> None:
+    """It was waited out for as long as the row of theirs had been given, which had grown."""
+    assert simulate(seed, store="joined").rule == ""
 
 
 @pytest.mark.parametrize("store", sorted(STORES))
@@ -101,6 +124,19 @@ SEEDS_THAT_FAILED = {
 @pytest.mark.parametrize("seed", SEEDS_THAT_FAILED, ids=str)
 def test_a_seed_that_failed_fails_no_more(seed: int) -> None:
     outcome = simulate(seed)
+    assert not outcome.rule, outcome.text
+
+
+SEEDS_OF_QUEUES_THAT_FAILED = {
+    38: "a node that was held and not released stood for as long as its process lived",
+    98: "so did one that waited, when its candidate withdrew while nothing got through",
+    1489: "a node that came back with an older state of the server was asked for at once, for ever",
+}
+
+
+@pytest.mark.parametrize("seed", SEEDS_OF_QUEUES_THAT_FAILED, ids=str)
+def test_a_seed_of_a_queue_that_failed_fails_no_more(seed: int) -> None:
+    outcome = simulate(seed, store="queue")
     assert not outcome.rule, outcome.text
 
 

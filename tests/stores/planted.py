@@ -1,5 +1,7 @@
 """Mistakes in each store's own rules, and the test on the real server that finds each.
 
+Those in a lock table of others that the simulator can see are found by it.
+
 They are tried like those of `tests.simulator.mutants`, which has the rules that stores share, those
 of the stores on one host's disk, and the machine. What is planted in the scripts of Redis is in
 `tests.stores.test_redis_worlds`. Nothing of incumbent is imported here: who tries a mistake has to
@@ -25,6 +27,7 @@ REDIS_CLIENT = "incumbent.stores.redis.client"
 HTTP = "incumbent.stores.http"
 LEASES = "incumbent.stores.kubernetes.store"
 CAMEL = "incumbent.stores.kubernetes.camel"
+GROUPS = "incumbent.stores.kubernetes.camel_map"
 FORMATS = "incumbent.stores.kubernetes.formats"
 NAMES = "incumbent.stores.kubernetes.names"
 SQL = "incumbent.stores.sql.store"
@@ -42,7 +45,6 @@ LOCKS = "incumbent.stores.local.locks"
 FILESYSTEM = "incumbent.stores.local.filesystem"
 TABLES = "incumbent.stores.sqlite.tables"
 MIGRATION = "incumbent.cli.migration"
-QUEUE = "incumbent.stores.queue.store"
 ZOOKEEPER_QUEUE = "incumbent.stores.zookeeper.queue"
 ZOOKEEPER_SESSION = "incumbent.stores.zookeeper.session"
 ETCD_LEASE = "incumbent.stores.etcd.lease"
@@ -56,6 +58,8 @@ _CONSUL = "tests/stores/test_consul.py::"
 _DAPR = "tests/stores/test_dapr.py::"
 _SQL = "tests/stores/test_sql.py::"
 _CAMEL = "tests/stores/test_kubernetes_camel.py::"
+_GROUPS = "tests/stores/test_kubernetes_camel_map.py::"
+_BESIDE = "test_what_is_written_beside_a_record_is_no_life_of_it_and_no_refusal"
 _FORMATS = "tests/stores/test_kubernetes_formats.py::"
 _POSTGRESQL = "tests/stores/test_postgresql.py::"
 _JOINED = "tests/stores/test_sql_joined.py::"
@@ -152,8 +156,8 @@ PLANTED: tuple[Mutant, ...] = (
     planted(
         "SQL: a renewal takes a place of the takes",
         SQL,
-        "_limit(lease.ttl_s), urgent=True)\n        if not found",
-        "_limit(lease.ttl_s))\n        if not found",
+        "limit_s, urgent=True)\n        if not found",
+        "limit_s)\n        if not found",
         test=f"{_LANES}[postgresql]",
     ),
     # -- etcd
@@ -360,7 +364,7 @@ PLANTED: tuple[Mutant, ...] = (
         JOINED_ROWS,
         "Holding.VACANT if found.over and free else Holding.HELD",
         "Holding.VACANT if found.over else Holding.HELD",
-        test=f"{_JOINED}test_one_whose_time_has_passed_stands_still_besides[postgresql-shedlock]",
+        store="joined",
     ),
     planted(
         "joined: a lock that expires was given up",
@@ -374,7 +378,31 @@ PLANTED: tuple[Mutant, ...] = (
         JOINED_ROWS,
         "        alive_s = ttl_s if lives else 0.0\n",
         "        alive_s = 0.0\n",
-        test=f"{_JOINED}test_whoever_follows_the_robber_waits_for_the_robbed[mariadb-spring]",
+        store="joined",
+    ),
+    planted(
+        "joined: a lock that vanished under a term is vacant",
+        JOINED_ROWS,
+        "else not (keeps or lives)\n",
+        "else not keeps\n",
+        store="joined",
+    ),
+    planted(
+        "joined: what vanished is waited out for as long as it was given",
+        JOINED_ROWS,
+        "    if row is None and given_up and not keeps:\n",
+        "    if row is None and free and not keeps:\n",
+        test=f"{_JOINED}test_what_theirs_had_been_given_is_not_waited_out_for_ours",
+    ),
+    planted(
+        "joined: a take compares nothing of ours",
+        JOINED_SQL,
+        'WHERE {row} AND serial = {seen.serial}"\n        if seen.row',
+        'WHERE {row}"\n        if seen.row',
+        JOINED_SQL,
+        "WHERE {row} AND serial = {seen.serial} AND format",
+        "WHERE {row} AND format",
+        store="joined",
     ),
     planted(
         "joined: a robbery is old news to the robbed",
@@ -405,68 +433,41 @@ PLANTED: tuple[Mutant, ...] = (
         test=f"{_JOINED}test_one_whose_time_has_passed_stands_still_besides[mariadb-spring]",
     ),
     planted(
+        "joined: a record that was taken away is old news",
+        "incumbent.stores.sql.base",
+        "        self._report(found, fresh=went_back and self._told_at[name] <= began)\n",
+        "        self._report(found)\n",
+        test="tests/simulator/test_histories.py::test_a_row_that_was_taken_away_is_no_old_news",
+    ),
+    planted(
         "joined: a renewal keeps them out for less than it is trusted",
         JOINED_SQL,
-        "{self._dialect.after(ttl_s)}",
-        "{self._dialect.after(ttl_s / 9)}",
-        test=f"{_JOINED}test_what_we_write_keeps_them_out_for_a_ttl[postgresql-shedlock]",
+        "{self._dialect.after(lease.ttl_s)}",
+        "{self._dialect.after(lease.ttl_s / 9)}",
+        store="joined",
     ),
     planted(
         "joined: a take keeps them out for less than it is trusted",
         JOINED_SQL,
         '                f"{table.until} = {dialect.after(claim.ttl_s)} "\n',
         '                f"{table.until} = {dialect.after(claim.ttl_s / 9)} "\n',
-        test=f"{_JOINED}test_a_lock_that_is_taken_over_keeps_them_out_as_well[mariadb-spring]",
+        store="joined",
     ),
-    # -- queues
-    planted(
-        "queue: whoever stands there holds",
-        QUEUE,
-        "        if line.first is None or line.first.created != node.created:\n",
-        "        if line.first is None:\n",
-        test=f"{_QUEUES}test_etcd[who_is_not_the_first_waits_in_the_queue]",
-    ),
-    planted(
-        "queue: a node is held for a second term",
-        QUEUE,
-        "        if place is not None and place.term:\n",
-        '        if place is not None and place.term == "-":\n',
-        test=f"{_QUEUES}test_etcd[a_node_is_held_for_one_term_only]",
-    ),
-    planted(
-        "queue: a release names no term",
-        QUEUE,
-        "        if place is not None and place.term == held.term:\n",
-        "        if place is not None:\n",
-        test=f"{_QUEUES}test_etcd[a_late_release_names_its_own_node]",
-    ),
-    planted(
-        "queue: a renewal names no term",
-        QUEUE,
-        "place.node is None or place.term != lease.key:\n",
-        "place.node is None:\n",
-        test=f"{_QUEUES}test_etcd[a_node_is_held_for_one_term_only]",
-    ),
-    planted(
-        "queue: who is not waited for any more goes on waiting",
-        QUEUE,
-        "        if place is not None and not place.term:\n",
-        '        if place is not None and place.term == "-":\n',
-        test=f"{_QUEUES}test_etcd[who_waits_for_nobody_leaves_the_queue]",
-    ),
-    planted(
-        "queue: the token of a term that has not begun is seen",
-        QUEUE,
-        "                token = None  #",
-        "                token = first.created  #",
-        test=f"{_QUEUES}test_etcd[who_is_not_the_first_waits_in_the_queue]",
-    ),
+    # -- queues: what their drivers do; the rules above them are in `planted_queues`
     planted(
         "etcd: a deposed leader keeps a lease alive",
         ETCD_LEASE,
         "        if _term(before) != _term(answer):\n",
         "        if not _term(before) or not _term(answer):\n",
         test=f"{_QUEUE_FAULTS}test_a_keep_alive_counts_if_its_leader_led_after_it",
+    ),
+    planted(
+        "etcd: a place that is given up late takes the one along that was taken since",
+        ETCD_QUEUE,
+        "        return node if node is not None and node.value == self._values.get(tag) else",
+        "        return node if node is not None else",
+        test=f"{_QUEUE_FAULTS}test_a_place_that_is_given_up_late"
+        "_is_not_the_one_that_was_taken_since[etcd]",
     ),
     planted(
         "etcd: a key that is gone is proven",
@@ -725,12 +726,8 @@ PLANTED: tuple[Mutant, ...] = (
     planted(
         "Leases: a bar is replaced without a comparison",
         LEASES,
-        "        obj = self._ledger.object_at(over.name, over.version)\n"
-        "        if obj is None:\n            found, obj = await self._read(over.name)\n"
-        "            if obj is None or found.version != over.version:\n",
-        "        obj = None\n"
-        "        if obj is None:\n            found, obj = await self._read(over.name)\n"
-        "            if obj is None:\n",
+        "        obj = await self._exactly(name, over)\n        for _",
+        "        _, obj = await self._read(name)\n        for _",
         test="tests/stores/test_conformance.py"
         "::test_kubernetes[a_bar_is_replaced_at_exactly_its_version]",
     ),
@@ -780,7 +777,7 @@ PLANTED: tuple[Mutant, ...] = (
     planted(
         "Formats: a TTL within which theirs take over",
         LEASES,
-        "        self._format.check(claim)\n",
+        "        form.check(claim)\n",
         "",
         test=f"{_FORMATS}test_a_term_that_a_member_of_theirs_would_cut_short_is_refused",
     ),
@@ -802,7 +799,7 @@ PLANTED: tuple[Mutant, ...] = (
     planted(
         "Camel: a holder of theirs is not waited for after it lost the lock",
         CAMEL,
-        "            if not self._leases.is_evicted(obj):\n",
+        "            if obj is None or not form.is_evicted(obj):\n",
         "            if over.holder in members - {pod}:\n",
         test=f"{_CAMEL}test_from_a_holder_of_theirs_it_is_taken_when_the_pod_is_gone"
         "_and_in_two_steps",
@@ -817,14 +814,14 @@ PLANTED: tuple[Mutant, ...] = (
     planted(
         "Camel: a wait that counts for the next holder as well",
         CAMEL,
-        "        return bool(renewed_at) and notes_of(obj).get(EVICTED_KEY) == renewed_at\n",
-        "        return bool(renewed_at) and EVICTED_KEY in notes_of(obj)\n",
+        "        return bool(renewed_at) and self.notes(obj).get(EVICTED_KEY) == renewed_at\n",
+        "        return bool(renewed_at) and EVICTED_KEY in self.notes(obj)\n",
         test=f"{_CAMEL}test_the_wait_for_a_former_holder_ends_with_any_other_write",
     ),
     planted(
         "Camel: a lock is taken away for a term that cannot begin",
         CAMEL,
-        "        self._leases.check(claim)\n        members",
+        "        form.check(claim)\n        members",
         "        members",
         test=f"{_CAMEL}test_from_a_holder_of_theirs_it_is_taken_when_the_pod_is_gone"
         "_and_in_two_steps",
@@ -842,5 +839,73 @@ PLANTED: tuple[Mutant, ...] = (
         '        if record.get("holderIdentity"):\n',
         '        if "holderIdentity" in record:\n',
         test=f"{_CAMEL}test_golden_life_of_a_lease",
+    ),
+    # -- several records in one object
+    planted(
+        "Groups: what is written for another is a sign of life of this one",
+        GROUPS,
+        '        return (str(obj["metadata"].get("uid", "")), *entries)\n',
+        '        return (str(obj["metadata"]["resourceVersion"]), *entries)\n',
+        test=f"{_GROUPS}{_BESIDE}[recipe=camel-configmap]",
+    ),
+    planted(
+        "ConfigMaps: what is written beside a record is a sign of life of it",
+        FORMATS,
+        "        return (_uid(obj), *(told.get(key) for key in _FIELDS), *_marks(obj))\n",
+        "        return super().version_of(obj) if told else None\n",
+        test=f"{_GROUPS}{_BESIDE}[recipe=configmap]",
+    ),
+    planted(
+        "Groups: a conflict of the object is a refusal",
+        LEASES,
+        "            if found.watched != over.watched or _version(obj) == sent_at:\n",
+        "            if found.watched != over.watched or sent_at:\n",
+        test=f"{_GROUPS}{_BESIDE}[recipe=camel-configmap]",
+    ),
+    planted(
+        "Groups: every conflict is one of somebody who wrote beside it",
+        LEASES,
+        "            if found.watched != over.watched or _version(obj) == sent_at:\n",
+        "            if _version(obj) == sent_at:\n",
+        test=f"{_GROUPS}test_a_take_that_meets_a_write_beside_it_and_one_of_its_own_record"
+        "_is_refused",
+    ),
+    planted(
+        "Groups: what is written beside a record is told to whoever follows it",
+        "incumbent.stores.kubernetes.watch",
+        "            if before is None or _news(before, snapshot):\n",
+        "            if snapshot:\n",
+        test=f"{_GROUPS}{_BESIDE}[recipe=camel-configmap]",
+    ),
+    planted(
+        "Groups: a term counts whoever holds",
+        GROUPS,
+        "        return told if with_it == (data.get(self._pod), data.get(self._time)) else {}\n",
+        "        return told if with_it else {}\n",
+        test=f"{_GROUPS}test_a_term_counts_only_with_the_pod_and_the_timestamp"
+        "_that_it_was_written_with",
+    ),
+    planted(
+        "Groups: the nonce is not written",
+        GROUPS,
+        "        told |= {key: value for key, value in record.items()",
+        "        told = {key: value for key, value in record.items()",
+        test=f"{_GROUPS}test_golden_life_of_a_group",
+    ),
+    planted(
+        "Groups: a map that was made anew is vacant",
+        GROUPS,
+        "            return absent(name, version(obj))\n",
+        "            at = self.version_of(obj)\n"
+        "            return Snapshot(name, Holding.VACANT, at, version(obj), lease_version=at)\n",
+        test=f"{_GROUPS}test_a_map_that_is_made_anew_for_another_group_proves_no_death",
+    ),
+    planted(
+        "Groups: Camel's entries that are gone under a holder of ours are a release",
+        GROUPS,
+        '        if pod is None and (self._note not in data or "pod" in written):\n',
+        "        if pod is None and self._note not in data and not written:\n",
+        test=f"{_GROUPS}test_entries_of_camel_that_are_gone_are_waited_out"
+        "_if_one_of_ours_was_there",
     ),
 )

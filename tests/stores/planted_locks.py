@@ -1,6 +1,7 @@
-"""Mistakes in the rules of other libraries' locks, and the test on the real server that finds each.
+"""Mistakes in the rules of other libraries' locks, and what finds each.
 
-They are tried as those of `planted` are. What is planted in the scripts of Redis is in
+They are tried as those of `planted` are. Those in what these locks share are found by the
+simulator, the others by a test on the real server. What is planted in the scripts of Redis is in
 `tests.stores.test_redis_recipe`.
 """
 
@@ -11,12 +12,13 @@ from tests.simulator.mutants import Mutant, planted
 __all__ = ["PLANTED_LOCKS"]
 
 BESIDE = "incumbent.stores.beside.store"
+REDIS = "incumbent.stores.redis.recipe"
 CONSUL = "incumbent.stores.consul.recipe"
 FLOCK = "incumbent.stores.file.recipe"
 
-_REDIS = "tests/stores/test_redis_recipe.py::"
 _CONSUL = "tests/stores/test_consul_recipe.py::"
 _FLOCK = "tests/stores/test_file_recipe.py::"
+_REDIS = "tests/stores/test_redis_recipe.py::"
 
 PLANTED_LOCKS: tuple[Mutant, ...] = (
     planted(
@@ -24,17 +26,66 @@ PLANTED_LOCKS: tuple[Mutant, ...] = (
         BESIDE,
         '    held = not record["vacant"]\n',
         '    held = not record["vacant"] and state.owner is Owner.OURS\n',
-        test=f"{_REDIS}test_its_rules[a_holder_whose_key_is_gone]",
+        store="beside",
     ),
     planted(
         "locks: what was just read is swapped, and not what was watched",
         BESIDE,
-        "        if state is None or not _same(_snapshot(name, state), over):\n",
-        "        if state is None or name:\n",
+        "(name)\n        if state is None or not _same(_snapshot(name, state), over):\n",
+        "(name)\n        if state is None or name:\n",
         BESIDE,
         "        if not _same(now, over) or state.owner in",
         "        if state.owner in",
-        test=f"{_REDIS}test_conformance[a_renewal_in_between_refuses_the_takeover]",
+        store="beside",
+    ),
+    planted(
+        "locks: a renewal does not make the lock last",
+        BESIDE,
+        "state, record, Deed.KEEP, urgent=True)",
+        "state, record, Deed.TOUCH, urgent=True)",
+        store="beside",
+    ),
+    planted(
+        "locks: a release names no term",
+        BESIDE,
+        "            if not stands(state, term):\n                return",
+        "            if not isinstance(state.record, dict):\n                return",
+        store="beside",
+    ),
+    planted(
+        "locks: a bar is replaced whatever version it has",
+        BESIDE,
+        "            if over.bar is None or not _same(now, over):\n",
+        "            if over.bar is None or now.bar is None:\n",
+        test=f"{_REDIS}test_conformance[a_bar_is_replaced_at_exactly_its_version]",
+    ),
+    planted(
+        "locks: a bar is put beside a holder of theirs",
+        BESIDE,
+        "            if bar is not None and state.owner not in (Owner.BARRED, Owner.FREE):\n",
+        "            if bar is not None and state.owner is Owner.STRANGE:\n",
+        test=f"{_REDIS}test_its_rules[a_bar_whose_key_is_gone]",
+    ),
+    planted(
+        "redis-py: a bar whose key is gone is not known for one",
+        REDIS,
+        "    bar = None if record is None else wire.parse_bar(record)\n",
+        "    bar = None\n",
+        test=f"{_REDIS}test_its_rules[a_bar_whose_key_is_gone]",
+    ),
+    planted(
+        "redis-py: a bar counts only beside a record that is believed",
+        REDIS,
+        "    elif value is not None and value.startswith(OUR_BAR):\n",
+        "    elif value is not None and record and value.startswith(OUR_BAR):\n",
+        test=f"{_REDIS}test_its_rules[a_bar_outlives_a_restart]",
+    ),
+    planted(
+        "redis-py: tokens begin anew with the counter, below a bar's",
+        REDIS,
+        "        number = max(over.number, over.token or 0) + 1\n",
+        "        number = over.number + 1\n",
+        test=f"{_REDIS}test_its_rules[a_bar_outlives_the_counter]",
     ),
     planted(
         "consul lock: a session is enough, whoever has the key",

@@ -22,7 +22,6 @@ __all__ = [
     "RedisHarness",
     "at",
     "eventually",
-    "in_thread",
     "opened",
     "raw",
     "say",
@@ -57,10 +56,6 @@ def raw(server: Redis, **options: Any) -> Iterator[Client]:
 def say(client: Client, *words: str | int) -> Any:
     """Send a command as it is written."""
     return client.execute_command(*words)  # type: ignore[no-untyped-call]
-
-
-async def in_thread(call: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    return await asyncio.to_thread(call, *args, **options)
 
 
 async def eventually(what: str, look: Callable[[], Any], limit_s: float = 10.0) -> Any:

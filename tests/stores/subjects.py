@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from kazoo.client import KazooClient
 
 from incumbent.stores import open_store
 from incumbent.stores.api import Store
@@ -286,19 +285,9 @@ class OnZooKeeper(Served):
     def url(self, address: str = "") -> str:
         return f"zookeeper://{address or self.server.address}/{self.id}"
 
-    @contextmanager
-    def _by_hand(self) -> Iterator[Any]:
-        client = KazooClient(hosts=self.server.address)
-        client.start(20)
-        try:
-            yield client
-        finally:
-            client.stop()
-            client.close()
-
     async def delete(self, name: str) -> bool:
         def delete() -> None:
-            with self._by_hand() as client:
+            with self.server.by_hand() as client:
                 client.delete(f"/{self.id}/elections/{name}", recursive=True)
 
         await asyncio.to_thread(delete)
@@ -315,7 +304,7 @@ class OnZooKeeper(Served):
         return said
 
     def expires(self, name: str, session: str) -> bool:
-        with self._by_hand() as client:
+        with self.server.by_hand() as client:
             for key in (f"elections/{name}", f"sessions/{session}"):
                 path = f"/{self.id}/{key}"
                 (nonce,) = client.get_children(path)

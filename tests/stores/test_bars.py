@@ -96,26 +96,23 @@ def test_client_go_stays_out_until_it_is_lifted(
 ) -> None:
     """For longer than it waits for a holder that is silent, as another Lease shows."""
 
-    async def in_thread(call: Callable[..., Any], *words: Any) -> Any:
-        return await asyncio.to_thread(call, *words)
-
     async def main() -> None:
         store = await opened(f"kubernetes://{namespace}?kubeconfig={api_server.kubeconfig()}")
         left = await barred(store)
         out = clientgo_candidate(NAME, "go-out", **GO)
-        seen = await in_thread(out.wait_for, "new_leader", 30)
+        seen = await asyncio.to_thread(out.wait_for, "new_leader", 30)
         assert seen["leader"] == lease_wire.NOBODY
         silent = lease_wire.LEASE.created(
             "silent", namespace, Claim("somebody", "somebody/1", 3.0), 1_700_000_000.0
         )
         path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases"
-        await in_thread(api_server.request, "POST", path, silent)
+        await asyncio.to_thread(api_server.request, "POST", path, silent)
         after = clientgo_candidate("silent", "go-after", **GO)
-        await in_thread(after.wait_for, "started", 60)
+        await asyncio.to_thread(after.wait_for, "started", 60)
         assert not [event for event in out.events if event["event"] == "started"]
         assert (await store.read(NAME)).bar == BAR
         await store.unbar(left)
-        started = await in_thread(out.wait_for, "started", 30)
+        started = await asyncio.to_thread(out.wait_for, "started", 30)
         assert left.token is not None
         assert int(started["resource_version"]) > left.token
         await store.close()

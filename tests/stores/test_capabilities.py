@@ -45,10 +45,6 @@ def declared(subject: Subject) -> Capabilities:
     return open_store(subject.url()).capabilities
 
 
-async def in_thread(call: Callable[..., Any], *args: Any) -> Any:
-    return await asyncio.to_thread(call, *args)
-
-
 async def a_candidate(subject: Subject, identity: str, address: str = "") -> Candidate:
     return Candidate(subject, await subject.store(address=address), identity)
 
@@ -141,18 +137,18 @@ async def _confirmed_on_the_wire(subject: Served, proxy: Proxy, wanted: list[str
     await a.store.connect()
     await a.read(name)
     assert (await b.read(name)).watched == held.snapshot.watched, "a read confirms nothing"
-    await in_thread(subject.begin, proxy)
+    await asyncio.to_thread(subject.begin, proxy)
     await a.renew(name)
-    assert await in_thread(subject.calls, proxy) == wanted
+    assert await asyncio.to_thread(subject.calls, proxy) == wanted
     seen = await b.read(name)
     assert seen.watched != held.snapshot.watched
-    await in_thread(proxy.record)
-    await in_thread(proxy.hold_requests)
+    await asyncio.to_thread(proxy.record)
+    await asyncio.to_thread(proxy.hold_requests)
     renewing = asyncio.ensure_future(a.renew(name))
-    await in_thread(eventually, lambda: proxy.recorded()[0])
+    await asyncio.to_thread(eventually, lambda: proxy.recorded()[0])
     assert (await b.read(name)).watched == seen.watched
     assert not renewing.done(), "confirmed before anybody was asked"
-    await in_thread(proxy.heal)
+    await asyncio.to_thread(proxy.heal)
     await renewing
     assert (await b.read(name)).watched != seen.watched
 
@@ -209,7 +205,7 @@ async def judged_by(subject: Subject, can: Capabilities) -> None:
     name = subject.name()
     ttl_s = 1.0 if can.whole_seconds else 0.2
     held = await a.take(name, ttl_s=ttl_s)
-    assert not await in_thread(subject.expires, name, held.lease.key)
+    assert not await asyncio.to_thread(subject.expires, name, held.lease.key)
     watched = await b.read(name)
     await asyncio.sleep(3 * ttl_s)  # sleep: that nothing happens has no event
     seen = await b.read(name)
@@ -306,7 +302,7 @@ async def one_host(subject: Subject, can: Capabilities) -> None:
 
 async def one_process(subject: Subject, can: Capabilities) -> None:
     words = ["run", "e", "--store", subject.url(), "--", "/no/such/command"]
-    assert await in_thread(command_line, words) == (2 if can.one_process else 127)
+    assert await asyncio.to_thread(command_line, words) == (2 if can.one_process else 127)
 
 
 PUSHES = {
@@ -352,24 +348,24 @@ async def _heard_over(
     """Let the standby's requests wait on their way, and see what it hears meanwhile."""
     lease = await a.renew(name)
     await watch.until(at(lease.version), "a renewal, so that it follows by now")
-    await in_thread(proxy.record)
-    await in_thread(proxy.hold_requests)
+    await asyncio.to_thread(proxy.record)
+    await asyncio.to_thread(proxy.hold_requests)
     if not pushes:
         # It looks again, so what it asked before was answered before.
-        await in_thread(eventually, lambda: proxy.recorded()[0])
+        await asyncio.to_thread(eventually, lambda: proxy.recorded()[0])
         lease = await a.renew(name)
         assert (await a.read(name)).lease_version == lease.version
         assert watch.seen[-1].lease_version != lease.version, "heard without having asked"
-        await in_thread(proxy.heal)
+        await asyncio.to_thread(proxy.heal)
     elif subject.speaks:
         lease = await a.renew(name)
         hint = subject.speaks.encode()
-        await in_thread(eventually, lambda: hint in proxy.recorded()[1])
-        await in_thread(proxy.heal)
+        await asyncio.to_thread(eventually, lambda: hint in proxy.recorded()[1])
+        await asyncio.to_thread(proxy.heal)
     else:
         lease = await a.renew(name)
     await watch.until(at(lease.version), "the renewal")
-    await in_thread(proxy.heal)
+    await asyncio.to_thread(proxy.heal)
 
 
 async def _heard_by_inotify(standby: LocalStore[Any], a: Candidate, name: str) -> None:
@@ -377,7 +373,7 @@ async def _heard_by_inotify(standby: LocalStore[Any], a: Candidate, name: str) -
     assert inotify is not None
     sink = Sights()
     standby.follow(name, sink)
-    await in_thread(until, lambda: bool(sink.seen), "what is now")
+    await asyncio.to_thread(until, lambda: bool(sink.seen), "what is now")
     noticed: list[object] = []
     real = inotify.read
 
@@ -390,8 +386,8 @@ async def _heard_by_inotify(standby: LocalStore[Any], a: Candidate, name: str) -
     async def unheard() -> Lease:
         noticed.clear()
         lease = await a.renew(name)
-        await in_thread(until, lambda: bool(noticed), "the kernel's word")
-        await in_thread(until, lambda: standby._refreshing is None, "the end of a look")
+        await asyncio.to_thread(until, lambda: bool(noticed), "the kernel's word")
+        await asyncio.to_thread(until, lambda: standby._refreshing is None, "the end of a look")
         return lease
 
     await unheard()  # So that whatever began before it was deaf is over.
@@ -399,7 +395,9 @@ async def _heard_by_inotify(standby: LocalStore[Any], a: Candidate, name: str) -
     assert sink.seen[-1].lease_version != lease.version, "heard without inotify"
     inotify.read = real  # type: ignore[method-assign]
     lease = await a.renew(name)
-    await in_thread(until, lambda: sink.seen[-1].lease_version == lease.version, "the renewal")
+    await asyncio.to_thread(
+        until, lambda: sink.seen[-1].lease_version == lease.version, "the renewal"
+    )
     standby.unfollow(name, sink)
 
 
@@ -414,14 +412,14 @@ async def evidence(subject: Subject, can: Capabilities) -> None:
         programs = starting()
         try:
             program = next(programs)(HOLD.format(body="pass"), subject.url(), "60")
-            while not (await in_thread(program.line)).startswith("holds"):
+            while not (await asyncio.to_thread(program.line)).startswith("holds"):
                 continue
             standby.follow("e", sink)
-            await in_thread(until, lambda: bool(sink.seen), "the holder")
+            await asyncio.to_thread(until, lambda: bool(sink.seen), "the holder")
             assert not sink.evidence
             program.process.kill()
-            await in_thread(program.wait)
-            await in_thread(until, lambda: bool(sink.evidence), "the evidence")
+            await asyncio.to_thread(program.wait)
+            await asyncio.to_thread(until, lambda: bool(sink.evidence), "the evidence")
             assert "kernel" in can.evidence
             assert sink.evidence[-1].lease_key == sink.seen[-1].lease_key
         finally:
@@ -440,7 +438,9 @@ async def evidence(subject: Subject, can: Capabilities) -> None:
         watch = stack.enter_context(Watch(standby, name))
         await watch.until(lambda s: s.term == held.term, "the holder")
         if proxy is not None:
-            await in_thread(proxy.refuse)  # What a server sees of a death: its connections end.
+            await asyncio.to_thread(
+                proxy.refuse
+            )  # What a server sees of a death: its connections end.
         later = await b.take(name)
         await watch.until(lambda s: s.term == later.term, "what came later")
     assert not sink.evidence
@@ -504,7 +504,7 @@ async def survives(subject: Subject, can: Capabilities) -> None:
         held = await a.take(name)
         for _ in range(3):
             before = await b.read(name)
-            await in_thread(proxy.reset)
+            await asyncio.to_thread(proxy.reset)
             async with asyncio.timeout(LIMIT_S):
                 while (await b.read(name)).watched == before.watched:
                     with contextlib.suppress(StoreError):

@@ -9,7 +9,6 @@ import logging
 import secrets
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -123,10 +122,6 @@ def at(version: object) -> Callable[[Report], bool]:
     return lambda report: report.entry is not None and report.entry.version == version
 
 
-async def in_thread(call: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    return await asyncio.to_thread(call, *args, **options)
-
-
 # -- what every store must do ---------------------------------------------------------------------
 
 
@@ -148,17 +143,18 @@ class ConsulHarness:
         return store
 
     async def delete(self, name: str) -> bool:
-        await in_thread(self._server.delete, self._path(name))
+        await asyncio.to_thread(self._server.delete, self._path(name))
         return True
 
     async def scribble(self, name: str) -> bool:
-        await in_thread(self._server.put, self._path(name), b'{"format": 999}')
+        await asyncio.to_thread(self._server.put, self._path(name), b'{"format": 999}')
         return True
 
     async def disturb(self, name: str) -> bool:
-        entry = await in_thread(self._server.get, self._path(name))
+        entry = await asyncio.to_thread(self._server.get, self._path(name))
+        assert entry is not None
         changed = {**json.loads(entry["Value"]), "note": secrets.token_hex(4)}
-        await in_thread(self._server.put, self._path(name), json.dumps(changed).encode())
+        await asyncio.to_thread(self._server.put, self._path(name), json.dumps(changed).encode())
         return True
 
     async def close(self) -> None:
@@ -202,10 +198,12 @@ def test_a_write_of_the_same_value_is_a_new_version(consul: Consul, consul_prefi
             assert len(set(versions)) == len(versions)
 
             path = f"{consul_prefix}/plain"
-            await in_thread(consul.put, path, value)
-            before = await in_thread(consul.get, path)
-            await in_thread(consul.put, path, value)
-            after = await in_thread(consul.get, path)
+            await asyncio.to_thread(consul.put, path, value)
+            before = await asyncio.to_thread(consul.get, path)
+            await asyncio.to_thread(consul.put, path, value)
+            after = await asyncio.to_thread(consul.get, path)
+            assert before is not None
+            assert after is not None
             assert before["ModifyIndex"] == after["ModifyIndex"], "this server no longer does so"
 
     asyncio.run(main())
@@ -218,7 +216,7 @@ def test_an_absence_is_not_older_than_what_was_written(consul: Consul, consul_pr
             for _ in range(3):
                 entry = (await driver.swap({RECORD: ABSENT}, {RECORD: b"{}"}))[RECORD]
                 revisions.append(entry.revision)
-                await in_thread(consul.delete, f"{consul_prefix}/{RECORD}/record")
+                await asyncio.to_thread(consul.delete, f"{consul_prefix}/{RECORD}/record")
                 revisions.append((await driver.get(RECORD))[1])
                 with Ear(driver) as ear:
                     revisions.append((await ear.until(is_absent)).revision)
@@ -302,7 +300,7 @@ def test_an_absence_that_was_interrupted_unseen_is_another_one(
                     consul_proxy.cut()
                     held = await taken(quick)
                     path = f"{consul_prefix}/elections/{NAME}/record"
-                    await in_thread(consul.delete, path)
+                    await asyncio.to_thread(consul.delete, path)
                     consul_proxy.heal()
                     again = await seen.until(other_than(nothing), "another absence")
                     assert again.holding is Holding.ABSENT
@@ -340,7 +338,7 @@ def test_a_restored_snapshot_is_another_world(own_consul: Consul) -> None:
     async def main() -> None:
         async with driven(own_consul.url()) as driver:
             old = (await driver.swap({RECORD: ABSENT}, {RECORD: b"old"}))[RECORD]
-            snapshot = await in_thread(own_consul.request, "GET", "/v1/snapshot")
+            snapshot = await asyncio.to_thread(own_consul.request, "GET", "/v1/snapshot")
             with Ear(driver) as ear, Ear(driver, "elections/other") as other:
                 await ear.until(at(old.version))
                 await other.until(is_absent)
@@ -348,7 +346,7 @@ def test_a_restored_snapshot_is_another_world(own_consul: Consul) -> None:
                     new = (await driver.swap({RECORD: old.version}, {RECORD: b"new"}))[RECORD]
                     await ear.until(at(new.version))
                     other.reports.clear()
-                    await in_thread(own_consul.request, "PUT", "/v1/snapshot", snapshot)
+                    await asyncio.to_thread(own_consul.request, "PUT", "/v1/snapshot", snapshot)
                     with contextlib.suppress(TimeoutError):
                         assert (await ear.until(at(old.version), 15.0)).gap
                         assert (await other.until(is_absent, 15.0)).gap
@@ -371,12 +369,12 @@ def test_what_happened_while_the_server_was_away_is_told_at_last(own_consul: Con
             with Ear(driver) as ear, Ear(driver, "elections/other") as other:
                 await ear.until(at(held.snapshot.version))
                 nothing = await other.until(is_absent)
-                await in_thread(own_consul.kill)
+                await asyncio.to_thread(own_consul.kill)
                 with pytest.raises(StoreUnavailable):
                     await store.read(NAME)
                 with pytest.raises(StoreUnavailable):
                     await store.renew(held.lease)
-                await in_thread(own_consul.start)
+                await asyncio.to_thread(own_consul.start)
                 lease = await store.renew(held.lease)
                 assert (await store.read(NAME)).term == held.term
                 await other.until(lambda r: r is not nothing and r.gap)
@@ -539,7 +537,7 @@ def test_tls_is_spoken_with_the_authority_that_was_given(
             held = await taken(store)
             with Watch(store, NAME) as seen:
                 await seen.until(under(held.term), "the holder, by TLS")
-        stranger = await in_thread(ConsulTLS, tmp_path / "another")
+        stranger = await asyncio.to_thread(ConsulTLS, tmp_path / "another")
         for query in ("?tls=true", f"?cafile={stranger.ca_file}"):
             store = store_of(where + query)
             with pytest.raises(StoreUnusable, match=r"certificate of Consul at .* is not trusted"):
@@ -588,7 +586,7 @@ def test_who_is_not_known_is_told_so_and_no_token_is_shown(
             driver = Driver(config.load(StoreURL.parse(url), {}))
             with Ear(driver) as ear:
                 findings = await driver.examine()
-                await in_thread(consul.get, "time passes")
+                await asyncio.to_thread(consul.get, "time passes")
                 assert not ear.reports
             assert [f.check for f in findings] == ["reachable", "right to read"]
             assert [f.ok for f in findings] == [True, False]
@@ -608,7 +606,7 @@ def test_a_token_for_one_election_is_enough_for_it(consul: Consul, consul_prefix
     )
 
     async def main() -> None:
-        token = await in_thread(consul.grant, rules)
+        token = await asyncio.to_thread(consul.grant, rules)
         async with (
             opened(consul.url(consul_prefix)) as chief,
             opened(consul.url(consul_prefix, token=token)) as store,
@@ -645,7 +643,7 @@ def test_a_token_for_one_election_is_enough_for_it(consul: Consul, consul_prefix
 def test_a_right_to_read_is_enough_to_look(consul: Consul, consul_prefix: str) -> None:
     async def main() -> None:
         rules = f'key_prefix "{consul_prefix}/" {{ policy = "read" }}'
-        token = await in_thread(consul.grant, rules)
+        token = await asyncio.to_thread(consul.grant, rules)
         async with (
             opened(consul.url(consul_prefix)) as chief,
             opened(consul.url(consul_prefix, token=token)) as looker,
@@ -670,14 +668,14 @@ def test_a_replaced_token_is_read_again(
     path = tmp_path / "token"
 
     async def main() -> None:
-        first = await in_thread(consul.grant, rules)
+        first = await asyncio.to_thread(consul.grant, rules)
         path.write_text(f"{first}\n", encoding="utf-8")
         monkeypatch.setenv("CONSUL_HTTP_TOKEN_FILE", str(path))
         monkeypatch.setenv("CONSUL_HTTP_ADDR", consul.address)
         async with opened(f"consul:///{consul_prefix}") as store:
             held = await taken(store)
-            second = await in_thread(consul.grant, rules)
-            await in_thread(consul.revoke, first)
+            second = await asyncio.to_thread(consul.grant, rules)
+            await asyncio.to_thread(consul.revoke, first)
             with pytest.raises(PermissionDenied):
                 await store.renew(held.lease)
             path.write_text(f"{second}\n", encoding="utf-8")
@@ -700,7 +698,7 @@ def test_doctor_looks_at_servers_and_rights(consul: Consul, consul_prefix: str) 
                 "right to write sessions": True,
                 "encryption": None,
             }
-            assert await in_thread(consul.get, f"{consul_prefix}/elections/") is None
+            assert await asyncio.to_thread(consul.get, f"{consul_prefix}/elections/") is None
 
     asyncio.run(main())
 
@@ -714,16 +712,20 @@ def test_doctor_looks_at_servers_and_rights(consul: Consul, consul_prefix: str) 
 def test_what_is_no_record_is_left_alone(consul: Consul, consul_prefix: str, value: bytes) -> None:
     async def main() -> None:
         path = f"{consul_prefix}/elections/{NAME}/record"
-        await in_thread(consul.put, path, value)
+        await asyncio.to_thread(consul.put, path, value)
         async with opened(consul.url(consul_prefix)) as store:
             seen = await store.read(NAME)
             assert (seen.holding, bool(seen.why)) == (Holding.FOREIGN, True)
             with pytest.raises(Refused):
                 await store.take(NAME, await claimed(store), seen)
             assert [s.name for s in await store.elections()] == [NAME]
-            assert (await in_thread(consul.get, path))["Value"] == value
-            await in_thread(consul.put, f"{consul_prefix}/elections/stray", b"what is it")
-            await in_thread(consul.put, f"{consul_prefix}/elections/a/b/record", b"nor this")
+            stands = await asyncio.to_thread(consul.get, path)
+            assert stands is not None
+            assert stands["Value"] == value
+            await asyncio.to_thread(consul.put, f"{consul_prefix}/elections/stray", b"what is it")
+            await asyncio.to_thread(
+                consul.put, f"{consul_prefix}/elections/a/b/record", b"nor this"
+            )
             with Watch(store, "a") as watched:
                 await watched.until(lambda s: s.holding is Holding.ABSENT, "nothing of ours")
 
@@ -739,13 +741,16 @@ def test_a_lock_of_consuls_own_on_our_keys_changes_nothing(
         async with opened(consul.url(consul_prefix)) as store:
             held = await taken(store)
             key = f"{consul_prefix}/elections/{NAME}/record"
-            path, value = f"/v1/kv/{key}", (await in_thread(consul.get, key))["Value"]
-            session = (await in_thread(consul.request, "PUT", "/v1/session/create", {}))["ID"]
-            assert await in_thread(consul.request, "PUT", f"{path}?acquire={session}", value)
+            entry = await asyncio.to_thread(consul.get, key)
+            assert entry is not None
+            made = await asyncio.to_thread(consul.request, "PUT", "/v1/session/create", {})
+            session = made["ID"]
+            path = f"/v1/kv/{key}?acquire={session}"
+            assert await asyncio.to_thread(consul.request, "PUT", path, entry["Value"])
             seen = await store.read(NAME)
             assert seen.term == held.term
             assert seen.version != held.snapshot.version
-            await in_thread(consul.request, "PUT", f"/v1/session/destroy/{session}")
+            await asyncio.to_thread(consul.request, "PUT", f"/v1/session/destroy/{session}")
             assert (await store.release(held, held.lease, "")).holding is Holding.VACANT
 
     asyncio.run(main())

@@ -19,7 +19,7 @@ from incumbent.errors import OutcomeUnknown, StoreUnavailable
 from incumbent.stores import open_store
 from tests.servers.consul import Consul, ConsulCluster
 from tests.stores.candidate import candidate
-from tests.stores.test_consul import NAME, claimed, in_thread, opened, taken
+from tests.stores.test_consul import NAME, claimed, opened, taken
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -37,17 +37,19 @@ def paused(servers: list[Consul]) -> Iterator[None]:
 
 def test_a_server_without_its_peers_confirms_nothing(consul_cluster: ConsulCluster) -> None:
     async def main() -> None:
-        leader = await in_thread(consul_cluster.leader)
+        leader = await asyncio.to_thread(consul_cluster.leader)
         peers = [server for server in consul_cluster.servers if server is not leader]
         async with opened(leader.url()) as store:
             held = await taken(store)
-            session = await in_thread(leader.request, "PUT", "/v1/session/create", {"TTL": "10s"})
+            session = await asyncio.to_thread(
+                leader.request, "PUT", "/v1/session/create", {"TTL": "10s"}
+            )
             key = f"incumbent/elections/{NAME}/record"
             with paused(peers):
                 # What Consul's own locks live on is answered from the leader's memory.
                 theirs = asyncio.gather(
-                    in_thread(leader.request, "GET", f"/v1/kv/{key}"),
-                    in_thread(leader.request, "PUT", f"/v1/session/renew/{session['ID']}"),
+                    asyncio.to_thread(leader.request, "GET", f"/v1/kv/{key}"),
+                    asyncio.to_thread(leader.request, "PUT", f"/v1/session/renew/{session['ID']}"),
                 )
                 ours = asyncio.gather(
                     store.read(NAME), store.renew(held.lease), return_exceptions=True
@@ -56,8 +58,8 @@ def test_a_server_without_its_peers_confirms_nothing(consul_cluster: ConsulClust
                 read, renewed = await ours
             assert isinstance(read, StoreUnavailable), read
             assert isinstance(renewed, OutcomeUnknown | StoreUnavailable), renewed
-            await in_thread(consul_cluster.leader)
-            await in_thread(leader.wait_ready)
+            await asyncio.to_thread(consul_cluster.leader)
+            await asyncio.to_thread(leader.wait_ready)
             assert (await store.read(NAME)).term == held.term
 
     asyncio.run(main())
@@ -67,7 +69,7 @@ def test_a_session_that_one_server_renewed_confirms_no_lock(consul_cluster: Cons
     """Beside `consul lock`: the answer to the session's renewal comes, and counts for nothing."""
 
     async def main() -> None:
-        leader = await in_thread(consul_cluster.leader)
+        leader = await asyncio.to_thread(consul_cluster.leader)
         peers = [server for server in consul_cluster.servers if server is not leader]
         store = open_store(leader.url("?recipe=lock"))
         await store.open()
@@ -75,16 +77,17 @@ def test_a_session_that_one_server_renewed_confirms_no_lock(consul_cluster: Cons
             claim = Claim("a_1", "a_1/x.1", 60.0)
             held = await store.take(NAME, claim, await store.read(NAME))
             await store.renew(held.lease)
-            session = (await in_thread(leader.get, f"{NAME}/.lock"))["Session"]
+            lock = await asyncio.to_thread(leader.get, f"{NAME}/.lock")
+            assert lock is not None
             with paused(peers):
-                path = f"/v1/session/renew/{session}"
-                theirs = asyncio.ensure_future(in_thread(leader.request, "PUT", path))
+                path = f"/v1/session/renew/{lock['Session']}"
+                theirs = asyncio.ensure_future(asyncio.to_thread(leader.request, "PUT", path))
                 ours = asyncio.gather(store.renew(held.lease), return_exceptions=True)
                 assert await theirs
                 (renewed,) = await ours
             assert isinstance(renewed, OutcomeUnknown | StoreUnavailable), renewed
-            await in_thread(consul_cluster.leader)
-            await in_thread(leader.wait_ready)
+            await asyncio.to_thread(consul_cluster.leader)
+            await asyncio.to_thread(leader.wait_ready)
             assert isinstance(await store.read_back(NAME, claim), Held)
         finally:
             await store.close()
@@ -94,19 +97,19 @@ def test_a_session_that_one_server_renewed_confirms_no_lock(consul_cluster: Cons
 
 def test_without_a_leader_nothing_happened(consul_cluster: ConsulCluster) -> None:
     async def main() -> None:
-        leader = await in_thread(consul_cluster.leader)
+        leader = await asyncio.to_thread(consul_cluster.leader)
         alone, *others = (server for server in consul_cluster.servers if server is not leader)
         async with opened(alone.url()) as store:
             claim, over = await claimed(store), await store.read(NAME)
             for server in (leader, *others):
-                await in_thread(server.kill)
-            await in_thread(alone.wait_leaderless)
+                await asyncio.to_thread(server.kill)
+            await asyncio.to_thread(alone.wait_leaderless)
             with pytest.raises(StoreUnavailable, match="no leader"):
                 await store.take(NAME, claim, over)
             for server in (leader, *others):
-                await in_thread(server.spawn)
-            await in_thread(consul_cluster.leader)
-            await in_thread(alone.wait_ready)
+                await asyncio.to_thread(server.spawn)
+            await asyncio.to_thread(consul_cluster.leader)
+            await asyncio.to_thread(alone.wait_ready)
             found = await store.read_back(NAME, claim)
             assert not isinstance(found, Held)
             assert found.holding is Holding.ABSENT
@@ -119,7 +122,7 @@ def test_the_work_has_stopped_before_another_takes_over_where_the_quorum_is(
 ) -> None:
     async def main() -> None:
         timing = Timing.plan(6.0)
-        alone = await in_thread(consul_cluster.leader)
+        alone = await asyncio.to_thread(consul_cluster.leader)
         majority = [server for server in consul_cluster.servers if server is not alone]
         async with opened(alone.url()) as one, opened(majority[0].url()) as two:
             first = candidate(one, NAME, "a_1", timing)
@@ -130,7 +133,7 @@ def test_the_work_has_stopped_before_another_takes_over_where_the_quorum_is(
                 stopped = await first.until("stopped", 10)
                 assert stopped["why"] is ev.Why.LOST
             with paused([alone]):
-                await in_thread(consul_cluster.leader, majority)
+                await asyncio.to_thread(consul_cluster.leader, majority)
                 other = await second.until("begun", 30)
             assert stopped["at"] < other["at"]
             assert other["token"] > begun["token"]

@@ -359,6 +359,8 @@ def test_a_take_of_which_nobody_knows_is_given_back_and_tried_again(
             await asyncio.to_thread(proxy.drop_replies)
             ours = candidate(store, name, "a_1", timing)
             owner = await asyncio.to_thread(eventually, lambda: client.get(dapr.key(name)))
+            # Else the answer may pass that is still on its way.
+            await asyncio.to_thread(eventually, lambda: client.get(dapr.key(name)) != owner)
             await asyncio.to_thread(proxy.heal)
             begun = await ours.until("begun", LIMIT_S)
             assert begun["term"].id.encode() != owner, "another nonce"

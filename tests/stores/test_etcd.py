@@ -63,17 +63,18 @@ class EtcdHarness:
         return store
 
     async def delete(self, name: str) -> bool:
-        await in_thread(self._server.delete, self._key(name))
+        await asyncio.to_thread(self._server.delete, self._key(name))
         return True
 
     async def scribble(self, name: str) -> bool:
-        await in_thread(self._server.put, self._key(name), b'{"format": 999}')
+        await asyncio.to_thread(self._server.put, self._key(name), b'{"format": 999}')
         return True
 
     async def disturb(self, name: str) -> bool:
-        value = await in_thread(self._server.get, self._key(name))
+        value = await asyncio.to_thread(self._server.get, self._key(name))
+        assert value is not None
         changed = {**json.loads(value), "note": secrets.token_hex(4)}
-        await in_thread(self._server.put, self._key(name), json.dumps(changed).encode())
+        await asyncio.to_thread(self._server.put, self._key(name), json.dumps(changed).encode())
         return True
 
     async def close(self) -> None:
@@ -82,10 +83,6 @@ class EtcdHarness:
 
     def _key(self, name: str) -> str:
         return f"{self._prefix}/elections/{name}"
-
-
-async def in_thread(call: Callable[..., Any], *args: Any, **options: Any) -> Any:
-    return await asyncio.to_thread(call, *args, **options)
 
 
 @pytest.mark.parametrize("case", conformance.CASES, ids=str)
@@ -456,9 +453,9 @@ def test_what_etcd_has_forgotten_is_a_gap(own_etcd: Etcd, prefix: str) -> None:
                     proxy.refuse()
                     # Made, and gone again, and forgotten, while nobody could see it.
                     held = await taken(other, "other", "b_2")
-                    await in_thread(own_etcd.delete, f"{prefix}/elections/other")
+                    await asyncio.to_thread(own_etcd.delete, f"{prefix}/elections/other")
                     await driver_of(other).swap({"elections/x": ABSENT}, {"elections/x": b"1"})
-                    await in_thread(own_etcd.compact)
+                    await asyncio.to_thread(own_etcd.compact)
                     proxy.heal()
                     assert (await ear.value(b"1")).gap
                     mine = await claim(store)
@@ -545,9 +542,9 @@ def test_a_store_that_lost_its_memory_is_followed_anew(
             ears = [Ear(store, f"elections/{name}") for name in "ab"]
             await ears[0].value(b"old")
             await ears[1].absent()
-            await in_thread(own_etcd.kill)
-            await in_thread(own_etcd.remove_data)
-            await in_thread(own_etcd.start)
+            await asyncio.to_thread(own_etcd.kill)
+            await asyncio.to_thread(own_etcd.remove_data)
+            await asyncio.to_thread(own_etcd.start)
             assert (await ears[0].absent()).gap
             await driver.swap({"elections/b": ABSENT}, {"elections/b": b"new"})
             assert (await ears[1].value(b"new")).revision < version
@@ -749,15 +746,15 @@ def test_a_token_that_got_old_is_replaced(own_etcd: Etcd) -> None:
             held = await taken(store)
             with Watch(other, NAME) as seen:
                 await seen.until(lambda s: s.term == held.term, "the take")
-                root = await in_thread(own_etcd.token, "root", "root's")
+                root = await asyncio.to_thread(own_etcd.token, "root", "root's")
                 right = {"permType": "READ", "key": b64("else"), "range_end": b64("elsf")}
                 body = {"name": "writer", "perm": right}
-                await in_thread(own_etcd.request, "/v3/auth/role/grant", body, token=root)
+                await asyncio.to_thread(own_etcd.request, "/v3/auth/role/grant", body, token=root)
                 lease = await store.renew(held.lease)
                 await seen.until(at(lease), "a renewal after the rights were changed")
                 # A token is in the memory of the members, and of this one it is gone.
-                await in_thread(own_etcd.kill)
-                await in_thread(own_etcd.start)
+                await asyncio.to_thread(own_etcd.kill)
+                await asyncio.to_thread(own_etcd.start)
                 lease = await store.renew(lease)
                 await seen.until(at(lease), "a renewal after the restart")
 
@@ -787,12 +784,12 @@ def test_a_session_that_cannot_be_understood_is_foreign(etcd: Etcd, prefix: str)
         async with opened(etcd.address, prefix=prefix) as store:
             held = await taken(store)
             key = f"{prefix}/sessions/{held.lease.key}"
-            await in_thread(etcd.put, key, b'{"format": 999}')
+            await asyncio.to_thread(etcd.put, key, b'{"format": 999}')
             seen = await store.read(NAME)
             assert seen.holding is Holding.FOREIGN
             assert "999" in seen.why
             for junk in (b"", b"\xff\x00", b"[]", b'{"format": 1}'):
-                await in_thread(etcd.put, f"{prefix}/elections/{NAME}", junk)
+                await asyncio.to_thread(etcd.put, f"{prefix}/elections/{NAME}", junk)
                 assert (await store.read(NAME)).holding is Holding.FOREIGN
 
     asyncio.run(main())
@@ -805,8 +802,8 @@ def test_a_term_outlives_the_end_of_the_server(own_etcd: Etcd) -> None:
             begun = await first.until("begun", 20)
             second = candidate(two, NAME, "b_2", plan(12))
             await second.until("waiting", 30, lambda e: e["holder"] == "a_1")
-            await in_thread(own_etcd.kill)
-            await in_thread(own_etcd.start)
+            await asyncio.to_thread(own_etcd.kill)
+            await asyncio.to_thread(own_etcd.start)
             waits = len(second.all("waiting"))
             await second.until("waiting", 30, count=waits + 2)
             assert not first.all("stopped")
@@ -863,7 +860,7 @@ def test_a_member_without_its_peers_confirms_nothing(etcd_cluster: Cluster, role
     """The holder's member is cut off; a candidate at the majority takes over after the TTL."""
 
     async def main() -> None:
-        leader = await in_thread(etcd_cluster.leader)
+        leader = await asyncio.to_thread(etcd_cluster.leader)
         alone = leader if role == "leader" else (leader + 1) % 3
         addresses = [member.address for member in etcd_cluster.members]
         near = addresses.pop(alone)
@@ -873,7 +870,7 @@ def test_a_member_without_its_peers_confirms_nothing(etcd_cluster: Cluster, role
             begun = await first.until("begun", 30)
             second = candidate(two, NAME, "b_2", plan(6))
             await second.until("waiting", 30, lambda e: e["holder"] == "a_1")
-            await in_thread(etcd_cluster.links.cut_off, alone)
+            await asyncio.to_thread(etcd_cluster.links.cut_off, alone)
             elected = asyncio.ensure_future(second.until("begun", 60))
             outcomes = []
             while not elected.done():
@@ -887,7 +884,7 @@ def test_a_member_without_its_peers_confirms_nothing(etcd_cluster: Cluster, role
             stopped = await first.until("stopped", 1)
             assert stopped["at"] <= later["at"]
             assert (stopped["why"], later["token"] > begun["token"]) == (ev.Why.LOST, True)
-            await in_thread(etcd_cluster.links.heal)
+            await asyncio.to_thread(etcd_cluster.links.heal)
             await first.until("waiting", 60, lambda e: e["holder"] == "b_2")
 
     asyncio.run(main())
@@ -897,12 +894,12 @@ def test_a_read_is_not_what_a_member_remembers(tmp_path: Path) -> None:
     """A follower that was cut off, and has not noticed it yet."""
 
     async def main(cluster: Cluster) -> None:
-        leader = await in_thread(cluster.leader)
+        leader = await asyncio.to_thread(cluster.leader)
         far, near = cluster.members[leader], cluster.members[(leader + 1) % 3]
         async with opened(far.address) as one, opened(near.address) as two:
             await taken(one)
             held = await two.read(NAME)
-            await in_thread(cluster.links.cut_off, (leader + 1) % 3)
+            await asyncio.to_thread(cluster.links.cut_off, (leader + 1) % 3)
             reading = asyncio.ensure_future(outcome_of(two.read(NAME), 1.0))
             mine = await claim(one, "b_2")
             while isinstance(await outcome_of(one.take(NAME, mine, held), 1.0), TimeoutError):
@@ -922,7 +919,7 @@ def test_a_renewal_that_a_deposed_leader_wakes_up_with_is_not_confirmed(
     """It was asked while it was stopped, and has not heard yet that it leads no more."""
 
     async def main() -> None:
-        leader = await in_thread(etcd_cluster.leader)
+        leader = await asyncio.to_thread(etcd_cluster.leader)
         old = etcd_cluster.members[leader]
         others = [member for member in etcd_cluster.members if member is not old]
         async with (
@@ -932,20 +929,20 @@ def test_a_renewal_that_a_deposed_leader_wakes_up_with_is_not_confirmed(
             held = await taken(one)
             mine = await claim(two, "b_2")
             watched = await two.read(NAME)
-            await in_thread(old.pause)
+            await asyncio.to_thread(old.pause)
             renewing = asyncio.ensure_future(outcome_of(one.renew(held.lease), 30.0))
             later = None
             while not isinstance(later, Held):
                 later = await outcome_of(two.take(NAME, mine, watched), 2.0)
             for member in others:
-                await in_thread(member.pause)
-            await in_thread(old.resume)
+                await asyncio.to_thread(member.pause)
+            await asyncio.to_thread(old.resume)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(1.0):
                     await asyncio.shield(renewing)
             assert not isinstance(renewing.done() and renewing.result(), Lease)
             for member in others:
-                await in_thread(member.resume)
+                await asyncio.to_thread(member.resume)
             assert not isinstance(await renewing, Lease)
             assert (await two.read(NAME)).term == later.term
 
@@ -964,10 +961,10 @@ def test_the_loss_of_the_leader_costs_no_term(etcd_cluster: Cluster) -> None:
             first = candidate(one, NAME, "a_1", plan(12))
             await first.until("begun", 30)
             with Watch(two, NAME) as seen:
-                leader = await in_thread(etcd_cluster.leader)
+                leader = await asyncio.to_thread(etcd_cluster.leader)
                 begin_with(one, leader)
                 begin_with(two, leader)
-                await in_thread(etcd_cluster.members[leader].kill)
+                await asyncio.to_thread(etcd_cluster.members[leader].kill)
                 wanted = len(seen.seen) + 2
                 await seen.until(partial(heard, seen, wanted), "renewals")
             assert not first.all("stopped")
@@ -1011,13 +1008,15 @@ def test_a_transaction_of_the_users_own_can_ask_for_the_term(etcd: Etcd, prefix:
             opened(etcd.address, prefix=prefix) as two,
         ):
             held = await taken(one)
-            assert await in_thread(write, held.token)
+            assert await asyncio.to_thread(write, held.token)
             await one.renew(held.lease)
-            assert await in_thread(write, held.token), "a renewal does not touch the record"
+            assert await asyncio.to_thread(write, held.token), "a renewal does not touch the record"
             await two.ask(NAME, StepDownRequest(held.term))
-            assert not await in_thread(write, held.token), "asked to step down: another revision"
+            assert not await asyncio.to_thread(write, held.token), (
+                "asked to step down: another revision"
+            )
             later = await two.take(NAME, await claim(two, "b_2"), await two.read(NAME))
-            assert not await in_thread(write, held.token)
-            assert await in_thread(write, later.token)
+            assert not await asyncio.to_thread(write, held.token)
+            assert await asyncio.to_thread(write, later.token)
 
     asyncio.run(main())

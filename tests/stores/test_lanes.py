@@ -7,8 +7,6 @@ holder of many elections has died; the renewal is due among them.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
 
 import pytest
 
@@ -33,10 +31,6 @@ CARRIED = {
 is one ordered stream. Kubernetes has a test of its own, since what is said there is encrypted."""
 
 
-async def in_thread(call: Callable[..., Any], *args: Any) -> Any:
-    return await asyncio.to_thread(call, *args)
-
-
 @pytest.mark.parametrize("name", CARRIED)
 def test_a_renewal_waits_for_no_take(name: str, request: pytest.FixtureRequest) -> None:
     """Nor do two that are due together, under two sessions: a process has one for each TTL."""
@@ -54,12 +48,12 @@ def test_a_renewal_waits_for_no_take(name: str, request: pytest.FixtureRequest) 
                 return Claim("a_0", f"a_0/{name}.1", subject.ttl_s, sessions[0])
 
             overs = [await store.read(f"{beginning}-{number}") for number in range(MANY)]
-            await in_thread(proxy.hold_saying, subject.said(f"{beginning}-"))
+            await asyncio.to_thread(proxy.hold_saying, subject.said(f"{beginning}-"))
             takes = [
                 asyncio.ensure_future(store.take(over.name, claim(over.name), over))
                 for over in overs
             ]
-            await in_thread(eventually, lambda: proxy.held() == CARRIED[name])
+            await asyncio.to_thread(eventually, lambda: proxy.held() == CARRIED[name])
             for _ in range(2):
                 async with asyncio.timeout(LIMIT_S):
                     renewed = await asyncio.gather(*map(store.renew, sessions))
@@ -68,7 +62,7 @@ def test_a_renewal_waits_for_no_take(name: str, request: pytest.FixtureRequest) 
                 sessions = renewed
             assert not any(take.done() for take in takes)
             assert proxy.held() == CARRIED[name], "more requests were sent than there are places"
-            await in_thread(proxy.heal)
+            await asyncio.to_thread(proxy.heal)
             done = await asyncio.gather(*takes, return_exceptions=True)
             # They may have compared the session as it was when they were begun.
             assert {type(found) for found in done} <= {Held, Refused}

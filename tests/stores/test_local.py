@@ -715,7 +715,7 @@ def test_many_processes_make_the_same_store_at_the_same_moment(
                 say("failed", repr(error).replace(chr(10), " "))
     """
     rounds = 4
-    programs = [start(source) for _ in range(20)]
+    programs = [start(source) for _ in range(12)]
     for program in programs:
         program.expect("ready")
     for number in range(rounds):

@@ -198,6 +198,31 @@ def test_a_node_that_was_made_without_an_answer_is_the_one(
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("where", ["zookeeper", "etcd"])
+def test_a_place_that_is_given_up_late_is_not_the_one_that_was_taken_since(
+    request: pytest.FixtureRequest, where: str
+) -> None:
+    """Else a process would remove the node by which it leads, and another would follow at once."""
+    server: Etcd | ZooKeeperServer = request.getfixturevalue(where)
+    make = on_etcd if where == "etcd" else on_zookeeper
+
+    async def main() -> None:
+        async with opened(of_their_own(make(server.address))) as store:
+            assert isinstance(store, QueueStore)
+            driver, lock = store._driver, store._lock(NAME)
+            before, since = secrets.token_hex(16), secrets.token_hex(16)
+            await driver.join(lock, NAME, before, b"before", TTL_S)
+            await driver.join(lock, NAME, since, b"since", TTL_S)
+            await driver.leave(lock, before, TTL_S)
+            node = await driver.find(lock, since, TTL_S)
+            assert node is not None, "the later place went with the earlier one"
+            assert (await driver.look(lock, NAME)).first == node
+            await driver.prove(lock, node, TTL_S)
+            assert await driver.find(lock, before, TTL_S) is None
+
+    asyncio.run(main())
+
+
 # -- ZooKeeper: what the leader knows -------------------------------------------------------------
 
 

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
-from kazoo.client import KazooClient
 
 from incumbent.stores import open_store
 from incumbent.stores.api import Store
@@ -59,19 +55,9 @@ class OnZooKeeper(Harness):
         super().__init__(f"zookeeper://{server.address}/ID?recipe={recipe}&lock=/ID/locks/{{name}}")
         self.server = server
 
-    @contextlib.contextmanager
-    def by_hand(self) -> Iterator[Any]:
-        client = KazooClient(hosts=self.server.address)
-        client.start(20)
-        try:
-            yield client
-        finally:
-            client.stop()
-            client.close()
-
     async def delete(self, name: str) -> bool:
         def delete() -> None:
-            with self.by_hand() as client:
+            with self.server.by_hand() as client:
                 client.delete(f"/{self.id}/locks/{name}", recursive=True)
 
         await asyncio.to_thread(delete)

@@ -38,7 +38,6 @@ from tests.stores.redis_kit import (
     RedisHarness,
     at,
     eventually,
-    in_thread,
     opened,
     raw,
     say,
@@ -304,7 +303,7 @@ def test_a_server_that_is_away(own_redis: Redis) -> None:
             held = await take(store)
             over = await store.read("other")
             waiting = await claim(store)
-            await in_thread(own_redis.kill)
+            await asyncio.to_thread(own_redis.kill)
             with pytest.raises((StoreUnavailable, OutcomeUnknown)):
                 await store.renew(held.lease)
             for work in (
@@ -604,7 +603,7 @@ def test_what_the_doctor_finds(own_redis: Redis) -> None:
             findings = {finding.check: finding for finding in await store.examine()}
             assert findings["memory"].ok is False
             assert "allkeys-lru" in findings["memory"].text
-            await in_thread(own_redis.kill)
+            await asyncio.to_thread(own_redis.kill)
             (finding,) = await store.examine()
             assert (finding.check, finding.ok) == ("reachable", False)
 
@@ -667,7 +666,7 @@ def test_a_fork_leaves_the_parents_connections_alone(own_redis: Redis) -> None:
                         status = _in_the_child(own_redis.url())
                     finally:
                         os._exit(status)
-                _, status = await in_thread(os.waitpid, child, 0)
+                _, status = await asyncio.to_thread(os.waitpid, child, 0)
                 assert os.waitstatus_to_exitcode(status) == 0
                 lease = await store.renew(held.lease)
                 await store.release(held, lease, "")

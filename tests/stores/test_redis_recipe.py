@@ -13,11 +13,12 @@ from typing import TypeVar
 import pytest
 from redis.exceptions import LockNotOwnedError
 
-from incumbent.core.records import Holding
+from incumbent.core.records import Bar, Holding
 from incumbent.errors import ConfigError, OutcomeUnknown, StoreUnavailable, StoreUnusable
 from incumbent.stores import open_store
 from incumbent.stores.api import Grade, Store
 from incumbent.stores.beside import wire
+from incumbent.stores.beside.store import OPENED
 from incumbent.stores.redis import recipe
 from incumbent.stores.redis.recipe import BESIDE
 from incumbent.testing import conformance
@@ -27,6 +28,7 @@ from tests.stores.beside_kit import is_theirs, refused, two
 from tests.stores.redis_kit import eventually, raw
 
 TTL_S = 5.0
+BAR, NEXT = Bar("moved to elsewhere", "nonce-1"), Bar("moved to elsewhere", "nonce-2")
 T = TypeVar("T")
 
 
@@ -220,6 +222,96 @@ async def once_more(ask: Callable[[str], Awaitable[T]], name: str) -> T:
     return await ask(name)
 
 
+async def a_bar_keeps_them_out_and_does_not_lapse(server: Redis) -> None:
+    async with two(Harness(server)) as (harness, a, b):
+        name = harness.name()
+        left = await a.store.bar((await a.take(name)).snapshot, BAR)
+        with raw(server) as client:
+            lock = client.lock(harness.lock(name), timeout=60)
+            assert client.pttl(harness.lock(name)) == -1
+            assert not lock.acquire(blocking=False)
+            for call in (lock.release, lock.reacquire):
+                lock.local.token = b"of somebody else"
+                with pytest.raises(LockNotOwnedError):
+                    call()
+            assert (await b.read(name)).bar == BAR
+            await b.store.unbar(left)
+            assert lock.acquire(blocking=False)
+            assert is_theirs(await refused(a.take(name)))
+
+
+async def a_bar_is_compared_in_the_last_moment(server: Redis) -> None:
+    """What was read is a bar still, as far as we know: the script has to look."""
+    async with two(Harness(server)) as (harness, a, _):
+        name = harness.name()
+        left = await a.store.bar((await a.take(name)).snapshot, BAR)
+        with raw(server) as admin:
+            value = admin.get(harness.lock(name))
+            assert value is not None
+            for work in (a.store.unbar, lambda over: a.store.bar(over, NEXT)):
+                admin.set(harness.lock(name), value)
+                assert (await a.read(name)).watched == left.watched
+                admin.set(harness.lock(name), "theirs")
+                assert (await refused(work(left))).why == f"{BAR.text}; {OPENED}"
+                assert admin.get(harness.lock(name)) == b"theirs"
+
+
+async def a_bar_whose_key_is_gone(server: Redis) -> None:
+    """As people do with a lock that looks stuck: it lets members of theirs in, and none of ours."""
+    async with two(Harness(server)) as (harness, a, b):
+        name = harness.name()
+        left = await a.store.bar((await a.take(name)).snapshot, BAR)
+        with raw(server) as client:
+            client.delete(harness.lock(name))
+            opened = await b.read(name)
+            assert (opened.bar, opened.why) == (BAR, f"{BAR.text}; {OPENED}")
+            assert (await refused(b.take(name, opened))).bar == BAR
+            await refused(a.store.unbar(left))
+            left = await a.store.bar(opened, NEXT)
+            assert (left.why, client.pttl(harness.lock(name))) == (BAR.text, -1), "closed again"
+            client.delete(harness.lock(name))
+            opened = await b.read(name)
+            lock = client.lock(harness.lock(name), timeout=60)
+            assert lock.acquire(blocking=False)
+            await refused(b.store.bar(opened, BAR))
+            opened = await b.read(name)
+            assert (await refused(b.store.bar(opened, BAR))).bar == NEXT
+            assert is_theirs(await b.store.unbar(opened))
+            lock.release()
+
+
+async def a_bar_outlives_a_restart(server: Redis) -> None:
+    async with two(Harness(server)) as (harness, a, b):
+        name, other = harness.name(), harness.name()
+        left = await a.store.bar((await a.take(name)).snapshot, BAR)
+        await a.take(other)
+        await asyncio.to_thread(server.kill)
+        await asyncio.to_thread(server.start)
+        seen = await once_more(b.read, name)
+        assert (seen.bar, seen.token) == (BAR, left.token)
+        assert [s.bar for s in await b.store.elections() if s.name == name] == [BAR]
+        assert not (await b.read(other)).term, "what else it knew is not believed"
+        assert (await refused(b.take(name, seen))).bar == BAR
+        again = await b.store.bar(seen, BAR)
+        assert again.watched != seen.watched
+        assert (await b.store.unbar(again)).holding is Holding.VACANT
+        later = await b.take(name)
+        assert (later.token or 0) > (left.token or 0)
+
+
+async def a_bar_outlives_the_counter(server: Redis) -> None:
+    """The clock that it begins anew with is behind what was given out."""
+    async with two(Harness(server)) as (harness, a, b):
+        name = harness.name()
+        await a.release(await a.take(name))
+        with raw(server) as admin:
+            admin.hincrby(BESIDE + harness.lock(name), "serial", 10**15)
+            left = await a.store.bar((await a.take(name)).snapshot, BAR)
+            admin.delete(BESIDE + harness.lock(name))
+        await b.store.unbar(await b.read(name))
+        assert ((await b.take(name)).token or 0) > (left.token or 0)
+
+
 Check = Callable[[Redis], Awaitable[None]]
 
 MISTAKES: dict[str, tuple[str, str, Check]] = {
@@ -253,10 +345,31 @@ MISTAKES: dict[str, tuple[str, str, Check]] = {
         "(known or 0)",
         an_emptied_server_is_waited_out,
     ),
+    "a bar lapses as a lock does": (
+        "if deed == 'bar' then redis.call('SET', lock, own)",
+        "if deed == 'bar' then redis.call('SET', lock, own, 'KEEPTTL')",
+        a_bar_keeps_them_out_and_does_not_lapse,
+    ),
+    "a bar is put over whatever is there": (
+        "if (deed == 'bar' or deed == 'unbar') and",
+        "if deed == 'unbar' and",
+        a_bar_is_compared_in_the_last_moment,
+    ),
+    "a bar is lifted whatever is there": (
+        "if (deed == 'bar' or deed == 'unbar') and",
+        "if deed == 'bar' and",
+        a_bar_is_compared_in_the_last_moment,
+    ),
 }
+RULES = (
+    *dict.fromkeys(check for _, _, check in MISTAKES.values()),
+    a_bar_whose_key_is_gone,
+    a_bar_outlives_a_restart,
+    a_bar_outlives_the_counter,
+)
 
 
-@pytest.mark.parametrize("check", [check for _, _, check in MISTAKES.values()])
+@pytest.mark.parametrize("check", RULES)
 def test_its_rules(own_redis: Redis, check: Check) -> None:
     asyncio.run(run(check(own_redis)))
 
@@ -330,6 +443,35 @@ def test_whoever_follows_hears_of_their_release_from_the_server(own_redis: Redis
                     await watch.until(lambda s: s.holding is Holding.VACANT, "their release")
             findings = {found.check: found.ok for found in await b.store.examine()}
             assert findings["news of their locks"]
+
+    asyncio.run(main())
+
+
+def test_a_bar_of_another_version_keeps_everybody_out(redis_server: Redis) -> None:
+    """To a candidate that knows no bars, and after a restart, when the record is not believed."""
+
+    async def main() -> None:
+        async with two(Harness(redis_server)) as (harness, a, b):
+            name = harness.name()
+            await a.store.bar((await a.take(name)).snapshot, BAR)
+            with pytest.MonkeyPatch.context() as patched:
+                patched.setattr(recipe, "OUR_BAR", b"unheard of")
+                patched.setattr(wire, "parse_bar", lambda _: None)
+                seen = await b.read(name)
+                assert (seen.holding, seen.bar) == (Holding.FOREIGN, None)
+                assert "format 'barred'" in seen.why
+                await refused(b.take(name, seen))
+                with raw(redis_server) as admin:
+                    admin.delete(BESIDE + harness.lock(name))
+                seen = await b.read(name)
+                assert is_theirs(seen)
+                assert is_theirs(await refused(b.take(name, seen)))
+            with raw(redis_server) as admin:
+                admin.set(harness.lock(name), recipe.OUR_BAR + b"7 {}")
+                seen = await b.read(name)
+                assert (seen.holding, seen.bar) == (Holding.FOREIGN, None)
+                await refused(b.take(name, seen))
+                await refused(b.store.unbar(seen))
 
     asyncio.run(main())
 

@@ -22,7 +22,7 @@ from incumbent.testing.conformance.kit import Candidate, Watch, refused
 from tests.servers.proxy import Proxy
 from tests.servers.redis import Redis
 from tests.stores.candidate import candidate, plan
-from tests.stores.redis_kit import RedisHarness, eventually, in_thread, opened, raw, say, store_of
+from tests.stores.redis_kit import RedisHarness, eventually, opened, raw, say, store_of
 
 NAME = "jobs"
 
@@ -91,7 +91,7 @@ def test_a_replica_that_comes_later_ends_all_terms(
             await holder.take(NAME)
             settings = [f"replicaof {link.host} {link.port}"]
             server = Redis(tmp_path / "replica", settings=settings)
-            await in_thread(server.start)
+            await asyncio.to_thread(server.start)
             try:
                 with raw(own_redis) as client:
                     await eventually("it follows", lambda: followers(client) == 1)
@@ -103,7 +103,7 @@ def test_a_replica_that_comes_later_ends_all_terms(
                     await holder.take(NAME)
                 assert isinstance(await refusal(own_redis.url()), StoreUnusable)
             finally:
-                await in_thread(server.stop)
+                await asyncio.to_thread(server.stop)
 
     with caplog.at_level(logging.WARNING):
         asyncio.run(main())
@@ -238,7 +238,7 @@ def test_a_promotion_behind_a_dead_primary_makes_no_two_terms(
                 await first.until("waiting", 10, lambda e: e["holding"] is Holding.VACANT)
                 link.cut()
                 one = await first.until("begun", 10, count=2)
-                await in_thread(own_redis.kill)
+                await asyncio.to_thread(own_redis.kill)
                 with raw(replica) as client:
                     client.replicaof("NO", "ONE")
                 async with opened(replica.url("replicas=accept")) as new:

@@ -25,7 +25,7 @@ from incumbent.testing.conformance.kit import Candidate, Watch, refused
 from tests.servers.proxy import Proxy
 from tests.servers.redis import Redis
 from tests.stores.candidate import Recorder, candidate, plan
-from tests.stores.redis_kit import RedisHarness, eventually, in_thread, opened, raw, say, under
+from tests.stores.redis_kit import RedisHarness, eventually, opened, raw, say, under
 
 NAME = "jobs"
 TTL_S = 2.0
@@ -112,10 +112,10 @@ async def one_after_another(server: Redis, forget: Forget, folder: Path, address
             assert first.driver is not None
             first.driver.step_down()
             await first.until("waiting", 10, lambda e: e["holding"] is Holding.VACANT)
-            copy = await in_thread(keep_copy, server, folder)
+            copy = await asyncio.to_thread(keep_copy, server, folder)
             begun = await first.until("begun", 10, count=2)
             assert begun["token"] > before["token"]
-            await in_thread(forget, server, copy)
+            await asyncio.to_thread(forget, server, copy)
             second = candidate(there, NAME, "second_1", plan(TTL_S))
             candidates.append(second)
             await the_first_ends_before_another_begins(first, second, begun)
@@ -186,11 +186,11 @@ async def nothing_old_counts(server: Redis, forget: Forget, folder: Path) -> Non
         vacant = await one.release(await one.take(NAME))
         with Watch(b, "other") as watch:
             nothing = await watch.until(lambda s: s.holding is Holding.ABSENT, "the absence")
-            copy = await in_thread(keep_copy, server, folder)
+            copy = await asyncio.to_thread(keep_copy, server, folder)
             held = await one.take(NAME)
             await two.claim()
             watched = await two.read(NAME)
-            await in_thread(forget, server, copy)
+            await asyncio.to_thread(forget, server, copy)
             # A broken connection is noticed by whoever uses it first, who hears of nothing else.
             for store in (a, b):
                 await noticed(store)
@@ -228,11 +228,11 @@ def test_a_holder_is_deposed_by_its_next_renewal(
         async with opened(own_redis.url()) as store:
             holder = candidate(store, NAME, "a_1", plan(TTL_S))
             await holder.until("begun", 10)
-            copy = await in_thread(keep_copy, own_redis, tmp_path)
+            copy = await asyncio.to_thread(keep_copy, own_redis, tmp_path)
             with raw(own_redis) as client:
                 before = client.hgetall("incumbent")
                 await eventually("a renewal", lambda: client.hgetall("incumbent") != before)
-            await in_thread(forget, own_redis, copy)
+            await asyncio.to_thread(forget, own_redis, copy)
             stopped = await holder.until("stopped", 10)
             assert stopped["why"] is ev.Why.DEPOSED
 

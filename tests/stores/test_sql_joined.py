@@ -14,7 +14,18 @@ from typing import Any
 
 import pytest
 
-from incumbent.core.records import Bar, Claim, Held, Holding, Snapshot, StepDownRequest
+from incumbent.core.elector import Elector
+from incumbent.core.events import Seen, Start
+from incumbent.core.records import (
+    FORMAT,
+    Bar,
+    Claim,
+    Held,
+    Holding,
+    Snapshot,
+    StepDownRequest,
+)
+from incumbent.core.timing import Timing
 from incumbent.errors import ConfigError, OutcomeUnknown, Refused, StoreAbsent, StoreUnusable
 from incumbent.stores import open_store
 from incumbent.stores.api import Store
@@ -332,6 +343,20 @@ def test_whoever_follows_the_robber_waits_for_the_robbed(here: Place) -> None:
             assert (follower.token or 0) > (held.token or 0)
 
     played(scene, here)
+
+
+def test_what_theirs_had_been_given_is_not_waited_out_for_ours() -> None:
+    """A row that Spring deletes may have said days, and the one who was robbed holds for a TTL."""
+    ours = (7, FORMAT, 1, "a_1", "a_1/x.1", 7, TTL_S, "", "", "", "mark")
+    theirs = rows.Raw(ours, rows.Row(THEIRS, "1", "2"), 86400.0, over=False)
+    vanished = rows.Raw(ours, None, 0.0, over=False)
+    seen = rows.snapshot(NAME, theirs, keeps=False, given_up=False)
+    gone = rows.snapshot(NAME, vanished, keeps=False, given_up=vanished.given_up_since(theirs))
+    elector = Elector(NAME, "b_2", "y", Timing.plan(TTL_S), absent_is_vacant=True)
+    elector.handle(Start(), 0.0)
+    elector.handle(Seen(seen), 1.0)
+    elector.handle(Seen(gone), 2.0)
+    assert elector.wake_at == 2.0 + TTL_S
 
 
 def test_a_row_that_somebody_deletes_is_waited_out_and_tokens_grow(here: Place) -> None:

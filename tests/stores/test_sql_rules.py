@@ -13,7 +13,8 @@ from incumbent.errors import OutcomeUnknown, StoreUnavailable
 from incumbent.stores.api import Store
 from incumbent.stores.memory import CAPABILITIES
 from incumbent.stores.sql.api import Heard, Rows
-from incumbent.stores.sql.store import LONGEST_PAUSE_S, SqlStore
+from incumbent.stores.sql.base import LONGEST_PAUSE_S
+from incumbent.stores.sql.store import SqlStore
 from incumbent.testing import conformance
 from incumbent.testing.conformance.kit import Watch
 from incumbent.testing.database import Database, MemoryServer

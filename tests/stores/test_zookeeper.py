@@ -13,7 +13,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -48,21 +48,6 @@ from tests.stores.candidate import candidate
 
 NAME = "jobs"
 TTL_S = 5.0
-
-
-@contextlib.contextmanager
-def by_hand(
-    server: ZooKeeperServer, user: str = "", *, address: str = "", **options: Any
-) -> Iterator[Any]:
-    """A client of kazoo's own, for what people do to the nodes."""
-    auth = [("digest", user)] if user else None
-    client = KazooClient(hosts=address or server.address, auth_data=auth, **options)
-    client.start(20)
-    try:
-        yield client
-    finally:
-        client.stop()
-        client.close()
 
 
 @contextlib.asynccontextmanager
@@ -177,8 +162,9 @@ def test_conformance(case: conformance.Case, url: str) -> None:
 def test_conformance_of_candidates_at_different_servers(
     zookeeper_ensemble: ZooKeeperEnsemble, prefix: str
 ) -> None:
+    """Every third case is enough for what differs: who asks another server has seen less."""
     urls = [f"zookeeper://{server.address}{prefix}" for server in zookeeper_ensemble.servers]
-    for case in conformance.CASES:
+    for case in conformance.CASES[::3]:
         conformance.run(case, lambda: Harness(*urls))
 
 
@@ -204,7 +190,7 @@ def test_a_version_is_not_used_again_when_a_record_was_deleted_and_made_anew(
                 assert told.term == again.term
                 assert (await b.read(NAME)).term == again.term
 
-    with by_hand(zookeeper) as client:
+    with zookeeper.by_hand() as client:
         asyncio.run(main())
 
 
@@ -232,7 +218,7 @@ def test_of_two_who_make_a_record_over_an_empty_node_one_is_refused(
             with pytest.raises(Conflict):
                 await driver(b).swap({key: ABSENT}, {key: b"{}"})
 
-    with by_hand(zookeeper) as client:
+    with zookeeper.by_hand() as client:
         asyncio.run(main())
 
 
@@ -257,7 +243,7 @@ def test_an_absence_can_be_a_condition_and_leaves_nothing(
             entry, _ = await driver(store).get("elections/one")
             assert entry == written["elections/one"]
 
-    with by_hand(zookeeper) as client:
+    with zookeeper.by_hand() as client:
         asyncio.run(main())
 
 
@@ -306,7 +292,7 @@ def test_what_was_put_there_by_hand_is_foreign(
             assert (await store.release(held, held.lease, "")).holding is Holding.FOREIGN
             assert client.get(f"{prefix}/elections/{NAME}")[0] == b"theirs"
 
-    with by_hand(zookeeper) as client:
+    with zookeeper.by_hand() as client:
         asyncio.run(main())
 
 
@@ -331,7 +317,7 @@ def test_everything_deleted_by_hand_is_made_anew_by_candidates_only(
             assert held.token is not None
             assert again.token > held.token
 
-    with by_hand(zookeeper) as client:
+    with zookeeper.by_hand() as client:
         asyncio.run(main())
 
 
@@ -349,7 +335,7 @@ def test_a_session_deleted_by_hand_proves_nothing(
             taken = await b.take(NAME, of_b, seen)
             assert (await a.read(NAME)).term == taken.term
 
-    with by_hand(zookeeper) as client:
+    with zookeeper.by_hand() as client:
         asyncio.run(main())
 
 
@@ -387,7 +373,7 @@ def test_an_absence_that_did_not_stand_is_noticed_although_the_connection_was_lo
                 await watch.until(lambda s: s.watched != seen.watched, "an absence counted anew")
                 await refused(store.take(NAME, mine, seen), "a take over an absence that was not")
 
-    with by_hand(zookeeper) as client:
+    with zookeeper.by_hand() as client:
         asyncio.run(main())
 
 
@@ -409,7 +395,7 @@ def test_an_absence_that_did_not_stand_is_not_taken_over_before_it_is_looked_at_
                     await taking
                 await refused(store.take(NAME, mine, seen), "a take over an absence that was not")
 
-    with by_hand(zookeeper) as client:
+    with zookeeper.by_hand() as client:
         asyncio.run(main())
 
 
@@ -427,7 +413,7 @@ def test_a_record_that_came_and_went_between_two_looks_starts_the_absence_anew(
                 await watch.until(lambda s: s.watched != seen.watched, "an absence counted anew")
                 await refused(store.take(NAME, mine, seen), "a take over an absence that was not")
 
-    with by_hand(zookeeper) as client:
+    with zookeeper.by_hand() as client:
         asyncio.run(main())
 
 
@@ -458,7 +444,7 @@ def test_an_absence_is_marked_by_a_moment_in_which_nothing_changed(
             assert found.mark is not None
             assert found.mark.zxid == found.revision == folder.children_changed
 
-    with by_hand(zookeeper) as client:
+    with zookeeper.by_hand() as client:
         asyncio.run(main())
 
 
@@ -545,7 +531,7 @@ def test_nothing_is_sent_twice(
             await reconnected(store)
             assert client.get(node(client, prefix))[1].version == before + 1
 
-    with by_hand(zookeeper) as client:
+    with zookeeper.by_hand() as client:
         asyncio.run(main())
 
 
@@ -660,7 +646,7 @@ def test_a_holder_whose_server_is_cut_off_is_not_confirmed_and_is_taken_over(
             begun = await holder.until("begun", 20)
             standby = candidate(two, NAME, "b_2", plan(2))
             await standby.until("waiting", 10, lambda e: e["holder"] == "a_1")
-            with by_hand(lonely) as client:
+            with lonely.by_hand() as client:
                 zookeeper_ensemble.cut_off(lonely)
                 cut_at = asyncio.get_running_loop().time()
                 stopped = await holder.until("stopped", 10)
@@ -718,7 +704,7 @@ def test_a_read_is_confirmed_by_a_majority_and_sync_would_not_be(
     async def main() -> None:
         async with opened(f"zookeeper://{lonely.address}") as store:
             await store.read(NAME)
-            with by_hand(lonely) as client:
+            with lonely.by_hand() as client:
                 zookeeper_ensemble.cut_off(lonely)
                 client.sync_async("/incumbent").get(timeout=1)
                 assert client.exists("/incumbent") is not None
@@ -788,9 +774,9 @@ def test_only_the_user_of_the_url_may_write(zookeeper: ZooKeeperServer, prefix: 
             await store.renew(held.lease)
 
     redacted = f"zookeeper://{zookeeper.address}{prefix}"
-    with by_hand(zookeeper) as nobody, by_hand(zookeeper, "x:y") as anybody:
+    with zookeeper.by_hand() as nobody, zookeeper.by_hand("x:y") as anybody:
         # Names can be listed by nobody else, so the test asks the owner for the path.
-        with by_hand(zookeeper, f"ours:{secret}") as owner:
+        with zookeeper.by_hand(f"ours:{secret}") as owner:
             anybody.get_children = owner.get_children
             asyncio.run(main())
         assert nobody.exists(prefix) is not None
@@ -834,7 +820,7 @@ def test_a_right_that_is_missing_on_the_way_is_permission_denied(
             with Watch(store, NAME):
                 await asyncio.wait_for(asyncio.to_thread(said.wait), 10)
 
-    with by_hand(zookeeper) as client:
+    with zookeeper.by_hand() as client:
         asyncio.run(main())
 
 
@@ -1091,5 +1077,5 @@ def test_the_cells_of_the_capabilities(zookeeper: ZooKeeperServer, url: str, pre
         # The connection is gone, and with it the session at the servers.
         assert client.get(node(client, prefix))[1] == stat
 
-    with by_hand(zookeeper) as client:
+    with zookeeper.by_hand() as client:
         asyncio.run(main())

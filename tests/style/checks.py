@@ -16,9 +16,11 @@ import io
 import re
 import tokenize
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import PurePosixPath
+
+from incumbent.stores.api import Capabilities
 
 GREATEST_LINE_CHARACTERS = 100
 GREATEST_MODULE_LINES = 450
@@ -336,6 +338,24 @@ def no_bare_except(source: Source) -> Iterator[Finding]:
             yield source.found(node.lineno, "name the exceptions")
 
 
+def recipes_say_every_cell(source: Source) -> Iterator[Finding]:
+    """What has a partner inherits no capability in silence: each recipe says every cell.
+
+    A default, or what the native store says, may be wrong for it, and nobody would look.
+    """
+    if not (source.is_python and source.within("src")):
+        return
+    for node in ast.walk(source.tree):
+        if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Name)):
+            continue
+        said = {keyword.arg for keyword in node.keywords}
+        if node.func.id not in ("Capabilities", "replace") or "partner" not in said:
+            continue
+        missing = sorted({field.name for field in fields(Capabilities)} - said)
+        if missing:
+            yield source.found(node.lineno, f"say {', '.join(missing)}")
+
+
 def _docstring_nodes(tree: ast.Module) -> Iterator[ast.Constant]:
     """Every string that stands alone as a statement: docstrings, and those below an attribute."""
     for node in ast.walk(tree):
@@ -358,4 +378,5 @@ CHECKS: tuple[Check, ...] = (
     no_print,
     assertions_can_fail,
     no_bare_except,
+    recipes_say_every_cell,
 )

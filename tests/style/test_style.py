@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path, PurePosixPath
 
 import pytest
 
+from incumbent.stores.api import Capabilities
 from tests.style import checks
 from tests.style.checks import CHECKS, PRAGMAS, Check, Source, findings
 from tests.style.project import paths, sources
@@ -20,6 +21,7 @@ TEST = "tests/test_example.py"
 PLACE, HOME = "/" + "work", "/" + "root"
 EVERYWHERE = ".".join("0000")
 DOCSTRING = '"""Says in eight words what it is for."""\n'
+CELLS = ", ".join(f"{cell.name}=x" for cell in fields(Capabilities))
 
 
 @pytest.fixture(scope="module")
@@ -212,6 +214,20 @@ PLANTED = (
         TEST,
         bad=("try:\n    f()\nexcept:\n    pass",),
         good=("try:\n    f()\nexcept OSError:\n    pass",),
+    ),
+    Planted(
+        checks.recipes_say_every_cell,
+        STORE,
+        bad=(
+            "X = Capabilities(scheme='a', partner='theirs')",
+            "X = replace(NATIVE, partner='theirs')",
+            f"X = Capabilities({CELLS.replace('bars=x, ', '')})",
+        ),
+        good=(
+            "X = Capabilities(scheme='a')",
+            "X = replace(NATIVE, assumes='more')",
+            f"X = Capabilities({CELLS})",
+        ),
     ),
 )
 
