@@ -50,6 +50,7 @@ ZOOKEEPER_SESSION = "incumbent.stores.zookeeper.session"
 ETCD_LEASE = "incumbent.stores.etcd.lease"
 ETCD_QUEUE = "incumbent.stores.etcd.queue"
 
+_LATE_JOIN = "test_a_join_that_arrives_after_its_place_was_left_makes_no_key"
 _CELL = "tests/stores/test_capabilities.py::test_the_cell_is_true"
 _LANES = "tests/stores/test_lanes.py::test_a_renewal_waits_for_no_take"
 _ETCD = "tests/stores/test_etcd.py::"
@@ -468,6 +469,20 @@ PLANTED: tuple[Mutant, ...] = (
         "        return node if node is not None else",
         test=f"{_QUEUE_FAULTS}test_a_place_that_is_given_up_late"
         "_is_not_the_one_that_was_taken_since[etcd]",
+    ),
+    planted(
+        "etcd: who leaves a queue does not end a join that is on its way",
+        ETCD_QUEUE,
+        "            if tag in self._unanswered:\n",
+        "            if tag is None:\n",
+        test=f"{_QUEUE_FAULTS}{_LATE_JOIN}[False]",
+    ),
+    planted(
+        "etcd: a join that is answered ends the one before",
+        ETCD_QUEUE,
+        "            raise\n        return _node(kv)\n",
+        "            raise\n        self._unanswered.discard(tag)\n        return _node(kv)\n",
+        test=f"{_QUEUE_FAULTS}{_LATE_JOIN}[True]",
     ),
     planted(
         "etcd: a key that is gone is proven",

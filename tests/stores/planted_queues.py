@@ -48,7 +48,7 @@ PLANTED_QUEUES: tuple[Mutant, ...] = (
     planted(
         "queue: a node that is gone is renewed",
         QUEUE,
-        "        except Gone:\n            self._places.pop(lease.name, None)\n",
+        "        except Gone:\n            self._give_up(lease.name, place)\n",
         "        except Gone:\n            return lease\n",
         store="queue",
     ),
@@ -88,6 +88,20 @@ PLANTED_QUEUES: tuple[Mutant, ...] = (
         "        if place is not None and place.term == held.term:\n"
         "            del self._places[held.name]\n",
         store="queue",
+    ),
+    planted(
+        "queue: a place whose node is gone at a renewal is forgotten, and not left",
+        QUEUE,
+        "            self._give_up(lease.name, place)\n",
+        "            self._places.pop(lease.name, None)\n",
+        test=f"{_RULES}a_place_whose_node_is_gone_is_left_all_the_same[renewed]",
+    ),
+    planted(
+        "queue: a place whose node is gone at a take is forgotten, and not left",
+        QUEUE,
+        "        except Gone:\n            self._give_up(name, place)\n",
+        "        except Gone:\n            self._places.pop(name, None)\n",
+        test=f"{_RULES}a_place_whose_node_is_gone_is_left_all_the_same[taken]",
     ),
     planted(
         "queue: who is not waited for any more goes on waiting",

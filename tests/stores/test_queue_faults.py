@@ -223,6 +223,56 @@ def test_a_place_that_is_given_up_late_is_not_the_one_that_was_taken_since(
     asyncio.run(main())
 
 
+class Delayed(Client):
+    """A client whose next orders under a lease get no answer, and are carried out when asked for.
+
+    A member of the cluster that is cut off from the others may keep an order for as long.
+    """
+
+    late: list[tuple[str, Any]]
+    delaying = 0
+
+    async def ask(self, path: str, body: Any, effect: Any = "read", *, urgent: bool = False) -> Any:
+        puts = [one["request_put"] for one in body.get("success", ()) if "request_put" in one]
+        if self.delaying and any("lease" in put for put in puts):
+            self.delaying -= 1
+            self.late.append((path, body))
+            raise OutcomeUnknown("no answer")
+        return await super().ask(path, body, effect, urgent=urgent)
+
+    async def deliver(self) -> None:
+        """Have everything arrive that is late."""
+        for path, body in self.late:
+            await super().ask(path, body, "write")
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_join_that_arrives_after_its_place_was_left_makes_no_key(etcd: Etcd, again: bool) -> None:
+    """Else it stands in the queue for as long as the process has other elections there."""
+
+    async def main() -> None:
+        async with opened(of_their_own(on_etcd(etcd.address))) as store:
+            assert isinstance(store, QueueStore)
+            driver, lock, tag = store._driver, store._lock(NAME), secrets.token_hex(16)
+            assert isinstance(driver, EtcdQueue)
+            driver._client.__class__ = Delayed
+            client = driver._client
+            assert isinstance(client, Delayed)
+            client.late, client.delaying = [], 1
+            with pytest.raises(OutcomeUnknown):
+                await driver.join(lock, NAME, tag, b"mine", TTL_S)
+            if again:
+                await driver.join(lock, NAME, tag, b"mine", TTL_S)
+            await driver.leave(lock, tag, TTL_S)
+            await client.deliver()
+            assert len(client.late) == 1
+            assert (await driver.look(lock, NAME)).first is None
+            with pytest.raises(StoreUnavailable, match="was left before it was made"):
+                await driver.join(lock, NAME, tag, b"mine", TTL_S)
+
+    asyncio.run(main())
+
+
 # -- ZooKeeper: what the leader knows -------------------------------------------------------------
 
 

@@ -13,6 +13,7 @@ from incumbent.core.records import Claim, Held
 from incumbent.errors import OutcomeUnknown, StoreError, StoreUnavailable
 from incumbent.stores.api import Store
 from incumbent.stores.queue import QueueStore
+from incumbent.stores.queue.api import Node
 from incumbent.testing import conformance
 from incumbent.testing.conformance.kit import Candidate, Watch, refused
 from incumbent.testing.queue import CAPABILITIES, MemoryQueue, Queues
@@ -143,6 +144,45 @@ def test_who_withdraws_unheard_leaves_as_soon_as_he_is_heard(
                 assert not third.done()
                 paused.over()
             assert ((await third).token or 0) > (held.token or 0)
+
+    asyncio.run(main())
+
+
+class Robbed(MemoryQueue):
+    """Of a driver whose node somebody removes by hand before it is proven."""
+
+    def __init__(self, queues: Queues) -> None:
+        super().__init__(queues)
+        self.robbing = False
+        self.left: asyncio.Queue[str] = asyncio.Queue()
+
+    async def prove(self, lock: str, node: Node, ttl_s: float) -> None:
+        if self.robbing:
+            self._queues.remove(lock, lambda one: True)
+        await super().prove(lock, node, ttl_s)
+
+    async def leave(self, lock: str, tag: str, ttl_s: float) -> None:
+        await super().leave(lock, tag, ttl_s)
+        self.left.put_nowait(tag)
+
+
+@pytest.mark.parametrize("when", ["renewed", "taken"])
+def test_a_place_whose_node_is_gone_is_left_all_the_same(when: str) -> None:
+    """A join of it that was not answered may be on its way yet, and only leaving ends that."""
+
+    async def main() -> None:
+        async with harness() as h:
+            driver = Robbed(h.queues)
+            a = Candidate(h, await h.over(driver), "alpha_1")
+            if when == "renewed":
+                await a.take(NAME)
+            driver.robbing = True
+            await refused(a.renew(NAME) if when == "renewed" else a.take(NAME), f"to be {when}")
+            left = await driver.left.get()
+            driver.robbing = False
+            await a.take(NAME)
+            (standing,) = h.queues.standing[f"locks/{NAME}"]
+            assert standing.tag != left
 
     asyncio.run(main())
 

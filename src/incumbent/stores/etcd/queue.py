@@ -15,6 +15,11 @@ The tag by which a key is found is its lease together with what is in it. An ans
 makes no second key, since it has the same name; and a place that was given up, and whose key is
 removed late, is told by what is in it from one that this process has taken since.
 
+A join that was not answered may still be on its way when its place is given up, and a request that
+is late is not known to be over by anything that this client can ask. So each join is under the
+condition that `PREFIX/left/<lease in hex>/<tag>` is not there; and who leaves after a join without
+an answer writes that key first, attached to the lease, with which it goes.
+
 PREFIX/queues/NAME is the note, and says that one of ours has stood in this queue.
 """
 
@@ -25,7 +30,7 @@ import logging
 from collections.abc import Callable
 from contextlib import aclosing, suppress
 
-from incumbent.errors import SessionGone, StoreError
+from incumbent.errors import SessionGone, StoreError, StoreUnavailable
 from incumbent.stores.api import Finding
 from incumbent.stores.etcd import doctor, wire
 from incumbent.stores.etcd.client import Client, Forgotten
@@ -55,6 +60,7 @@ class EtcdQueue:
         self._leases: dict[float, KeptLease] = {}
         self._followed: dict[str, asyncio.Task[None]] = {}
         self._values: dict[str, bytes] = {}
+        self._unanswered: set[str] = set()
 
     async def open(self, *, create: bool) -> None:
         """Make sure that etcd answers, knows us and lets us read."""
@@ -126,28 +132,46 @@ class EtcdQueue:
         A key of an earlier place of ours may still be there: its deletion was not answered, or it
         was made late. It says another term, and gives way: the next place is at the end.
         """
-        self._values[tag] = value  # Before it is sent: it may have been made, whatever comes of it.
         lease = await self._lease(ttl_s)
-        key = f"{lock}/{lease.hex}"
-        await self._put_if_absent(self._note(name), EMPTY, "0")
-        kv = await self._put_if_absent(key, value, str(lease.id))
-        if wire.bytes_of(kv.get("value", "")) != value:
-            await self._delete(_node(kv))
-            kv = await self._put_if_absent(key, value, str(lease.id))
+        key, left = f"{lock}/{lease.hex}", self._left(lease, tag)
+        await self._put_if_absent(self._note(name), EMPTY)
+        # Before it is sent: it may have been made, whatever comes of it.
+        self._values[tag] = value
+        try:
+            kv = await self._put_if_absent(key, value, lease, left)
+            if wire.bytes_of(kv.get("value", "")) != value:
+                await self._delete(_node(kv))
+                kv = await self._put_if_absent(key, value, lease, left)
+        except BaseException:
+            self._unanswered.add(tag)  # For good: the answer to a later one says nothing of this.
+            raise
         return _node(kv)
 
-    async def _put_if_absent(self, key: str, value: bytes, lease: str) -> wire.Object:
-        """Make a key if it is not there, and return what is."""
+    def _left(self, lease: KeptLease, tag: str) -> str:
+        return f"{self._prefix}left/{lease.hex}/{tag}"
+
+    async def _put_if_absent(
+        self, key: str, value: bytes, lease: KeptLease | None = None, left: str = ""
+    ) -> wire.Object:
+        """Make a key if neither it nor what says that it was left is there; return what is.
+
+        Raises:
+            StoreUnavailable: it was left.
+        """
         read = {"request_range": {"key": base64_of(key)}}
-        put = {"key": base64_of(key), "value": base64_of(value), "lease": lease}
+        put = {"key": base64_of(key), "value": base64_of(value)}
+        if lease is not None:
+            put["lease"] = str(lease.id)
         order = {
-            "compare": [_compared(key, 0)],
+            "compare": [_compared(one, 0) for one in (key, left) if one],
             "success": [{"request_put": put}, read],
             "failure": [read],
         }
         answer = await self._client.ask("/v3/kv/txn", order, "write")
-        kv: wire.Object = answer["responses"][-1]["response_range"]["kvs"][0]
-        return kv
+        kvs: list[wire.Object] = answer["responses"][-1]["response_range"].get("kvs", [])
+        if not kvs:
+            raise StoreUnavailable(f"{key} was left before it was made")
+        return kvs[0]
 
     async def find(self, lock: str, tag: str, ttl_s: float) -> Node | None:
         """Return our key. A lease that is over has taken it along."""
@@ -162,14 +186,6 @@ class EtcdQueue:
 
     async def prove(self, lock: str, node: Node, ttl_s: float) -> None:
         """Keep the lease alive, and write under the condition that the key is there."""
-        try:
-            await self._prove(node, ttl_s)
-        except Gone:
-            # Nobody looks for it any more.
-            self._values = {t: value for t, value in self._values.items() if value != node.value}
-            raise
-
-    async def _prove(self, node: Node, ttl_s: float) -> None:
         lease = self._leases.get(ttl_s)
         if lease is None or not node.key.endswith(f"/{lease.hex}"):
             raise Gone(f"{node.key}: its lease is over")
@@ -190,12 +206,16 @@ class EtcdQueue:
             raise Gone(f"{node.key} is not there any more")
 
     async def leave(self, lock: str, tag: str, ttl_s: float) -> None:
-        """Delete our key."""
+        """Delete our key, and let no join that is still on its way make it."""
         lease = self._leases.get(ttl_s)
         if lease is not None and not lease.over and lease.id:
+            if tag in self._unanswered:
+                left = {"key": base64_of(self._left(lease, tag)), "lease": str(lease.id)}
+                await self._client.ask("/v3/kv/put", left, "write")
             node = await self.find(lock, tag, ttl_s)
             if node is not None:
                 await self._delete(node)
+        self._unanswered.discard(tag)
         self._values.pop(tag, None)
 
     async def _delete(self, node: Node) -> None:

@@ -16,8 +16,9 @@ Rules
    confirmed, in a write, that the node was there after the call began; and whoever leads the
    servers, now or later, keeps its session for at least `ttl_s` counted from the call. Each driver
    argues why. Whatever keeps a session alive in the background confirms nothing.
-4. **A node is found by its tag**, which only this contender knows: after an unknown outcome too. A
-   search begins only when no earlier request of ours can have its effect any more.
+4. **A node is found by its tag**, which only this contender knows: after an unknown outcome too. If
+   a join whose answer was lost makes a second one, the next search removes the later. And after a
+   leave of a tag has returned, no join of it has an effect any more, however late it arrives.
 5. `Line.serial` never falls, and is greater after each change of the queue or the note: an older
    look has a lower one. `Node.created` is the number of the write that made the node: it grows over
    deletion of everything, and is the fencing token.
@@ -118,7 +119,9 @@ class Queue(Protocol):
         ...
 
     async def leave(self, lock: str, tag: str, ttl_s: float) -> None:
-        """Remove whatever has this tag from the queue. Nothing there is no error.
+        """Remove whatever has this tag from the queue, and whatever ever will; see rule 4.
+
+        Nothing there is no error, and nobody joins under this tag again.
 
         Raises:
             OutcomeUnknown, StoreUnavailable: try again.

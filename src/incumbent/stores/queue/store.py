@@ -20,13 +20,15 @@ Rules
 3. **An empty queue is vacant**, never absent: who held it is gone from it, and the server, who
    alone judges that here, says so. What a deletion by hand breaks is said in `partner_breaks`.
 4. **A renewal or release names the node of exactly that term.** Of another term's it touches none.
-5. **A node is given up with its candidate** (`unfollow`), however long it takes until the server
+5. **Whatever place is forgotten is left by its tag**, if its node is gone too: a join of it that
+   was not answered may be on its way yet, and what it makes nobody would know of.
+6. **A node is given up with its candidate** (`unfollow`), however long it takes until the server
    hears of it: the session goes on for whatever else this process stands in, and what is left
    behind would keep everybody out. A node that only waits is given up at once. One that was held
    and not released is left to a clock, since a term that was lost is not released; and as its
    session goes on, that clock is ours: it is given up when it was not renewed for a TTL, which is
    longer than a term is trusted. At `close` the session ends, and it is left to the server's.
-6. **The queue decides who is next**: nobody can be named as the successor.
+7. **The queue decides who is next**: nobody can be named as the successor.
 
 Nonces. A node is written when its contender joins, and never again (rule 2 of `queue.api`), but
 each take has a nonce of its own. The node carries the first; under which the term is held, this
@@ -239,7 +241,7 @@ class QueueStore(StoreDefaults):
         try:
             await self._driver.prove(lock, node, place.ttl_s)
         except Gone:
-            self._places.pop(name, None)
+            self._give_up(name, place)
             raise Refused(await self.read(name)) from None
         place.term = claim.term
         followed = self._followed.get(name)
@@ -258,13 +260,13 @@ class QueueStore(StoreDefaults):
         try:
             await self._driver.prove(self._lock(lease.name), place.node, place.ttl_s)
         except Gone:
-            self._places.pop(lease.name, None)
+            self._give_up(lease.name, place)
             raise Refused(await self.read(lease.name)) from None
         place.renewals += 1
         return lease.at(int(str(lease.version)) + 1)
 
     async def release(self, held: Held, lease: Lease, successor: str) -> Snapshot:
-        """Leave the queue; rule 6 on successors."""
+        """Leave the queue; rule 7 on successors."""
         place = self._places.get(held.name)
         if place is not None and place.term == held.term:
             await self._driver.leave(self._lock(held.name), place.tag, place.ttl_s)
@@ -345,7 +347,8 @@ class QueueStore(StoreDefaults):
 
     def _give_up(self, name: str, place: _Place) -> None:
         """Have no place any more, and remove its node."""
-        del self._places[name]
+        if self._places.get(name) is place:
+            del self._places[name]
         self._in_background(self._remove(self._lock(name), place))
 
     async def _remove(self, lock: str, place: _Place) -> None:
