@@ -106,8 +106,8 @@ PLANTED_QUEUES: tuple[Mutant, ...] = (
     planted(
         "queue: who is not waited for any more goes on waiting",
         QUEUE,
-        "            self._give_up(name, place)\n",
-        "            pass\n",
+        "        elif place is not None:\n            self._give_up(name, place)\n",
+        "        elif place is not None:\n            pass\n",
         store="queue",
     ),
     planted(
