@@ -153,6 +153,7 @@ TARGETS: dict[str, Target] = {
     target.name: target
     for target in (
         _kubernetes("kube-apiserver", typical_s=240, by_default=True),
+        _kubernetes("kubectl", typical_s=60, by_default=True),
         _etcd("etcd", "go.etcd.io/etcd/server/v3", typical_s=45, by_default=True),
         _etcd("etcdctl", "go.etcd.io/etcd/etcdctl/v3", typical_s=15, by_default=True),
         _own("clientgo-candidate", TESTS_DIR / "clientgo", typical_s=60),

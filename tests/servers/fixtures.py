@@ -38,6 +38,7 @@ _TARGETS_OF_FIXTURES = {
     "api_server": _API_SERVER_TARGETS,
     "own_api_server": _API_SERVER_TARGETS,
     "certified_api_server": (*_API_SERVER_TARGETS, "certificates"),
+    "kubectl": ("kubectl",),
     "clientgo_candidate": ("clientgo-candidate",),
     "encrypted_zookeeper": ("certificates",),
     "etcd": ("etcd",),

@@ -278,7 +278,7 @@ class ApiServer:
 
     def grant(self, user: str, rules: Sequence[Rule], namespace: str | None = None) -> Grant:
         """Give rights, in one namespace or in all, and returns once the API server applies them."""
-        if not user.startswith("system:serviceaccount:"):
+        if not user.startswith("system:"):
             self.token(user)
         grant = Grant(f"{user}-{secrets.token_hex(4)}", user, tuple(rules), namespace)
         scope, role, binding = _rbac_kinds(namespace)

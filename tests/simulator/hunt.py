@@ -11,7 +11,8 @@ imported pytest and what others wrote (`ForkServer`): most tests of mistakes tak
 those imports do.
 
 `make test` tries those in what stores share and all that the simulator finds, and of the others,
-most of which start a server, every fifth.
+most of which start a server, every fifth; of those in the guard, every twelfth, since an API server
+takes longer to start than most.
 """
 
 from __future__ import annotations
@@ -37,6 +38,7 @@ from types import CodeType, ModuleType
 from typing import TYPE_CHECKING
 
 from tests.fencing.planted import PLANTED as FENCING
+from tests.manifests.planted import PLANTED as GUARD
 from tests.simulator.mutants import MUTANTS, Edit, Mutant
 from tests.stores.planted import PLANTED
 from tests.stores.planted_locks import PLANTED_LOCKS
@@ -48,7 +50,7 @@ if TYPE_CHECKING:
 __all__ = ["EVERYTHING", "MOST_HISTORIES", "ForkServer", "Verdict", "of_every_run"]
 
 ROOT = Path(__file__).parents[2]
-EVERYTHING = (*MUTANTS, *PLANTED, *PLANTED_LOCKS, *PLANTED_QUEUES, *FENCING)
+EVERYTHING = (*MUTANTS, *PLANTED, *PLANTED_LOCKS, *PLANTED_QUEUES, *FENCING, *GUARD)
 MOST_HISTORIES = 1000
 LIMIT_S = 10.0
 """How long a test of a mistake waits for what a mistake may keep from happening. Without it, that
@@ -77,10 +79,10 @@ PYTEST = (
 
 def of_every_run() -> tuple[Mutant, ...]:
     """Return those that are tried by `make test`."""
-    others = EVERYTHING[len(MUTANTS) :]
+    others = EVERYTHING[len(MUTANTS) : -len(GUARD)]
     quick = [mutant for mutant in others if not mutant.test]
     slow = [mutant for mutant in others if mutant.test]
-    return (*MUTANTS, *quick, *slow[::5])
+    return (*MUTANTS, *quick, *slow[::5], *GUARD[::12])
 
 
 @dataclass(frozen=True, slots=True)

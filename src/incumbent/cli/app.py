@@ -36,6 +36,7 @@ COMMANDS = {
     "migrate": ("incumbent.cli.migrate:command", "Move a live election to another store."),
     "doctor": ("incumbent.cli.doctor:command", "Look for what could break the promise here."),
     "stores": ("incumbent.cli.stores:command", "List the stores and what each can do."),
+    "guard": ("incumbent.cli.guard:command", "Print policies that keep marked singletons single."),
     "demo": ("incumbent.cli.demo:command", "See takeovers on this machine, in half a minute."),
 }
 """Where each command is, and its line of help; in the order in which they are listed."""
