@@ -27,9 +27,10 @@ try:
 except ModuleNotFoundError as missing:
     raise MissingExtra("audit needs PyYAML: pip install 'incumbent[kubernetes]'") from missing
 
-__all__ = ["STDIN", "File", "Read", "read", "read_text"]
+__all__ = ["STDIN", "File", "InFile", "Read", "data_of", "document", "parsed", "read", "read_text"]
 
 STDIN = "-"
+_GREATEST_NODES = 2_000_000
 _SUFFIXES = (".yaml", ".yml", ".json")
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -146,15 +147,25 @@ def read(names: Iterable[str], *, namespace: str = "") -> Read:
     files = []
     for name in names:
         if name == STDIN:
-            files.append(_parsed("<stdin>", sys.stdin.read()))
+            files.append(parsed("<stdin>", sys.stdin.read()))
         else:
-            files += [_parsed(str(path), _text(path)) for path in _files(FilePath(name))]
+            files += [parsed(str(path), _text(path)) for path in _files(FilePath(name))]
     return _gathered(files, namespace)
 
 
 def read_text(text: str, name: str = "<text>", *, namespace: str = "") -> Read:
     """Read a text."""
-    return _gathered([_parsed(name, text)], namespace)
+    return _gathered([parsed(name, text)], namespace)
+
+
+def document(path: FilePath) -> Any:
+    """Read a file of one document that is no Kubernetes object.
+
+    Raises:
+        ConfigError: it cannot be read.
+    """
+    file = parsed(str(path), _text(path))
+    return data_of(file.documents[0], file.name) if file.documents else None
 
 
 def _files(path: FilePath) -> list[FilePath]:
@@ -183,7 +194,12 @@ def _text(path: FilePath) -> str:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
 
 
-def _parsed(name: str, text: str) -> File:
+def parsed(name: str, text: str) -> File:
+    """Return the documents of a text as nodes.
+
+    Raises:
+        ConfigError: it is no YAML, or a template.
+    """
     loader = _Loader(text)
     documents = []
     try:
@@ -206,8 +222,39 @@ def _said(error: yaml.YAMLError) -> str:
     return f"line {mark.line + 1}: {problem}" if mark is not None else problem
 
 
+def _check_size(node: Any, name: str) -> None:
+    """Make sure that what aliases repeat has an end, and no absurd one.
+
+    Raises:
+        ConfigError: it has not.
+    """
+    sizes: dict[int, int] = {}
+    open_: set[int] = set()
+
+    def size(one: Any) -> int:
+        if not isinstance(one, yaml.CollectionNode):
+            return 1
+        if id(one) in open_:
+            raise ConfigError(f"{name}: an alias contains itself")
+        if id(one) not in sizes:
+            open_.add(id(one))
+            pairs = isinstance(one, yaml.MappingNode)
+            below = (part for each in one.value for part in (each if pairs else (each,)))
+            sizes[id(one)] = 1 + sum(map(size, below))
+            open_.remove(id(one))
+        return sizes[id(one)]
+
+    if size(node) > _GREATEST_NODES:
+        raise ConfigError(f"{name}: aliases blow it up to more than {_GREATEST_NODES} values")
+
+
 def data_of(node: Any, name: str = "") -> Any:
-    """Return what a node says."""
+    """Return what a node says.
+
+    Raises:
+        ConfigError: it cannot be understood.
+    """
+    _check_size(node, name or "the text")
     loader = _Loader("")
     try:
         return loader.construct_document(node)

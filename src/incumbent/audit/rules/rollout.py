@@ -156,7 +156,6 @@ def ordered(case: Case) -> Iterator[Sighting]:
                 workload.manifest,
                 ("spec", "podManagementPolicy"),
                 f"{workload}, which is {intent.mode}, replaces no Pod that is not ready",
-                edits=(Set(("spec", "podManagementPolicy"), "Parallel"),),
             )
 
 
