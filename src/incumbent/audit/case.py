@@ -24,11 +24,13 @@ class Case:
         inventory: the objects.
         declared: what the caller says a workload is meant to be.
         read_at: when the objects were read from a running cluster; None for files.
+        unseen: the kinds that could not be read from it.
     """
 
     inventory: Inventory
     declared: Mapping[str, Mode] = field(default_factory=dict)
     read_at: datetime | None = None
+    unseen: frozenset[str] = frozenset()
 
     @cached_property
     def _intents(self) -> dict[int, Intent]:

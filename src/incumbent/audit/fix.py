@@ -147,9 +147,10 @@ def _with(text: str, parent: Any, entry: str) -> str:
     """Return the text with an entry more, after the last one that is a line of its own."""
     if not parent.value:
         return text[: parent.start_mark.index] + f"{{{entry}}}" + text[parent.end_mark.index :]
-    first = parent.value[0][0].start_mark
+    mark = parent.value[0][0].start_mark
+    first, indentation = int(mark.index), " " * int(mark.column)
     if parent.flow_style:
-        return text[: first.index] + f"{entry}, " + text[first.index :]
+        return text[:first] + f"{entry}, " + text[first:]
     end = "\r\n" if "\r\n" in text else "\n"
     for key, value in reversed(parent.value):
         line_end = text.find("\n", value.end_mark.index)
@@ -158,8 +159,8 @@ def _with(text: str, parent: Any, entry: str) -> str:
         one_line = value.start_mark.line == key.start_mark.line == value.end_mark.line
         if single and one_line and line_end >= 0 and (not rest or rest.startswith("#")):
             at_ = line_end + 1
-            return text[:at_] + " " * first.column + entry + end + text[at_:]
-    return text[: first.index] + entry + end + " " * first.column + text[first.index :]
+            return text[:at_] + indentation + entry + end + text[at_:]
+    return text[:first] + entry + end + indentation + text[first:]
 
 
 # -- taking an entry out --------------------------------------------------------------------------

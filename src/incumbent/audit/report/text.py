@@ -57,5 +57,5 @@ def summary(findings: list[Finding], objects: int) -> str:
     counts = [(sum(each.severity is one for each in open_), str(one)) for one in Severity]
     told = ", ".join(f"{count} {name}" for count, name in counts if count)
     waived = len(findings) - len(open_)
-    text = f"{objects} objects: {told or 'nothing found'}"
+    text = f"{objects} object{"s" * (objects != 1)}: {told or 'nothing found'}"
     return f"{text}; {waived} waived" if waived else text

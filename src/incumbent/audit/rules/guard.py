@@ -84,6 +84,8 @@ def unguarded(case: Case) -> Iterator[Sighting]:
     """Find stated singletons whose number anybody may raise."""
     if case.read_at is None and number_guards(case.inventory):
         return
+    if case.unseen & {"ValidatingAdmissionPolicy", "Namespace"}:
+        return
     for workload, intent in case.alone:
         place = case.inventory.namespace(workload.namespace)
         enforced = place is not None and place.labels.get(marks.GUARD) == "enforce"
