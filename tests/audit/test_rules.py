@@ -38,6 +38,12 @@ def test_every_rule_says_why_and_what_to_do() -> None:
         assert all(link.startswith("https://") for link in rule.links)
 
 
+def test_a_guard_of_another_place_is_not_missed_in_files() -> None:
+    marked = example("INC095-good")
+    assert "INC081" not in ids(marked)
+    assert "INC081" in ids(marked, live=True)
+
+
 def test_what_only_a_cluster_shows_is_not_looked_for_in_files() -> None:
     for rule in RULES:
         if rule.live:

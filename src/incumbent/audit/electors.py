@@ -156,8 +156,11 @@ def duration(text: str | None) -> float | None:
 
 
 def may_write_leases(inventory: Inventory, workload: Workload) -> bool:
-    """Tell whether a rule of its ServiceAccount names Leases, and lets it write them."""
-    return any(
+    """Tell whether a rule of its ServiceAccount names Leases, and lets it write them.
+
+    Not so without a token: several workloads may share an account, and only one of them elect.
+    """
+    return workload.pod_spec.get("automountServiceAccountToken") is not False and any(
         "leases" in listing(rule.get("resources")) and _writes(listing(rule.get("verbs")))
         for _, _, rule in inventory.rules(workload)
     )

@@ -21,6 +21,7 @@ __all__ = [
     "at",
     "listing",
     "mapping",
+    "strings",
 ]
 
 Object = dict[str, Any]

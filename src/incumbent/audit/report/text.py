@@ -57,5 +57,6 @@ def summary(findings: list[Finding], objects: int) -> str:
     counts = [(sum(each.severity is one for each in open_), str(one)) for one in Severity]
     told = ", ".join(f"{count} {name}" for count, name in counts if count)
     waived = len(findings) - len(open_)
-    text = f"{objects} object{"s" * (objects != 1)}: {told or 'nothing found'}"
+    noun = "object" if objects == 1 else "objects"
+    text = f"{objects} {noun}: {told or 'nothing found'}"
     return f"{text}; {waived} waived" if waived else text

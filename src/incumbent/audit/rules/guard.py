@@ -14,7 +14,7 @@ from incumbent.audit.case import Case
 from incumbent.audit.edits import Remove, Set
 from incumbent.audit.finding import Severity, Sighting, rule
 from incumbent.audit.inventory import Inventory
-from incumbent.audit.objects import Manifest, Object, listing, mapping
+from incumbent.audit.objects import Manifest, Object, listing, mapping, strings
 from incumbent.manifests import marks
 
 _POLICY = "https://kubernetes.io/docs/reference/access-authn-authz/validating-admission-policy/"
@@ -73,27 +73,30 @@ def _capped(case: Case, namespace: str) -> bool:
     "INC081",
     Severity.CRITICAL,
     "nothing refuses a second one",
-    why="""`kubectl scale`, a patch, an autoscaler: each may raise the number, and Kubernetes
-    has no field that says "never more than one". In files it is only a warning, since the guard
-    of a cluster is mostly kept elsewhere.""",
+    why="""`kubectl scale`, a patch, an autoscaler: each may raise the number, and Kubernetes has no
+    field that says "never more than one". The guard of a cluster is mostly kept elsewhere; so in
+    files it is looked for only if the namespace is there, or if no guard could know the workload.""",
     fix=f"""Install the guard's policies and label the namespace `{marks.GUARD}: enforce`; or
     give it a namespace of its own with a quota of `count/pods: 1`.""",
     links=(_POLICY, _QUOTA),
 )
 def unguarded(case: Case) -> Iterator[Sighting]:
     """Find stated singletons whose number anybody may raise."""
-    if case.read_at is None and number_guards(case.inventory):
-        return
-    if case.unseen & {"ValidatingAdmissionPolicy", "Namespace"}:
+    live, guards = case.read_at is not None, number_guards(case.inventory)
+    if case.unseen & {"ValidatingAdmissionPolicy", "Namespace"} or (guards and not live):
         return
     for workload, intent in case.alone:
+        if not intent.stated or _capped(case, workload.namespace):
+            continue
         place = case.inventory.namespace(workload.namespace)
         enforced = place is not None and place.labels.get(marks.GUARD) == "enforce"
-        guarded = enforced and (case.read_at is None or number_guards(case.inventory))
-        if not intent.stated or guarded or _capped(case, workload.namespace):
+        known = marks.matches(strings(workload.selector.get("matchLabels")))
+        if (enforced and (guards or not live)) or (known and place is None and not live):
             continue
-        severity = Severity.MEDIUM if case.read_at is None else Severity.CRITICAL
         text = f"nothing keeps {workload}, which is {intent.mode}, from being scaled up"
+        if not known:
+            text += f"; without {marks.SINGLETON} in its selector no guard knows it"
+        severity = Severity.CRITICAL if live else Severity.MEDIUM
         yield Sighting(workload.manifest, ("spec", "replicas"), text, severity)
 
 
