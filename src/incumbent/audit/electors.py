@@ -33,6 +33,7 @@ _NAMES = (
     "lease-name",
     "election",
 )
+_NAME_VARIABLES = ("LEADER_ELECTION_ID", "LEADER_ELECTION_NAME", "LEADER_ELECTION_LEASE_NAME")
 _SIDECAR_IMAGE = re.compile(r"(?:^|/)(?:[\w.-]*leader-elect(?:or|ion)|[\w-]*elector)(?:[:@/]|$)")
 _UNITS_S = {"ns": 1e-9, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _DURATION = re.compile(r"(\d+(?:\.\d*)?)(ns|us|ms|s|m|h)")
@@ -82,6 +83,7 @@ def _elector(container: Container) -> Elector | None:
     else:
         return None
     lock = lock or next(filter(None, (flag(words, each) for each in _NAMES)), None)
+    lock = lock or next(filter(None, map(variables.get, _NAME_VARIABLES)), None)
     place = (
         flag(words, "leader-elect-resource-namespace")
         or flag(words, "leader-election-namespace")

@@ -36,6 +36,11 @@ class Intent:
     why: str = ""
 
     @property
+    def said(self) -> str:
+        """Return the mode, and who says so."""
+        return f"{self.mode} ({self.why})"
+
+    @property
     def alone(self) -> bool:
         """Tell whether there must be one replica."""
         return self.mode in (Mode.AT_LEAST_ONE, Mode.AT_MOST_ONE)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from incumbent.audit.case import Case
-from incumbent.audit.electors import electors, flag, said, script
+from incumbent.audit.electors import Elector, electors, flag, said, script
 from incumbent.audit.finding import Severity, Sighting, rule
 from incumbent.audit.objects import Container, Path, Workload, at, listing, mapping
 from incumbent.manifests.modes import Mode
@@ -22,13 +22,14 @@ _GRACE_S = 30.0
 _SLEEP = re.compile(r"\bsleep\s+(\d+(?:\.\d+)?)")
 _IDENTITY_FLAGS = (
     "identity",
-    "id",
     "leader-elect-identity",
     "leader-election-identity",
     "candidate-id",
     "holder-identity",
 )
-_IDENTITY_VARIABLE = re.compile(r"(?:LEADER|ELECT|LOCK|HOLDER|CANDIDATE)\w*(?:ID|IDENTITY)$")
+_IDENTITY_VARIABLE = re.compile(
+    r"(?:LEADER|ELECT|LOCK|HOLDER|CANDIDATE)\w*IDENTITY$|(?:HOLDER|CANDIDATE)_ID$"
+)
 _REFERENCE = re.compile(r"\$\((\w+)\)")
 
 
@@ -153,7 +154,7 @@ def shared_lock(case: Case) -> Iterator[Sighting]:
 def shared_identity(case: Case) -> Iterator[Sighting]:
     """Find identities without a UID."""
     for workload, elector in case.electors():
-        for path, parts in _identities(elector.container):
+        for path, parts in _identities(elector):
             if any(each == "metadata.uid" for each in parts):
                 continue
             fixed = not any("." in each for each in parts)
@@ -165,10 +166,12 @@ def shared_identity(case: Case) -> Iterator[Sighting]:
                 yield Sighting(workload.manifest, path, text)
 
 
-def _identities(container: Container) -> Iterator[tuple[Path, list[str]]]:
+def _identities(elector: Elector) -> Iterator[tuple[Path, list[str]]]:
     """Yield where an identity is set, and the fields that it is made of."""
+    container = elector.container
     words, environment = script(container.words), container.environment
-    for name in _IDENTITY_FLAGS:
+    # To a sidecar that only elects, `--id` is who it is; to others it may be anything.
+    for name in (*_IDENTITY_FLAGS, *(("id",) if elector.how == "sidecar" else ())):
         value = flag(words, name)
         if value is not None:
             references = _REFERENCE.findall(value)

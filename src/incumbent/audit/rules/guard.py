@@ -75,7 +75,7 @@ def _capped(case: Case, namespace: str) -> bool:
     "nothing refuses a second one",
     why="""`kubectl scale`, a patch, an autoscaler: each may raise the number, and Kubernetes has no
     field that says "never more than one". The guard of a cluster is mostly kept elsewhere; so in
-    files it is looked for only if the namespace is there, or if no guard could know the workload.""",
+    files it is looked for only if the namespace is there, or if no guard could know it.""",
     fix=f"""Install the guard's policies and label the namespace `{marks.GUARD}: enforce`; or
     give it a namespace of its own with a quota of `count/pods: 1`.""",
     links=(_POLICY, _QUOTA),

@@ -59,7 +59,7 @@ def contradiction(case: Case) -> Iterator[Sighting]:
     """Find workloads that are marked as alone and are elected."""
     for workload, intent in case.elected:
         if marks.matches({**workload.pod_labels, **workload.manifest.labels}):
-            text = f"{workload} is marked as alone and is {intent.mode} {intent.why}"
+            text = f"{workload} is marked as alone and is {intent.said}"
             yield Sighting(workload.manifest, ("metadata", "labels", marks.SINGLETON), text)
 
 

@@ -31,7 +31,7 @@ def without_elector(case: Case) -> Iterator[Sighting]:
             continue
         found = electors(workload) or may_write_leases(case.inventory, workload)
         if intent.alone or not found:
-            text = f"{workload} has {workload.replicas} replicas and is {intent.mode} {intent.why}"
+            text = f"{workload} has {workload.replicas} replicas and is {intent.said}"
             lack = "" if intent.alone else "; no container elects and no role lets it write a Lease"
             yield Sighting(workload.manifest, ("spec", "replicas"), text + lack)
 

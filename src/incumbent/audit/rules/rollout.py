@@ -51,7 +51,7 @@ def surges(case: Case) -> Iterator[Sighting]:
         severity = Severity.CRITICAL if intent.strict else Severity.MEDIUM
         written = at(workload.spec, "strategy", "rollingUpdate", "maxSurge") is not None
         surge = surge_of(workload) if written else f"{surge_of(workload)} by default"
-        text = f"{workload} is {intent.mode} {intent.why}, and rolled out with a surge of {surge}"
+        text = f"{workload} is {intent.said}, and rolled out with a surge of {surge}"
         yield Sighting(
             workload.manifest,
             ("spec", "strategy"),
@@ -103,7 +103,7 @@ def not_exclusive(case: Case) -> Iterator[Sighting]:
         if not intent.strict or workload.kind == "StatefulSet" or _capped(case, workload):
             continue
         severity = Severity.CRITICAL if intent.stated else Severity.MEDIUM
-        text = f"{workload} is {intent.mode} {intent.why}; its kind lets two overlap"
+        text = f"{workload} is {intent.said}; its kind lets two overlap"
         yield Sighting(workload.manifest, ("kind",), text, severity)
 
 
