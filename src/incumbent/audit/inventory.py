@@ -125,7 +125,7 @@ class Inventory:
     def claims(self, workload: Workload) -> list[tuple[str, tuple[str, ...]]]:
         """Return the claims that its Pods mount, each with its access modes."""
         names = {
-            at(volume, "persistentVolumeClaim", "claimName")
+            str(at(volume, "persistentVolumeClaim", "claimName"))
             for volume in listing(workload.pod_spec.get("volumes"))
         }
         found = [

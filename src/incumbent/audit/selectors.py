@@ -2,22 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+from incumbent.audit.objects import Object, listing, mapping, strings
 
 __all__ = ["named_keys", "selects", "without"]
 
 
 def selects(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
     """Tell whether a LabelSelector matches these labels; an empty one matches all."""
-    for key, value in (selector.get("matchLabels") or {}).items():
+    for key, value in strings(selector.get("matchLabels")).items():
         if labels.get(key) != value:
             return False
-    return all(_holds(each, labels) for each in selector.get("matchExpressions") or ())
+    return all(_holds(each, labels) for each in _expressions(selector))
+
+
+def _expressions(selector: Mapping[str, Any]) -> Iterator[Object]:
+    return map(mapping, listing(selector.get("matchExpressions")))
+
+
+def _key(expression: Mapping[str, Any]) -> str:
+    return str(expression.get("key") or "")
 
 
 def _holds(expression: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    key, values = expression.get("key", ""), expression.get("values") or ()
+    key, values = _key(expression), listing(expression.get("values"))
     match expression.get("operator"):
         case "In":
             return labels.get(key) in values
@@ -32,18 +42,14 @@ def _holds(expression: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
 
 def named_keys(selector: Mapping[str, Any]) -> set[str]:
     """Return the labels that must be there for the selector to match."""
-    wanted = {"In", "Exists"}
-    expressions = selector.get("matchExpressions") or ()
-    return set(selector.get("matchLabels") or {}) | {
-        each.get("key", "") for each in expressions if each.get("operator") in wanted
-    }
+    wanted = (each for each in _expressions(selector) if each.get("operator") in ("In", "Exists"))
+    return set(strings(selector.get("matchLabels"))) | set(map(_key, wanted))
 
 
-def without(selector: Mapping[str, Any], keys: set[str]) -> dict[str, Any]:
+def without(selector: Mapping[str, Any], keys: set[str]) -> Object:
     """Return the selector as if it did not ask for these labels."""
-    labels = selector.get("matchLabels") or {}
-    expressions = selector.get("matchExpressions") or ()
+    labels = strings(selector.get("matchLabels"))
     return {
         "matchLabels": {key: value for key, value in labels.items() if key not in keys},
-        "matchExpressions": [each for each in expressions if each.get("key") not in keys],
+        "matchExpressions": [each for each in _expressions(selector) if _key(each) not in keys],
     }

@@ -247,7 +247,7 @@ def mislabelled(case: Case) -> Iterator[Sighting]:
 def crashing_for_life(case: Case) -> Iterator[Sighting]:
     """Find locks that a crash-looping Pod owns."""
     looping = {
-        pod.metadata.get("uid"): pod
+        str(pod.metadata.get("uid")): pod
         for pod in case.inventory.pods
         if any(
             at(each, "state", "waiting", "reason") == "CrashLoopBackOff"
@@ -256,7 +256,7 @@ def crashing_for_life(case: Case) -> Iterator[Sighting]:
     }
     for lock in case.inventory.of("Lease", "ConfigMap"):
         for each in listing(lock.metadata.get("ownerReferences")):
-            pod = looping.get(mapping(each).get("uid"))
+            pod = looping.get(str(mapping(each).get("uid")))
             if pod is not None and mapping(each).get("kind") == "Pod":
                 text = f"{lock} belongs to {pod}, which crashes in a loop"
                 yield Sighting(lock, ("metadata", "ownerReferences"), text)

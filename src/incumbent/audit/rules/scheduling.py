@@ -94,7 +94,7 @@ def best_effort(case: Case) -> Iterator[Sighting]:
         if isinstance(each.at("value"), int) and each.at("value") < 0
     }
     for workload, intent in case.singletons:
-        priority = workload.pod_spec.get("priorityClassName")
+        priority = str(workload.pod_spec.get("priorityClassName"))
         if priority in low:
             path = workload.pod_path("priorityClassName")
             text = f"{workload}, which is {intent.mode}, has the priority {priority}, below zero"
