@@ -48,3 +48,10 @@ def test_what_only_a_cluster_shows_is_not_looked_for_in_files() -> None:
     for rule in RULES:
         if rule.live:
             assert rule.id not in ids(example(f"{rule.id}-bad"))
+
+
+def test_a_policy_against_forced_evictions_lets_drains_pass() -> None:
+    bad = example("INC088-bad")
+    forced = "object.?deleteOptions.?gracePeriodSeconds.orValue(30) != 0"
+    assert "INC088" in ids(bad)
+    assert "INC088" not in ids(bad.replace('"false"', f'"{forced}"'))

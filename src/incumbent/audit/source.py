@@ -302,6 +302,6 @@ def home_of(bodies: list[Object]) -> str:
     """
     named = [str(at(body, "metadata", "namespace") or "") for body in bodies]
     places = {each for each in named if each}
-    if len(places) == 1 and named.count("") <= len(named) / 2:
+    if len(places) == 1 and named.count("") < len(named) / 2:
         return places.pop()
     return "default"

@@ -252,7 +252,9 @@ def force_unguarded(case: Case) -> Iterator[Sighting]:
 def aborts_drains(case: Case) -> Iterator[Sighting]:
     """Find policies on evictions, and a webhook that is known to answer 500."""
     for policy in case.inventory.of("ValidatingAdmissionPolicy"):
-        if _resources(policy, "CREATE") & {"pods/eviction", "*/eviction", "pods/*", "*/*"}:
+        # One that only refuses a grace period of zero lets a drain pass.
+        asked = _resources(policy, "CREATE") & {"pods/eviction", "*/eviction", "pods/*"}
+        if asked and "gracePeriodSeconds" not in _logic(policy):
             path = ("spec", "matchConstraints", "resourceRules")
             yield Sighting(policy, path, f"{policy} answers an eviction with 403 or 422")
     for webhook in _eviction_webhooks(case.inventory):
