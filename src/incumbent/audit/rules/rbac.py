@@ -1,4 +1,4 @@
-"""Who may touch the locks?"""
+"""Who may touch the locks, and can those who must create one?"""
 
 from __future__ import annotations
 

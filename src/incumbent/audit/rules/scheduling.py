@@ -8,7 +8,10 @@ from incumbent.audit.case import Case
 from incumbent.audit.finding import Severity, Sighting, rule
 from incumbent.audit.objects import Object, Workload, at, listing, mapping
 
-_TAINTS = "https://kubernetes.io/docs/concepts/scheduling-eviction/taint-and-toleration/#taint-based-evictions"
+_TAINTS = (
+    "https://kubernetes.io/docs/concepts/scheduling-eviction/taint-and-toleration/"
+    "#taint-based-evictions"
+)
 _SPREAD = "https://kubernetes.io/docs/concepts/scheduling-eviction/topology-spread-constraints/"
 _PRESSURE = "https://kubernetes.io/docs/concepts/scheduling-eviction/node-pressure-eviction/"
 _GONE = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
