@@ -18,7 +18,20 @@ from incumbent.audit.rules import RULES, judge
 from incumbent.audit.source import read_text
 from tests.audit.kit import READ_AT, example
 
-ODD = (None, 1, "x", [], {}, [1], {"a": 1}, True, [{}], ["x", None], -1.5, {"a": {"b": []}})
+ODD: tuple[Any, ...] = (
+    None,
+    1,
+    "x",
+    [],
+    {},
+    [1],
+    {"a": 1},
+    True,
+    [{}],
+    ["x", None],
+    -1.5,
+    {"a": {"b": []}},
+)
 
 
 def places(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str | int, ...]]:

@@ -72,5 +72,5 @@ def test_a_finding_is_the_same_one_when_lines_are_added() -> None:
 
 def test_what_is_waived_is_suppressed_with_the_reason(run: dict[str, Any]) -> None:
     suppressed = [each["suppressions"] for each in run["results"] if "suppressions" in each]
-    wanted = {"kind": "inSource", "justification": "both write to a fenced table"}
+    wanted = {"kind": "external", "justification": "both write to a fenced table"}
     assert suppressed == [[wanted]]  # 3.35

@@ -59,7 +59,14 @@ class Inventory:
 
     def of(self, *kinds: str) -> list[Manifest]:
         """Return the objects of these kinds."""
-        return [each for each in self.manifests if each.kind in kinds]
+        return [each for kind in kinds for each in self._by_kind.get(kind, ())]
+
+    @cached_property
+    def _by_kind(self) -> dict[str, list[Manifest]]:
+        found: dict[str, list[Manifest]] = {}
+        for each in self.manifests:
+            found.setdefault(each.kind, []).append(each)
+        return found
 
     @cached_property
     def workloads(self) -> list[Workload]:
@@ -75,7 +82,18 @@ class Inventory:
     @cached_property
     def pods(self) -> list[Manifest]:
         """Every Pod, whoever made it."""
-        return [each for each in self.manifests if (each.group, each.kind) == ("", "Pod")]
+        return [each for each in self.of("Pod") if not each.group]
+
+    def pods_in(self, namespace: str) -> list[Manifest]:
+        """Return the Pods of a namespace."""
+        return self._pods_by_namespace.get(namespace, [])
+
+    @cached_property
+    def _pods_by_namespace(self) -> dict[str, list[Manifest]]:
+        found: dict[str, list[Manifest]] = {}
+        for each in self.pods:
+            found.setdefault(each.namespace, []).append(each)
+        return found
 
     # -- who selects Pods -------------------------------------------------------------------------
 

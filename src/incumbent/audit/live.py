@@ -13,6 +13,8 @@ their scripts are looked at.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -26,6 +28,7 @@ from incumbent.stores.kubernetes.resource import CONFIG_MAPS, LEASES, PODS, Reso
 
 __all__ = ["Seen", "read_cluster"]
 
+_LIMIT_S = 30.0
 _RBAC = "rbac.authorization.k8s.io"
 _ADMISSION = "admissionregistration.k8s.io"
 
@@ -110,8 +113,7 @@ async def read_cluster(*, kubeconfig: str = "", context: str = "", namespace: st
     """
     connection = load(kubeconfig=kubeconfig, context=context)
     seen = Seen(connection.server)
-    if namespace:
-        await _check(connection, namespace)
+    await _check_reached(connection, namespace)
     needed = NAMESPACED if namespace else tuple(map(_everywhere, NAMESPACED))
     others = [_everywhere(each) for each in CLUSTER_WIDE]
     foreign = [each if namespace else _everywhere(each) for each in FOREIGN]
@@ -138,15 +140,28 @@ async def read_cluster(*, kubeconfig: str = "", context: str = "", namespace: st
     return seen
 
 
-async def _check(connection: Connection, namespace: str) -> None:
+async def _check_reached(connection: Connection, namespace: str) -> None:
+    """Make sure that there is a server which knows us, and the namespace, if we may see it."""
     client = Client(connection, namespace)
     try:
-        if not await client.namespace_found():
-            raise ConfigError(f"there is no namespace {namespace!r} on {connection.server}")
-    except PermissionDenied:
-        pass  # It shows in what is listed.
+        async with _in_time(connection):
+            await client.server_version()
+            with contextlib.suppress(PermissionDenied):
+                if namespace and not await client.namespace_found():
+                    where = connection.server
+                    raise ConfigError(f"there is no namespace {namespace!r} on {where}")
     finally:
         await client.close()
+
+
+@contextlib.asynccontextmanager
+async def _in_time(connection: Connection) -> AsyncIterator[None]:
+    try:
+        async with asyncio.timeout(_LIMIT_S):
+            yield
+    except TimeoutError:
+        text = f"the API server {connection.server} did not answer within {_LIMIT_S:g} s"
+        raise StoreUnavailable(text) from None
 
 
 async def _listed(
@@ -154,9 +169,10 @@ async def _listed(
 ) -> list[Manifest] | PermissionDenied:
     client = Client(connection, namespace, resource)
     try:
-        if ask and not await client.resource_found():
-            return []
-        listing = await client.list()
+        async with _in_time(connection):
+            if ask and not await client.resource_found():
+                return []
+            listing = await client.list()
     except PermissionDenied as error:
         return error
     except NotFound:

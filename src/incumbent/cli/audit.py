@@ -27,6 +27,7 @@ __all__ = ["command"]
 
 SEVERITIES = ("critical", "high", "medium", "low", "note")
 NEVER = "never"
+LONGEST_WAIT_S = 60.0
 _STYLES = {
     "critical": "bold red",
     "high": "red",
@@ -159,14 +160,25 @@ async def _of_cluster(
 ) -> Case:
     from incumbent.audit.case import Case
     from incumbent.audit.inventory import Inventory
-    from incumbent.audit.live import read_cluster
+    from incumbent.audit.live import Seen, read_cluster
+    from incumbent.audit.rules.live import unsettled_s
 
-    async with Progress("reading the cluster", quiet=options.quiet):
+    async def read() -> tuple[Case, Seen]:
         seen = await read_cluster(kubeconfig=kubeconfig, context=context, namespace=namespace)
+        unseen = frozenset(seen.unseen)
+        return Case(Inventory(seen.manifests), declared, seen.read_at, unseen), seen
+
+    async with Progress("reading the cluster", quiet=options.quiet) as progress:
+        case, seen = await read()
+        wait_s = min(unsettled_s(case), LONGEST_WAIT_S)
+        if wait_s:
+            progress.text = "waiting whether a Pod that is gone still renews its lock"
+            await asyncio.sleep(wait_s)
+            case, seen = await read()
     if not options.quiet:
         for note in seen.notes:
             print(f"incumbent: not looked at: {note}", file=sys.stderr)
-    return Case(Inventory(seen.manifests), declared, seen.read_at, frozenset(seen.unseen))
+    return case
 
 
 def _judged(case: Case, waivers: list[Waiver]) -> list[Finding]:

@@ -14,6 +14,7 @@ from urllib.parse import quote
 from incumbent import __version__
 from incumbent.audit.finding import Finding, Rule, Severity
 from incumbent.audit.rules import RULES
+from incumbent.manifests import marks
 
 __all__ = ["log"]
 
@@ -99,7 +100,9 @@ def _result(finding: Finding) -> dict[str, Any]:
         "partialFingerprints": {"ruleAndObject/v1": _print(finding, name)},
     }
     if finding.waived:
-        result["suppressions"] = [{"kind": "inSource", "justification": finding.waived}]
+        written = marks.WAIVE + finding.rule.id in manifest.annotations
+        kind = "inSource" if written else "external"
+        result["suppressions"] = [{"kind": kind, "justification": finding.waived}]
     return result
 
 

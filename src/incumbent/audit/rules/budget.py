@@ -159,6 +159,11 @@ def means_nothing(case: Case) -> Iterator[Sighting]:
         there = [each for each in case.inventory.workloads if each.namespace == budget.namespace]
         if not there or _frozen(budget, there):
             continue
+        selector = mapping(budget.at("spec", "selector"))
+        pods = case.inventory.pods_in(budget.namespace)
+        # What an operator made has no template here; its Pods show on a cluster.
+        if any(selects(selector, each.labels) for each in pods):
+            continue
         if not any(
             budget is meant.manifest for each in there for meant in case.inventory.budgets(each)
         ):

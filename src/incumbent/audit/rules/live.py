@@ -29,9 +29,8 @@ def pods_of(case: Case, workload: Workload) -> list[Manifest]:
     """Return the Pods of a workload that have not finished."""
     return [
         each
-        for each in case.inventory.pods
-        if each.namespace == workload.namespace
-        and workload.selector
+        for each in case.inventory.pods_in(workload.namespace)
+        if workload.selector
         and selects(workload.selector, each.labels)
         and each.at("status", "phase") not in ("Succeeded", "Failed")
     ]
@@ -126,14 +125,26 @@ def two_active(case: Case) -> Iterator[Sighting]:
     live=True,
 )
 def held_by_a_ghost(case: Case) -> Iterator[Sighting]:
-    """Find fresh Leases whose holder is named after a Pod that is not there."""
+    """Find Leases that hold and whose holder is named after a Pod that is not there."""
+    for lease, workload in _ghosts(case):
+        text = f"{lease} of {workload} is held by {_holder(lease)}, and there is no such Pod"
+        yield Sighting(lease, ("spec", "holderIdentity"), text)
+
+
+def _ghosts(case: Case) -> Iterator[tuple[Manifest, Workload]]:
     for lease, workload in _leases(case):
-        holder, left_s = _holder(lease), _over_s(case, lease)
-        if not holder or left_s > 0 or _pod_of(case, lease) is not None:
-            continue
-        if _is_of(holder, workload):
-            text = f"{lease} of {workload} is renewed by {holder}, and there is no such Pod"
-            yield Sighting(lease, ("spec", "holderIdentity"), text)
+        holds = _is_of(_holder(lease), workload) and _over_s(case, lease) <= 0
+        if holds and _pod_of(case, lease) is None:
+            yield lease, workload
+
+
+def unsettled_s(case: Case) -> float:
+    """Return how long to wait until it shows whether what is gone still renews its lock.
+
+    A Pod that has just ended leaves a Lease behind that holds for some seconds more. Whoever reads
+    the cluster again after that time, and finds it held still, has seen a renewal.
+    """
+    return max((-_over_s(case, lease) + 1.0 for lease, _ in _ghosts(case)), default=0.0)
 
 
 @rule(
@@ -268,11 +279,13 @@ def crashing_for_life(case: Case) -> Iterator[Sighting]:
 def _leases(case: Case) -> Iterator[tuple[Manifest, Workload]]:
     """Yield each Lease of an election, with the workload whose candidates want it."""
     for workload in case.inventory.long_running:
-        named = {each.lock for each in electors(workload)} - {None}
+        here = workload.namespace
+        named = {
+            (each.lock_namespace or here, each.lock) for each in electors(workload) if each.lock
+        }
         for lease in case.inventory.of("Lease"):
-            if lease.namespace != workload.namespace:
-                continue
-            if lease.name in named or (not named and _is_of(_holder(lease), workload)):
+            held = lease.namespace == here and _is_of(_holder(lease), workload)
+            if (lease.namespace, lease.name) in named or (held and not named):
                 yield lease, workload
 
 
@@ -293,8 +306,8 @@ def _pod_of(case: Case, lease: Manifest) -> Manifest | None:
     """
     name, _, rest = _holder(lease).partition("_")
     ours = _OURS in lease.annotations
-    for pod in case.inventory.pods:
-        if pod.namespace != lease.namespace or pod.name != name:
+    for pod in case.inventory.pods_in(lease.namespace):
+        if pod.name != name:
             continue
         uid = str(pod.metadata.get("uid") or "")
         return pod if not ours or rest.startswith(uid) else None
