@@ -206,7 +206,9 @@ def test_polaris_alone() -> None:
     webhook = example("INC009-bad").rpartition("---")[2]
     assert "INC009" not in ids(text)
     assert "INC009" in ids(f"{text}---{webhook}")
-    spared = webhook.replace("rules: []", "objectSelector: {matchLabels: {incumbent.dev/mode: x}}")
+    spared = webhook.replace(
+        "rules:", "objectSelector: {matchLabels: {incumbent.dev/mode: x}}\n  rules:"
+    )
     assert "INC009" not in ids(f"{text}---{spared}")
 
 

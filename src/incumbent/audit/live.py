@@ -23,12 +23,13 @@ from incumbent.errors import ConfigError, PermissionDenied, StoreUnavailable
 from incumbent.stores.kubernetes import rbac
 from incumbent.stores.kubernetes.api import NotFound
 from incumbent.stores.kubernetes.client import Client
-from incumbent.stores.kubernetes.config import Connection, load
+from incumbent.stores.kubernetes.config import load
 from incumbent.stores.kubernetes.resource import CONFIG_MAPS, LEASES, PODS, Resource
 
 __all__ = ["Seen", "read_cluster"]
 
 _LIMIT_S = 30.0
+_AT_ONCE = 4
 _RBAC = "rbac.authorization.k8s.io"
 _ADMISSION = "admissionregistration.k8s.io"
 
@@ -65,9 +66,11 @@ CLUSTER_WIDE = (
 )
 FOREIGN = (
     Resource("keda.sh", "v1alpha1", "scaledobjects", "ScaledObject"),
+    Resource("eviction-autoscaler.azure.com", "v1", "evictionautoscalers", "EvictionAutoScaler"),
+)
+FOREIGN_WIDE = (
     Resource("kyverno.io", "v1", "clusterpolicies", "ClusterPolicy"),
     Resource("remediation.medik8s.io", "v1alpha1", "nodehealthchecks", "NodeHealthCheck"),
-    Resource("eviction-autoscaler.azure.com", "v1", "evictionautoscalers", "EvictionAutoScaler"),
 )
 """What others define; it is asked for only if the server knows it."""
 
@@ -113,17 +116,32 @@ async def read_cluster(*, kubeconfig: str = "", context: str = "", namespace: st
     """
     connection = load(kubeconfig=kubeconfig, context=context)
     seen = Seen(connection.server)
-    await _check_reached(connection, namespace)
-    needed = NAMESPACED if namespace else tuple(map(_everywhere, NAMESPACED))
-    others = [_everywhere(each) for each in CLUSTER_WIDE]
-    foreign = [each if namespace else _everywhere(each) for each in FOREIGN]
-    foreign = [_everywhere(each) if each.kind == "ClusterPolicy" else each for each in foreign]
+    client = Client(connection, namespace)
+    try:
+        await _check_reached(client)
+        await _read(client, seen)
+    finally:
+        await client.close()
+    return seen
+
+
+async def _read(client: Client, seen: Seen) -> None:
+    inside = [each if client.namespace else _everywhere(each) for each in (*NAMESPACED, *FOREIGN)]
+    needed, foreign = inside[: len(NAMESPACED)], inside[len(NAMESPACED) :]
+    resources = [*needed, *map(_everywhere, CLUSTER_WIDE)]
+    turns = asyncio.Semaphore(_AT_ONCE)
+
+    async def listed(resource: Resource, *, ask: bool = False) -> list[Manifest] | PermissionDenied:
+        async with turns:
+            return await _listed(client.beside(resource), ask=ask)
+
     found = await asyncio.gather(
-        *(_listed(connection, namespace, each) for each in (*needed, *others)),
-        *(_listed(connection, namespace, each, ask=True) for each in foreign),
+        *(listed(each) for each in resources),
+        *(listed(each, ask=True) for each in (*foreign, *map(_everywhere, FOREIGN_WIDE))),
     )
     denied = []
-    for resource, result in zip((*needed, *others, *foreign), found, strict=True):
+    every = (*resources, *foreign, *FOREIGN_WIDE)
+    for resource, result in zip(every, found, strict=True):
         if isinstance(result, PermissionDenied):
             missing = rbac.rule(("list",), "", resource)
             if resource in needed:
@@ -134,42 +152,35 @@ async def read_cluster(*, kubeconfig: str = "", context: str = "", namespace: st
             seen.manifests += result
     if denied:
         rules = "; ".join(missing for missing, _ in denied)
-        where = f"in {namespace!r}" if namespace else "in all namespaces (or name one: --namespace)"
+        where = "in all namespaces (or name one: --namespace)"
+        where = f"in {client.namespace!r}" if client.namespace else where
         raise PermissionDenied(f"{denied[0][1]}; the rules that are missing {where}: {rules}")
     seen.read_at = datetime.now(UTC)
-    return seen
 
 
-async def _check_reached(connection: Connection, namespace: str) -> None:
+async def _check_reached(client: Client) -> None:
     """Make sure that there is a server which knows us, and the namespace, if we may see it."""
-    client = Client(connection, namespace)
-    try:
-        async with _in_time(connection):
-            await client.server_version()
-            with contextlib.suppress(PermissionDenied):
-                if namespace and not await client.namespace_found():
-                    where = connection.server
-                    raise ConfigError(f"there is no namespace {namespace!r} on {where}")
-    finally:
-        await client.close()
+    async with _in_time(client):
+        await client.server_version()
+        with contextlib.suppress(PermissionDenied):
+            if client.namespace and not await client.namespace_found():
+                raise ConfigError(f"there is no namespace {client.namespace!r} on {client.url}")
 
 
 @contextlib.asynccontextmanager
-async def _in_time(connection: Connection) -> AsyncIterator[None]:
+async def _in_time(client: Client) -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(_LIMIT_S):
             yield
     except TimeoutError:
-        text = f"the API server {connection.server} did not answer within {_LIMIT_S:g} s"
+        text = f"the API server {client.url} did not answer within {_LIMIT_S:g} s"
         raise StoreUnavailable(text) from None
 
 
-async def _listed(
-    connection: Connection, namespace: str, resource: Resource, *, ask: bool = False
-) -> list[Manifest] | PermissionDenied:
-    client = Client(connection, namespace, resource)
+async def _listed(client: Client, *, ask: bool) -> list[Manifest] | PermissionDenied:
+    resource = client.resource
     try:
-        async with _in_time(connection):
+        async with _in_time(client):
             if ask and not await client.resource_found():
                 return []
             listing = await client.list()
@@ -181,7 +192,5 @@ async def _listed(
         if ask:  # A group whose own server is down must not keep us from the rest.
             return []
         raise
-    finally:
-        await client.close()
     kind = {"apiVersion": resource.api_version, "kind": resource.kind}
     return [Manifest({**kind, **each}) for each in listing.items]
