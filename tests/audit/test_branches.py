@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import pytest
 
+from incumbent.audit.case import Case
 from incumbent.audit.finding import Severity
-from tests.audit.kit import example, found, ids
+from incumbent.audit.inventory import Inventory
+from incumbent.audit.rules import judge
+from incumbent.audit.source import read_text
+from tests.audit.kit import READ_AT, example, found, ids
 
 MODE = "incumbent.dev/mode: "
+OVER = 'leaseDurationSeconds: 15, renewTime: "2026-01-01T00:05:00'
+FRESH = 'leaseDurationSeconds: 15, renewTime: "2026-01-01T00:09:58'
 SLEEPS = "lifecycle: {preStop: {exec: {command: [sh, -c, sleep 20]}}}"
 
 
@@ -177,6 +183,343 @@ def test_how_bad_it_is_depends_on_what_is_meant(
 ) -> None:
     severities = {each.rule.id: each.severity for each in found(example(name).replace(old, new))}
     assert severities.get(name[:6]) == severity
+
+
+ID_OF = (
+    "[--leader-elect, --identity=$(X)], env: [{name: X, valueFrom: {fieldRef: {fieldPath: %s}}}]"
+)
+QUOTA = "---\napiVersion: v1\nkind: ResourceQuota\nmetadata: {name: one}\nspec: {hard: {%s: 1}}\n"
+
+
+@pytest.mark.parametrize(
+    ("rule", "name", "old", "new", "trips"),
+    [
+        # One, two, many.
+        ("INC001", "INC001-bad", "replicas: 3", "replicas: 2", True),
+        ("INC001", "INC001-bad", "replicas: 3", "replicas: 1", False),
+        (
+            "INC001",
+            "INC065-good",
+            "name: poller}\nspec",
+            f"name: poller, labels: {{{MODE}active-standby}}}}\nspec",
+            False,
+        ),
+        ("INC002", "INC002-bad", "  maxReplicas: 5\n", "", True),
+        ("INC003", "INC003-bad", "kind: ScaledObject", "kind: HorizontalPodAutoscaler", False),
+        ("INC004", "INC004-bad", "{targetKind: deployment, targetName: biller}", "{}", True),
+        (
+            "INC004",
+            "INC004-bad",
+            "name: biller, namespace: shop}\nspec: {targetKind",
+            "name: biller, namespace: x}\nspec: {targetKind",
+            True,
+        ),
+        (
+            "INC005",
+            "INC005-bad",
+            "kind: StatefulSet\nmetadata: {name: two}",
+            "kind: StatefulSet\nmetadata: {name: two, namespace: x}",
+            False,
+        ),
+        (
+            "INC005",
+            "INC005-good",
+            "part: two}}\n  template: {metadata: {labels: {app: shop, part: two",
+            "part: one}}\n  template: {metadata: {labels: {app: shop, part: one",
+            True,
+        ),
+        (
+            "INC006",
+            "INC006-bad",
+            "name: poller",
+            "name: poller, annotations: {kubernetes.io/config.mirror: x}",
+            False,
+        ),
+        ("INC006", "INC006-bad", "kind: Pod", "kind: ConfigMap", False),
+        ("INC008", "INC008-bad", "  replicas: 1\n", "", False),
+        ("INC008", "INC008-bad", "replicas: 1", "replicas: 2", False),
+        ("INC009", "INC009-good", "key: incumbent.dev/mode", "key: incumbent.dev/singleton", False),
+        ("INC009", "INC009-good", "key: incumbent.dev/mode", "key: app", True),
+        ("INC009", "INC009-bad", "kyverno.io/v1", "other.io/v1", True),
+        # Only a Deployment has a strategy; only a strict one is judged by its kind.
+        ("INC011", "INC011-bad", "kind: Deployment", "kind: StatefulSet", False),
+        ("INC011", "INC016-bad", "", "", False),
+        ("INC013", "INC013-bad", "at-most-one", "at-least-one", False),
+        ("INC013", "INC013-good", 'count/pods: "1"', 'count/pods: "2"', True),
+        ("INC013", "INC013-good", "name: one}", "name: one, namespace: x}", True),
+        ("INC014", "INC014-bad", "kind: StatefulSet", "kind: Deployment", False),
+        ("INC015", "INC015-bad", "kind: StatefulSet", "kind: Deployment", False),
+        ("INC015", "INC015-bad", "replicas: 1", "replicas: 3", False),
+        ("INC016", "INC016-bad", "at-most-one", "at-least-one", False),
+        ("INC021", "INC021-bad", "spec:\n  selector", "spec:\n  replicas: 0\n  selector", False),
+        ("INC021", "INC021-bad", "[ReadWriteOnce]", "[ReadWriteOncePod]", True),
+        ("INC021", "INC021-bad", "[ReadWriteOnce]", "[ReadWriteOnce, ReadWriteMany]", False),
+        ("INC022", "INC022-bad", "at-most-one", "at-least-one", False),
+        ("INC022", "INC022-bad", "kind: Deployment", "kind: StatefulSet", False),
+        ("INC022", "INC022-bad", "[ReadWriteOnce]", "[]", False),
+        # Budgets.
+        ("INC031", "INC007-bad", "", "", False),
+        (
+            "INC032",
+            "INC032-bad",
+            "metadata: {name: ledger}\nspec:\n",
+            "metadata: {name: ledger, annotations: {incumbent.dev/owner: x}}\nspec:\n",
+            False,
+        ),
+        ("INC032", "INC035-good", "minAvailable: 1", "minAvailable: 3", False),
+        ("INC032", "INC035-good", "minAvailable: 1", "minAvailable: 100%", True),
+        ("INC032", "INC034-bad", "maxUnavailable: 1", "minAvailable: 3", True),
+        ("INC032", "INC034-bad", "maxUnavailable: 1", "minAvailable: 2", False),
+        ("INC032", "INC034-bad", "maxUnavailable: 1", "minAvailable: 50%", False),
+        ("INC033", "INC034-bad", "maxUnavailable: 1", "maxUnavailable: 0", False),
+        ("INC036", "INC039-good", "", "", False),
+        ("INC036", "INC037-bad", "app: database, critical", "app: other, critical", True),
+        ("INC036", "INC037-good", '"true"', "now", True),
+        # Services.
+        ("INC042", "INC042-bad", "active-standby", "partly-singleton", False),
+        ("INC042", "INC044-good", "publishNotReadyAddresses: true", "ports: [{port: 1}]", False),
+        ("INC042", "INC042-good", "name: http-metrics, ", "", True),
+        ("INC043", "INC043-bad", "replicas: 2", "replicas: 1", True),
+        ("INC043", "INC043-good", "serviceName: redis", "replicas: 2", False),
+        ("INC044", "INC044-bad", "  publishNotReadyAddresses: true\n", "", False),
+        ("INC044", "INC044-good", "serviceName: ledger", "serviceName: other", True),
+        # Electors.
+        ("INC051", "INC051-bad", "      - {name: mailer, image: mailer}\n", "", False),
+        ("INC051", "INC051-bad", "registry.example/leader-elector:0.5", "other:1", False),
+        (
+            "INC052",
+            "INC052-bad",
+            "image: operator, args: [--leader-elect, --leader-elect-lease-duration=15s]",
+            "image: a, command: [incumbent, run, x]",
+            False,
+        ),
+        ("INC052", "INC052-bad", "Seconds: 60", "Seconds: 15", False),
+        (
+            "INC054",
+            "INC054-bad",
+            "--leader-elect, --leader-election-id",
+            "--leader-elect, --leader-election-namespace=x, --leader-election-id",
+            False,
+        ),
+        ("INC055", "INC055-bad", "replicas: 2", "replicas: 1", True),
+        ("INC055", "INC060-good", "--leader-elect=false", "--leader-elect, --identity=a", False),
+        ("INC055", "INC060-bad", "--leader-elect=false", "--leader-elect, --identity=a", True),
+        (
+            "INC055",
+            "INC055-bad",
+            "args: [--leader-elect, --leader-elect-identity=$(POD_NAME)]",
+            "args: [--leader-elect]",
+            False,
+        ),
+        ("INC055", "INC055-bad", "{name: POD_NAME, ", "{name: LEASE_HOLDER_ID, ", True),
+        (
+            "INC056",
+            "INC001-good",
+            "poller, --,",
+            "poller, --store, 'kubernetes://?recipe=configmap', --,",
+            True,
+        ),
+        ("INC056", "INC001-good", "poller, --,", "poller, --store, 'kubernetes://', --,", False),
+        (
+            "INC057",
+            "INC057-good",
+            "{name: a, image: a}",
+            "{name: a, image: a, env: [{name: X, value: leader-for-life}]}",
+            True,
+        ),
+        ("INC058", "INC058-bad", "sh, -c", "python, -c", False),
+        ("INC058", "INC058-bad", "sh, -c", "/bin/bash, -ec", True),
+        ("INC058", "INC058-bad", "sh, -c", "sh, -x", False),
+        ("INC059", "INC059-bad", "active-standby", "partly-singleton", False),
+        (
+            "INC059",
+            "INC059-bad",
+            "labels: {incumbent.dev/mode: active-standby}",
+            "labels: {}",
+            False,
+        ),
+        ("INC060", "INC060-bad", "=false", "", False),
+        ("INC060", "INC060-bad", "--leader-elect=false", "--other=false", False),
+        # Rights.
+        ("INC065", "INC065-bad", "resources: [leases]", "resources: [pods]", False),
+        ("INC065", "INC065-bad", "coordination.k8s.io]", "apps]", False),
+        ("INC065", "INC065-bad", "[get, update, watch]", "[get, watch]", False),
+        ("INC066", "INC066-bad", "[get, create, update]", "[get, update]", False),
+        ("INC066", "INC066-bad", "[leases]", "[pods]", False),
+        ("INC066", "INC066-good", "verbs: [get, update]", "verbs: [get, create]", False),
+        ("INC009", "INC009-good", 'replicas: ">0"', 'other: ">1"', False),
+        ("INC042", "INC042-bad", "ports: [{port: 80}]", "type: ClusterIP", True),
+        (
+            "INC051",
+            "INC051-good",
+            "- {name: mailer, image: mailer}",
+            "- {name: x}\n      - {name: y}",
+            False,
+        ),
+        (
+            "INC051",
+            "INC052-bad",
+            "      - {name: operator",
+            "      - {name: x}\n      - {name: operator",
+            False,
+        ),
+        ("INC055", "INC060-good", "[--leader-elect=false]", ID_OF % "spec.nodeName", True),
+        ("INC055", "INC060-good", "[--leader-elect=false]", ID_OF % "metadata.name", False),
+        # Where it runs.
+        ("INC071", "INC071-good", "tolerationSeconds: 30", "tolerationSeconds: 5", False),
+        ("INC071", "INC071-good", "tolerationSeconds: 30", "tolerationSeconds: 4", True),
+        ("INC071", "INC071-good", "not-ready", "other", True),
+        ("INC072", "INC072-bad", "replicas: 2", "replicas: 1", False),
+        (
+            "INC072",
+            "INC072-bad",
+            "containers:",
+            "affinity: {podAntiAffinity: {x: []}}, containers:",
+            False,
+        ),
+        # Runs.
+        ("INC077", "INC075-bad", "", "", True),
+        ("INC077", "INC077-bad", "spec: {template", "spec: {parallelism: 1, template", True),
+        ("INC077", "INC077-bad", "spec: {template", "spec: {parallelism: 2, template", False),
+        (
+            "INC077",
+            "INC077-bad",
+            "spec: {template",
+            "spec: {podFailurePolicy: {rules: []}, template",
+            False,
+        ),
+        # Guards.
+        ("INC081", "INC081-bad", "labels: {incumbent.dev/mode: at-most-one}", "labels: {}", False),
+        ("INC082", "INC082-bad", "[deployments/scale]", "[deployments]", False),
+        (
+            "INC082",
+            "INC084-bad",
+            "policyName: one,",
+            "policyName: one, matchResources: {objectSelector: {matchLabels: {a: b}}},",
+            True,
+        ),
+        (
+            "INC082",
+            "INC084-bad",
+            "policyName: one,",
+            "policyName: two, matchResources: {objectSelector: {matchLabels: {a: b}}},",
+            False,
+        ),
+        ("INC083", "INC083-bad", "resources: [deployments]", "resources: ['*/*']", False),
+        ("INC083", "INC083-bad", "resources: [deployments]", "resources: ['*', '*/scale']", False),
+        ("INC083", "INC083-bad", "object.spec.replicas <= 1", "object.spec.paused", False),
+        ("INC085", "INC085-bad", 'pods: "1"', 'pods: "1", count/pods: "1"', False),
+        ("INC087", "INC087-good", "gracePeriodSeconds", "dryRun", True),
+        ("INC087", "INC087-good", "[DELETE]", "[CREATE]", True),
+        ("INC088", "INC088-bad", "pods/eviction", "pods", False),
+        ("INC088", "INC088-good", "name: ask-first", "name: strimzi-drain-cleaner", True),
+        # Marks.
+        ("INC095", "INC095-bad", 'labels: {incumbent.dev/singleton: "true"}', "labels: {}", True),
+        (
+            "INC095",
+            "INC095-bad",
+            'incumbent.dev/singleton: "true"',
+            'incumbent.dev/singleton: "false"',
+            False,
+        ),
+        ("INC096", "INC096-bad", "labels: {incumbent.dev/mode: exactly-one}", "labels: {}", False),
+        ("INC098", "INC098-bad", "waive.incumbent.dev", "other.dev", False),
+        ("INC099", "INC099-bad", "waive.incumbent.dev", "other.dev", False),
+    ],
+)
+def test_a_rule_on_an_example_with_one_thing_changed(
+    rule: str, name: str, old: str, new: str, trips: bool
+) -> None:
+    text = example(name)
+    assert old in text
+    assert (rule in ids(text.replace(old, new))) == trips
+
+
+@pytest.mark.parametrize(
+    ("rule", "name", "old", "new", "trips"),
+    [
+        ("INC101", "INC101-bad", "replicas: 1, terminating", "replicas: 0, terminating", False),
+        ("INC101", "INC101-good", "phase: Failed", "phase: Running", True),
+        ("INC101", "INC102-good", "", "", False),
+        (
+            "INC102",
+            "INC102-good",
+            "labels: {app: poller}\n",
+            "labels: {app: poller, role: leader}\n",
+            False,
+        ),
+        ("INC102", "INC102-bad", "incumbent.dev/role: active", "role: leader", True),
+        ("INC102", "INC102-bad", "incumbent.dev/role: active", "role: worker", False),
+        (
+            "INC102",
+            "INC102-bad",
+            "{metadata: {labels: {app: poller}}",
+            "{metadata: {labels: {app: poller, incumbent.dev/role: x}}",
+            False,
+        ),
+        ("INC103", "INC103-bad", "00:09:55", "00:09:40", False),
+        ("INC103", "INC103-bad", "incumbent.dev/term: x", "other: x", False),
+        ("INC103", "INC103-bad", "holderIdentity: ledger-0", "holderIdentity: other-0", False),
+        ("INC103", "INC103-good", "holderIdentity: ledger-0_1", "holderIdentity: ledger-1_1", True),
+        ("INC103", "INC104-bad", "00:05:00", "00:09:58", True),
+        ("INC103", "INC104-bad", f"poller-5-b, {OVER}", f"laptop, {FRESH}", False),
+        ("INC104", "INC104-bad", "holderIdentity: poller-5-b, ", "", False),
+        ("INC104", "INC104-bad", "phase: Running", "phase: Pending", False),
+        ("INC104", "INC104-bad", "inbox, --,", "other, --,", False),
+        (
+            "INC104",
+            "INC104-bad",
+            "name: inbox, namespace: shop",
+            "name: inbox, namespace: x",
+            False,
+        ),
+        ("INC105", "INC105-bad", "00:08:00", "00:09:45", False),
+        ("INC105", "INC105-bad", "00:08:00", "soon", False),
+        ("INC106", "INC106-good", "status: Unknown", 'status: "True"', True),
+        ("INC106", "INC106-bad", "out-of-service", "other", False),
+        ("INC107", "INC107-bad", "00:09:58", "00:09:00", False),
+        ("INC107", "INC107-bad", "holderIdentity: poller-5-b", "holderIdentity: poller-5-c", False),
+        ("INC107", "INC107-bad", "incumbent.dev/role: active", "incumbent.dev/role: x", False),
+        ("INC108", "INC108-bad", "kind: Pod, name", "kind: Node, name", False),
+    ],
+)
+def test_a_cluster_with_one_thing_changed(
+    rule: str, name: str, old: str, new: str, trips: bool
+) -> None:
+    text = example(name)
+    assert old in text
+    assert (rule in ids(text.replace(old, new), live=True)) == trips
+
+
+def test_a_guard_counts_on_a_cluster_only_where_it_is_enforced() -> None:
+    policies = "---\n" + example("INC083-good")
+    place = "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: default, labels: {%s}}\n"
+    text = example("INC095-good")
+    assert "INC081" in ids(text + policies, live=True)
+    assert "INC081" in ids(text + place % "incumbent.dev/guard: enforce", live=True)
+    assert "INC081" not in ids(text + place % "incumbent.dev/guard: enforce" + policies, live=True)
+    assert "INC081" not in ids(text + QUOTA % "count/pods", live=True)
+    assert "INC081" in ids(text + QUOTA % "pods", live=True)
+    assert "INC081" in ids(text + place % "a: b")
+    assert "INC081" not in ids(text + place % "a: b" + policies)
+
+
+def test_what_may_not_be_seen_is_not_taken_for_missing() -> None:
+    manifests = read_text(example("INC095-good")).manifests
+    for kind in ("ValidatingAdmissionPolicy", "Namespace"):
+        case = Case(Inventory(manifests), read_at=READ_AT, unseen=frozenset({kind}))
+        assert "INC081" not in {each.rule.id for each in judge(case)}
+
+
+def test_a_finding_of_a_role_or_a_service_is_told_once() -> None:
+    deployment, role, binding = example("INC065-bad").split("---\n")
+    second = deployment.replace("name: poller}\nspec", "name: second}\nspec")
+    text = "---\n".join((deployment, second.replace("app: poller", "app: x"), role, binding))
+    assert [each.rule.id for each in found(text)].count("INC065") == 1
+    workload, service = example("INC044-bad").split("---\n")
+    second = workload.replace("name: ledger}\nspec", "name: second}\nspec")
+    hits = found(f"{workload}---\n{second}---\n{service}")
+    assert [each.rule.id for each in hits].count("INC044") == 1
 
 
 def test_a_low_priority() -> None:

@@ -155,3 +155,18 @@ def test_what_is_waived_is_not_mended() -> None:
     read = read_text(example("INC039-bad"))
     findings = list(judge(Case(Inventory(read.manifests))))
     assert repair([replace(each, waived="ours is an old cluster") for each in findings]) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("INC021-bad", "spec:\n  selector", "spec:\n  replicas: 2\n  selector"),
+        ("INC043-bad", "matchLabels: {app: poller}", "matchLabels: {incumbent.dev/role: active}"),
+        ("INC015-bad", "", ""),
+        ("INC045-bad", "", ""),
+    ],
+)
+def test_what_needs_thought_is_left_alone(name: str, old: str, new: str) -> None:
+    hits = [each for each in found(example(name).replace(old, new)) if each.rule.id == name[:6]]
+    assert hits
+    assert not any(each.sighting.edits for each in hits)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
 import json
 import re
@@ -281,7 +282,8 @@ def test_only_what_is_renewed_is_held_by_a_ghost(cluster: Cluster) -> None:
         while not over.wait(0.3):
             now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
             spec = {"spec": {"renewTime": now}}
-            cluster.server.request("PATCH", path, spec, content_type=_MERGE)
+            with contextlib.suppress(OSError):  # A busy machine; the next one follows.
+                cluster.server.request("PATCH", path, spec, content_type=_MERGE)
 
     thread = threading.Thread(target=renew)
     thread.start()
