@@ -111,6 +111,11 @@ def test_the_mode_on_the_command_line_counts(audit: Audit) -> None:
     assert "critical INC011" not in audit("-q", "--mode", "web=at-least-one", path).out
 
 
+def test_a_mode_of_nothing_is_told(audit: Audit) -> None:
+    said = audit("--mode", "webb=at-most-one", str(EXAMPLES / "INC008-bad.yaml"))
+    assert said.err == "incumbent: --mode webb=…: there is no such workload\n"
+
+
 def test_what_is_no_object_is_told(audit: Audit, tmp_path: Path) -> None:
     path = tmp_path / "x.yaml"
     path.write_text("replicas: 1\n---\n" + example("INC039-good"), encoding="utf-8")

@@ -18,7 +18,7 @@ import pytest
 from incumbent.audit.case import Case
 from incumbent.audit.finding import Finding, Rule
 from incumbent.audit.inventory import Inventory
-from incumbent.audit.live import CLUSTER_WIDE, NAMESPACED, Seen, read_cluster
+from incumbent.audit.live import CLUSTER_WIDE, NAMESPACED, SCRIPTS, Seen, read_cluster
 from incumbent.audit.objects import Object
 from incumbent.audit.rules import RULES, judge
 from incumbent.audit.source import read_text
@@ -33,7 +33,7 @@ from tests.servers.kubernetes import Rule as Right
 _MERGE = "application/merge-patch+json"
 _TIME = re.compile(r"2026-01-01T00:\d\d:\d\d(?:\.\d+)?Z")
 _LATER = timedelta(seconds=100)
-RESOURCES = {each.kind: each for each in (*NAMESPACED, *CLUSTER_WIDE)}
+RESOURCES = {each.kind: each for each in (*NAMESPACED, *SCRIPTS, *CLUSTER_WIDE)}
 LIVE = [rule for rule in RULES if rule.live]
 
 
@@ -177,6 +177,7 @@ def test_a_role_of_the_namespace_is_enough(cluster: Cluster) -> None:
     assert found["INC101"]["object"]["namespace"] == namespace
     # What may not be seen is said, and not taken for missing.
     assert "INC081" not in found
+    assert "configmaps may not be listed: {apiGroups: " in done.err
     assert "validatingadmissionpolicies may not be listed: {apiGroups: " in done.err
     verbs = {event["verb"] for event in server.audit_events(NOBODY)[before:]}
     assert verbs <= {"list", "get"}
@@ -244,7 +245,7 @@ def test_the_api_server_takes_every_example(cluster: Cluster) -> None:
 def dry_run(cluster: Cluster, body: Object) -> tuple[str, str, str, dict[str, str]]:
     """Return the request that creates an object, and does not."""
     metadata = {key: each for key, each in body["metadata"].items() if key != "deletionTimestamp"}
-    if RESOURCES[body["kind"]] in NAMESPACED:
+    if RESOURCES[body["kind"]] not in CLUSTER_WIDE:
         metadata["namespace"] = cluster.namespace
     tried = {**body, "metadata": metadata}
     headers = {

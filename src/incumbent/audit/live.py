@@ -3,8 +3,9 @@
 Through the client of the store `kubernetes://`, which knows kubeconfigs, Pods, credentials.
 What every judgement needs (workloads, Pods, Services, budgets, Leases, rights in the namespace) has
 to be readable, else the audit ends and names every right that is missing: a budget that we may not
-see would look like one that is not there. What lies outside of namespaces, and what others define,
-is left out if we may not see it; `Seen.unseen` says so, and the rules that need it are silent.
+see would look like one that is not there. ConfigMaps, what lies outside of namespaces, and what
+others define, is left out if we may not see it; `Seen.unseen` says so, and the rules that need it
+are silent.
 
 ConfigMaps and Secrets hold what is nobody's business: Secrets are never read; of ConfigMaps only
 their scripts are looked at.
@@ -14,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -41,7 +42,6 @@ NAMESPACED = (
     Resource("batch", "v1", "jobs", "Job"),
     Resource("batch", "v1", "cronjobs", "CronJob"),
     PODS,
-    CONFIG_MAPS,
     Resource("", "v1", "services", "Service"),
     Resource("", "v1", "persistentvolumeclaims", "PersistentVolumeClaim"),
     Resource("", "v1", "resourcequotas", "ResourceQuota"),
@@ -51,6 +51,7 @@ NAMESPACED = (
     Resource(_RBAC, "v1", "rolebindings", "RoleBinding"),
     LEASES,
 )
+SCRIPTS = (CONFIG_MAPS,)
 CLUSTER_WIDE = (
     Resource("", "v1", "namespaces", "Namespace"),
     Resource("", "v1", "nodes", "Node"),
@@ -126,9 +127,11 @@ async def read_cluster(*, kubeconfig: str = "", context: str = "", namespace: st
 
 
 async def _read(client: Client, seen: Seen) -> None:
-    inside = [each if client.namespace else _everywhere(each) for each in (*NAMESPACED, *FOREIGN)]
-    needed, foreign = inside[: len(NAMESPACED)], inside[len(NAMESPACED) :]
-    resources = [*needed, *map(_everywhere, CLUSTER_WIDE)]
+    def placed(resources: Iterable[Resource]) -> list[Resource]:
+        return [each if client.namespace else _everywhere(each) for each in resources]
+
+    needed, foreign = placed(NAMESPACED), placed(FOREIGN)
+    resources = [*needed, *placed(SCRIPTS), *map(_everywhere, CLUSTER_WIDE)]
     turns = asyncio.Semaphore(_AT_ONCE)
 
     async def listed(resource: Resource, *, ask: bool = False) -> list[Manifest] | PermissionDenied:

@@ -101,6 +101,7 @@ def command(
     else:
         case, read = _of_files(files, namespace, declared)
         left_out = read.left_out
+    _tell_unknown(case, declared)
     findings = _judged(case, waivers)
     if fix or diff:
         _mend(findings, write=fix, shown=form == "text")
@@ -186,6 +187,13 @@ def _judged(case: Case, waivers: list[Waiver]) -> list[Finding]:
     from incumbent.audit.waivers import apply
 
     return apply(judge(case), waivers, datetime.now().astimezone().date())
+
+
+def _tell_unknown(case: Case, declared: dict[str, Mode]) -> None:
+    found = case.inventory.workloads
+    names = {name for each in found for name in (each.name, f"{each.kind.lower()}/{each.name}")}
+    for name in sorted(declared.keys() - names):
+        print(f"incumbent: --mode {name}=…: there is no such workload", file=sys.stderr)
 
 
 def _tell_unused(findings: list[Finding], waivers: list[Waiver]) -> None:
