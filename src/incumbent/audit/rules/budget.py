@@ -213,8 +213,8 @@ def empty_freeze(case: Case) -> Iterator[Sighting]:
     "INC038",
     Severity.MEDIUM,
     "a share of Pods that no controller counts",
-    why="""`maxUnavailable` and percentages need a controller that says how many there should
-    be. Of Pods without one such a budget allows nothing, or is not computed.""",
+    why="""`maxUnavailable` and percentages need a controller that says how many there should be. Of
+    Pods without one none is expected, and such a budget allows nothing.""",
     fix="`minAvailable` as a number, or a controller for the Pods.",
     links=(f"{_BUDGET}#arbitrary-controllers-and-selectors",),
 )

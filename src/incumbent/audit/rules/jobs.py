@@ -40,9 +40,10 @@ def concurrent(case: Case) -> Iterator[Sighting]:
 @rule(
     "INC076",
     Severity.MEDIUM,
-    "after a long pause the task never runs again",
-    why="""Without `startingDeadlineSeconds` the controller counts all ticks that were missed,
-    and gives up for good beyond a hundred. A run of an hour ago may also be started now.""",
+    "a missed run is started however late it is",
+    why="""A run that was missed (its predecessor was still going, or the controller was down) is made
+    up for whenever that is possible again, also just before the next one, or when its hour is long
+    over. Older controllers stopped for good after a hundred missed ticks; those of today warn.""",
     fix="`startingDeadlineSeconds`: how late a run may still begin; at least 10.",
     links=(f"{_CRON}#starting-deadline",),
 )
