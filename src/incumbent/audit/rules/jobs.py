@@ -41,9 +41,10 @@ def concurrent(case: Case) -> Iterator[Sighting]:
     "INC076",
     Severity.MEDIUM,
     "a missed run is started however late it is",
-    why="""A run that was missed (its predecessor was still going, or the controller was down) is made
-    up for whenever that is possible again, also just before the next one, or when its hour is long
-    over. Older controllers stopped for good after a hundred missed ticks; those of today warn.""",
+    why="""A run that was missed (its predecessor was still going, or the controller was down)
+    is made up for whenever that is possible again, also just before the next one, or when its
+    hour is long over. Older controllers stopped for good after a hundred missed ticks; those of
+    today warn.""",
     fix="`startingDeadlineSeconds`: how late a run may still begin; at least 10.",
     links=(f"{_CRON}#starting-deadline",),
 )
