@@ -12,6 +12,7 @@ import ssl
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -207,6 +208,19 @@ def test_no_api_server() -> None:
     done = run("audit", "--cluster", "--kubeconfig", "/not/there")
     assert done.code == 2
     assert "cannot read /not/there" in done.err
+
+
+def test_a_server_that_is_not_there(tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    config.write_text(
+        "current-context: a\n"
+        "contexts: [{name: a, context: {cluster: a}}]\n"
+        "clusters: [{name: a, cluster: {server: 'http://127.0.0.1:1'}}]\n",
+        encoding="utf-8",
+    )
+    done = run("audit", "--cluster", "--kubeconfig", str(config))
+    assert done.code == 69
+    assert "127.0.0.1:1 cannot be reached" in done.err
 
 
 # -- the examples ---------------------------------------------------------------------------------

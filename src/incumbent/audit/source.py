@@ -31,6 +31,8 @@ __all__ = ["STDIN", "File", "InFile", "Read", "data_of", "document", "parsed", "
 
 STDIN = "-"
 _GREATEST_NODES = 2_000_000
+_DEEPEST = 200
+_SUSPICIOUS = 5000
 _SUFFIXES = (".yaml", ".yml", ".json")
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
@@ -200,9 +202,10 @@ def parsed(name: str, text: str) -> File:
     Raises:
         ConfigError: it is no YAML, or a template.
     """
-    loader = _Loader(text)
     documents = []
+    loader = _Loader(text)
     try:
+        _check_depth(text, name)
         while loader.check_node():
             documents.append(loader.get_node())
     except yaml.YAMLError as error:
@@ -222,6 +225,26 @@ def _said(error: yaml.YAMLError) -> str:
     return f"line {mark.line + 1}: {problem}" if mark is not None else problem
 
 
+def _check_depth(text: str, name: str) -> None:
+    """Make sure that the composer, which is C and calls itself, does not run out of its stack.
+
+    Raises:
+        ConfigError: the text is nested more deeply than any manifest is.
+    """
+    if sum(map(text.count, ("[", "{", "- -", "? ?"))) < _SUSPICIOUS:
+        return
+    loader, depth = _Loader(text), 0
+    try:
+        while loader.check_event():
+            event = loader.get_event()
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if depth > _DEEPEST:
+                raise ConfigError(f"{name} is nested too deeply")
+    finally:
+        loader.dispose()
+
+
 def _check_size(node: Any, name: str) -> None:
     """Make sure that what aliases repeat has an end, and no absurd one.
 
@@ -236,6 +259,8 @@ def _check_size(node: Any, name: str) -> None:
             return 1
         if id(one) in open_:
             raise ConfigError(f"{name}: an alias contains itself")
+        if len(open_) > _DEEPEST:
+            raise ConfigError(f"{name} is nested too deeply")
         if id(one) not in sizes:
             open_.add(id(one))
             pairs = isinstance(one, yaml.MappingNode)
