@@ -12,6 +12,7 @@ from incumbent.audit.source import read_text
 from tests.audit.kit import READ_AT, example, found, ids
 
 MODE = "incumbent.dev/mode: "
+MARK = "incumbent.dev/singleton"
 OVER = 'leaseDurationSeconds: 15, renewTime: "2026-01-01T00:05:00'
 FRESH = 'leaseDurationSeconds: 15, renewTime: "2026-01-01T00:09:58'
 SLEEPS = "lifecycle: {preStop: {exec: {command: [sh, -c, sleep 20]}}}"
@@ -491,17 +492,51 @@ def test_a_cluster_with_one_thing_changed(
     assert (rule in ids(text.replace(old, new), live=True)) == trips
 
 
-def test_a_guard_counts_on_a_cluster_only_where_it_is_enforced() -> None:
+PLACE = "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: default, labels: {%s}}\n"
+BINDING = """\
+---
+apiVersion: admissionregistration.k8s.io/v1
+kind: ValidatingAdmissionPolicyBinding
+metadata: {name: one}
+spec: {policyName: one, validationActions: [Deny]%s}
+"""
+ENFORCED = "incumbent.dev/guard: enforce"
+THERE = f", matchResources: {{namespaceSelector: {{matchLabels: {{{ENFORCED}}}}}}}"
+
+
+@pytest.mark.parametrize(
+    ("more", "trips"),
+    [
+        (("policies",), True),
+        ((PLACE % ENFORCED,), True),
+        (("policies", BINDING % ""), False),
+        (("policies", (BINDING % "").replace("Deny", "Audit")), True),
+        (("policies", (BINDING % "").replace("policyName: one", "policyName: x")), True),
+        (("policies", BINDING % THERE), True),
+        (("policies", BINDING % THERE, PLACE % "a: b"), True),
+        (("policies", BINDING % THERE, PLACE % ENFORCED), False),
+        ((QUOTA % "count/pods",), False),
+        ((QUOTA % "pods",), True),
+    ],
+)
+def test_a_guard_counts_on_a_cluster_where_it_denies(more: tuple[str, ...], trips: bool) -> None:
     policies = "---\n" + example("INC083-good")
-    place = "---\napiVersion: v1\nkind: Namespace\nmetadata: {name: default, labels: {%s}}\n"
-    text = example("INC095-good")
-    assert "INC081" in ids(text + policies, live=True)
-    assert "INC081" in ids(text + place % "incumbent.dev/guard: enforce", live=True)
-    assert "INC081" not in ids(text + place % "incumbent.dev/guard: enforce" + policies, live=True)
-    assert "INC081" not in ids(text + QUOTA % "count/pods", live=True)
-    assert "INC081" in ids(text + QUOTA % "pods", live=True)
-    assert "INC081" in ids(text + place % "a: b")
-    assert "INC081" not in ids(text + place % "a: b" + policies)
+    added = "".join(policies if each == "policies" else each for each in more)
+    assert ("INC081" in ids(example("INC095-good") + added, live=True)) == trips
+
+
+def test_a_guard_must_know_the_workload() -> None:
+    policies = ("---\n" + example("INC082-good")).replace("singleton=true", f"{MARK}=true")
+    unmarked, marked = example("INC081-bad"), example("INC095-good")
+    assert "INC081" in ids(unmarked + policies + BINDING % "", live=True)
+    assert "INC081" not in ids(marked + policies + BINDING % "", live=True)
+
+
+def test_in_files_the_guard_may_be_kept_elsewhere() -> None:
+    marked = example("INC095-good")
+    assert "INC081" in ids(marked + PLACE % "a: b")
+    assert "INC081" not in ids(marked + PLACE % ENFORCED)
+    assert "INC081" not in ids(marked + PLACE % "a: b" + "---\n" + example("INC083-good"))
 
 
 def test_what_may_not_be_seen_is_not_taken_for_missing() -> None:

@@ -14,7 +14,8 @@ from incumbent.audit.case import Case
 from incumbent.audit.edits import Remove, Set
 from incumbent.audit.finding import Severity, Sighting, rule
 from incumbent.audit.inventory import Inventory
-from incumbent.audit.objects import Manifest, Object, listing, mapping, strings
+from incumbent.audit.objects import Manifest, Object, Workload, listing, mapping, strings
+from incumbent.audit.selectors import selects
 from incumbent.manifests import marks
 
 _POLICY = "https://kubernetes.io/docs/reference/access-authn-authz/validating-admission-policy/"
@@ -76,8 +77,9 @@ def _capped(case: Case, namespace: str) -> bool:
     why="""`kubectl scale`, a patch, an autoscaler: each may raise the number, and Kubernetes has no
     field that says "never more than one". The guard of a cluster is mostly kept elsewhere; so in
     files it is looked for only if the namespace is there, or if no guard could know it.""",
-    fix=f"""Install the guard's policies and label the namespace `{marks.GUARD}: enforce`; or
-    give it a namespace of its own with a quota of `count/pods: 1`.""",
+    fix=f"""Install the guard's policies, bound so that they hold in its namespace, and mark it by
+    `{marks.SINGLETON}` in its selector; or give it a namespace of its own with a quota of
+    `count/pods: 1`.""",
     links=(_POLICY, _QUOTA),
 )
 def unguarded(case: Case) -> Iterator[Sighting]:
@@ -86,18 +88,44 @@ def unguarded(case: Case) -> Iterator[Sighting]:
     if case.unseen & {"ValidatingAdmissionPolicy", "Namespace"} or (guards and not live):
         return
     for workload, intent in case.alone:
-        if not intent.stated or _capped(case, workload.namespace):
+        if not intent.stated or _capped(case, workload.namespace) or _guarded(case, workload):
             continue
         place = case.inventory.namespace(workload.namespace)
-        enforced = place is not None and place.labels.get(marks.GUARD) == "enforce"
-        known = marks.matches(strings(workload.selector.get("matchLabels")))
-        if (enforced and (guards or not live)) or (known and place is None and not live):
+        known = _is_known(workload)
+        # The guard is kept elsewhere: with the cluster, or with the namespace that asks for it.
+        if not live and known and (place is None or place.labels.get(marks.GUARD) == "enforce"):
             continue
         text = f"nothing keeps {workload}, which is {intent.mode}, from being scaled up"
         if not known:
             text += f"; without {marks.SINGLETON} in its selector no guard knows it"
         severity = Severity.CRITICAL if live else Severity.MEDIUM
         yield Sighting(workload.manifest, ("spec", "replicas"), text, severity)
+
+
+def _is_known(workload: Workload) -> bool:
+    return marks.matches(strings(workload.selector.get("matchLabels")))
+
+
+def _guarded(case: Case, workload: Workload) -> bool:
+    """Tell whether a guard of the set denies in the namespace, and knows the workload."""
+    place = case.inventory.namespace(workload.namespace)
+    labels = {} if place is None else place.labels
+    for policy in number_guards(case.inventory):
+        if marks.SINGLETON in json.dumps(policy.at("spec")) and not _is_known(workload):
+            continue
+        for each in _bindings(case.inventory, policy):
+            where = mapping(each.at("spec", "matchResources", "namespaceSelector"))
+            if "Deny" in listing(each.at("spec", "validationActions")) and selects(where, labels):
+                return True
+    return False
+
+
+def _bindings(inventory: Inventory, policy: Manifest) -> list[Manifest]:
+    return [
+        each
+        for each in inventory.of("ValidatingAdmissionPolicyBinding")
+        if each.at("spec", "policyName") == policy.name
+    ]
 
 
 @rule(
@@ -124,9 +152,9 @@ def guards_by_label(case: Case) -> Iterator[Sighting]:
         elif "metadata.labels" in _logic(policy) and "status.selector" not in _logic(policy):
             text = f"{policy} asks a Scale for its labels"
             yield Sighting(policy, ("spec", "validations"), text)
-        for binding in case.inventory.of("ValidatingAdmissionPolicyBinding"):
+        for binding in _bindings(case.inventory, policy):
             path = ("spec", "matchResources", "objectSelector")
-            if binding.at("spec", "policyName") == policy.name and mapping(binding.at(*path)):
+            if mapping(binding.at(*path)):
                 yield Sighting(binding, path, f"{binding} selects objects by label, also a Scale")
 
 
@@ -166,11 +194,7 @@ def open_doors(case: Case) -> Iterator[Sighting]:
 def unbound(case: Case) -> Iterator[Sighting]:
     """Find guards without a binding that denies."""
     for policy in (*number_guards(case.inventory), *force_guards(case.inventory)):
-        bindings = [
-            each
-            for each in case.inventory.of("ValidatingAdmissionPolicyBinding")
-            if each.at("spec", "policyName") == policy.name
-        ]
+        bindings = _bindings(case.inventory, policy)
         if not bindings:
             yield Sighting(policy, ("metadata", "name"), f"no binding names {policy}")
         for each in bindings:
