@@ -35,6 +35,7 @@ COMMANDS = {
     "step-down": ("incumbent.cli.step_down:command", "Ask a holder to hand over."),
     "migrate": ("incumbent.cli.migrate:command", "Move a live election to another store."),
     "doctor": ("incumbent.cli.doctor:command", "Look for what could break the promise here."),
+    "audit": ("incumbent.cli.audit:command", "Judge Kubernetes manifests, or a cluster."),
     "stores": ("incumbent.cli.stores:command", "List the stores and what each can do."),
     "guard": ("incumbent.cli.guard:command", "Print policies that keep marked singletons single."),
     "demo": ("incumbent.cli.demo:command", "See takeovers on this machine, in half a minute."),

@@ -23,6 +23,7 @@ end a connection whose other side is gone without a word.
 from __future__ import annotations
 
 import contextlib
+import copy
 import json
 import ssl
 from collections.abc import AsyncGenerator, Iterator
@@ -64,6 +65,13 @@ class Client:
         server, tls, name = connection.server, connection.tls, connection.tls_name
         self._requests = Pool(server, tls, name, POOL_CONNECTIONS)
         self._watches = Pool(server, tls, name, None)
+
+    def beside(self, resource: Resource) -> Client:
+        """Return a client for another resource on the same connections, to be closed once."""
+        made = copy.copy(self)
+        made.resource = resource
+        made._objects = resource.path(self.namespace)
+        return made
 
     async def get(self, name: str) -> Object:
         """Read one object."""

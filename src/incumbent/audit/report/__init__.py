@@ -1,0 +1,1 @@
+"""Findings for people, for programs, for the code scanning of a forge: `text`, `json`, `sarif`."""
