@@ -14,10 +14,10 @@ from incumbent.manifests import Object
 from incumbent.manifests.marks import MODE, SINGLETON
 from incumbent.manifests.model import Application
 
-__all__ = ["COMPANION", "labels", "meta", "selector"]
+__all__ = ["COMPANION", "COMPONENT", "labels", "meta", "selector"]
 
 COMPANION = "companion"
-_COMPONENT = "app.kubernetes.io/component"
+COMPONENT = "app.kubernetes.io/component"
 _NAME = "app.kubernetes.io/name"
 _ELECTED, _SINGLE = "elected", "singleton"
 
@@ -25,7 +25,7 @@ _ELECTED, _SINGLE = "elected", "singleton"
 def selector(app: Application, *, companion: bool = False) -> dict[str, str]:
     """Return the labels by which workload, Service and budget know their Pods."""
     component = _ELECTED if app.mode.elected else _SINGLE
-    found = {_NAME: app.name, _COMPONENT: COMPANION if companion else component}
+    found = {_NAME: app.name, COMPONENT: COMPANION if companion else component}
     return {**found, SINGLETON: "true"} if app.mode.single and not companion else found
 
 
