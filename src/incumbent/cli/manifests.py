@@ -267,7 +267,7 @@ def _timed(match: re.Match[str]) -> str:
 
 
 def _explain(app: Application, options: Options) -> None:
-    from incumbent.manifests.modes import summary
+    from incumbent.manifests.modes import assumption, summary
     from incumbent.manifests.render.table import COLUMNS, rows
 
     if options.json:
@@ -277,6 +277,7 @@ def _explain(app: Application, options: Options) -> None:
         return
     print(f"{app.name}: {app.mode}. {summary(app.mode)}\n")
     show(rows(app), *COLUMNS, wrap=COLUMNS)
+    print(f"\n{assumption(app.mode)}")
 
 
 def _write(app: Application, format_: str, folder: Path, options: Options) -> None:

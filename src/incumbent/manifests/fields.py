@@ -31,7 +31,7 @@ _LABEL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _QUANTITY = re.compile(r"(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:m|[kMGTPE]i?|Ki)?")
 _IMAGE = re.compile(
-    r"(?P<name>[a-z0-9][-._a-z0-9]*(?::[0-9]+)?(?:/[a-z0-9][-._a-z0-9]*)*)"
+    r"(?P<name>(?:[a-z0-9][-._a-z0-9]*(?::[0-9]+)?/)?[a-z0-9][-._a-z0-9]*(?:/[a-z0-9][-._a-z0-9]*)*)"
     r"(?::(?P<tag>\w[-.\w]{0,127}))?(?:@(?P<digest>sha256:[0-9a-f]{64}))?",
     re.ASCII,
 )

@@ -195,6 +195,11 @@ class Application:
                     f"{name}: in mode {self.mode} nothing is elected: leave it out, or use mode "
                     "active-standby"
                 )
+        if self.storage is not None and self.mode is Mode.AT_LEAST_ONE:
+            raise ConfigError(
+                "storage: a successor would wait until the old Pod gives the volume back, on a "
+                "lost node for ever, and that is no longer at least one: use mode at-most-one"
+            )
         if not self.owner.strip():
             raise ConfigError(
                 f"owner: in mode {self.mode} no drain may move the only replica before somebody "

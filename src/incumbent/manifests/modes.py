@@ -15,13 +15,12 @@ the last two promise rests on the clocks: rates that differ by no more than rho.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
 from incumbent.manifests.times import Times
 
-__all__ = ["Exposure", "Mode", "exposures", "summary"]
+__all__ = ["Exposure", "Mode", "assumption", "exposures", "summary"]
 
 
 class Mode(StrEnum):
@@ -74,16 +73,40 @@ def summary(mode: Mode) -> str:
     return _SUMMARIES[mode]
 
 
-def exposures(mode: Mode, times: Times) -> tuple[Exposure, ...]:
-    """Return the table of a mode, with the seconds of one application."""
-    return tuple(Exposure(*row) for row in _TABLES[mode](times))
+def assumption(mode: Mode) -> str:
+    """Return what the table of a mode rests on."""
+    return _ELECTED_IF if mode.elected else _SINGLE_IF
 
 
+def exposures(mode: Mode, times: Times, *, leased: bool = True) -> tuple[Exposure, ...]:
+    """Return the table of a mode, with the seconds of one application.
+
+    Args:
+        mode: how it is kept single.
+        times: the seconds of its Pods.
+        leased: whether the election is kept by the API server, where there is one.
+    """
+    if mode is Mode.AT_LEAST_ONE:
+        rows = _at_least_one(times)
+    elif mode is Mode.AT_MOST_ONE:
+        rows = _at_most_one(times)
+    else:
+        rows = _elected(times, leased=leased)
+    return tuple(Exposure(*row) for row in rows)
+
+
+_SINGLE_IF = (
+    "How soon a node counts as lost (50 s), and how long a start takes, is the cluster's affair."
+)
+_ELECTED_IF = (
+    "While clock rates differ by no more than 10 %. A write that is already on its way is stopped "
+    "by a fencing token only."
+)
 _Row = tuple[str, str, str, str]
-_BACK = "until the node answers again, and some seconds (20 s were seen)"
+_BACK = "until the node answers again, and up to 20 s"
 _NONE = "–"
 _POD = "terminationGracePeriodSeconds"
-_ASKED = "as long as it is asked for; the guard refuses it"
+_ASKED = "as long as it is asked for, unless a guard refuses"
 
 
 def _at_least_one(t: Times) -> tuple[_Row, ...]:
@@ -94,11 +117,21 @@ def _at_least_one(t: Times) -> tuple[_Row, ...]:
         ("scaled up", "n", _ASKED, _NONE),
         ("rollout", "1", _NONE, ended),
         ("Pod deleted, evicted or drained", "2", overlap, "a start, if the old one ends sooner"),
-        ("link of the node cut", "2", f"from {moved}, {_BACK}", f"none; for others {t.moved_s} s"),
+        (
+            "link of the node cut",
+            "2",
+            f"from {moved}, {_BACK}",
+            f"none; others reach nobody for {t.moved_s} s",
+        ),
         ("only the API server cut off", "2", f"from {moved}, {_BACK}; both reach the rest", _NONE),
         ("kubelet dead", "2", f"from {moved}, until the kubelet is back", _NONE),
         ("power loss", "1", _NONE, f"50 + tolerationSeconds = {t.moved_s} s, and a start"),
-        ("force delete", "2", f"{overlap}; on a lost node {_BACK}", "a start"),
+        (
+            "force delete",
+            "2",
+            f"{overlap}; on a lost node {_BACK}; unless a guard refuses",
+            "a start",
+        ),
         ("out-of-service taint on a node that runs", "2", _BACK, "a start"),
         ("Node object deleted while it runs", "2", _BACK, "about 60 s, and a start"),
         ("all nodes cut off", "1", _NONE, "none: nothing is moved then"),
@@ -106,24 +139,30 @@ def _at_least_one(t: Times) -> tuple[_Row, ...]:
 
 
 def _at_most_one(t: Times) -> tuple[_Row, ...]:
-    ended = f"the old one's end, up to {_POD} = {t.termination_s} s, and a start"
+    overlap = f"up to {_POD} = {t.termination_s} s"
+    ended = f"the old one's end, {overlap}, and a start"
     stuck = "nobody can reach it until the node answers again; it works on"
     return (
         ("scaled up", "n", _ASKED, _NONE),
         ("rollout", "1", _NONE, ended),
         ("Pod deleted, evicted or drained", "1", _NONE, ended),
         ("link of the node cut", "1", _NONE, f"{stuck}; after {t.moved_s} s it ends then"),
-        ("only the API server cut off", "1", _NONE, f"its name does not resolve; {stuck}"),
+        (
+            "only the API server cut off",
+            "1",
+            _NONE,
+            "its name does not resolve until the node answers again; it works on",
+        ),
         ("kubelet dead", "1", _NONE, "its name does not resolve until the kubelet is back"),
         ("power loss", "1", _NONE, "until the node is back, or is removed by hand"),
-        ("force delete", "2", f"{_BACK}; the guard refuses it", _NONE),
+        ("force delete", "2", f"{overlap}; on a lost node {_BACK}; unless a guard refuses", _NONE),
         ("out-of-service taint on a node that runs", "2", _BACK, _NONE),
         ("Node object deleted while it runs", "2", f"from about 60 s later, {_BACK}", _NONE),
         ("all nodes cut off", "1", _NONE, "none: nothing is moved then"),
     )
 
 
-def _elected(t: Times) -> tuple[_Row, ...]:
+def _elected(t: Times, *, leased: bool) -> tuple[_Row, ...]:
     found = f"TTL = {t.ttl_s:g} s since the last renewal, and two round trips"
     stop = f"the stop, up to grace + kill = {t.stop_s:.3g} s, and two writes"
     ended = f"; the old one ends within W = {t.trusted_s:.3g} s"
@@ -132,7 +171,12 @@ def _elected(t: Times) -> tuple[_Row, ...]:
         ("rollout", "1", _NONE, f"{stop}, each time the active one is replaced"),
         ("Pod deleted, evicted or drained", "1", _NONE, stop),
         ("link of the node cut", "1", _NONE, found + ended),
-        ("only the API server cut off", "1", _NONE, found + ended),
+        (
+            "only the API server cut off",
+            "1",
+            _NONE,
+            found + ended if leased else "none: the store is elsewhere",
+        ),
         ("kubelet dead", "1", _NONE, "none: it goes on and renews"),
         ("power loss", "1", _NONE, found),
         ("force delete", "1", _NONE, f"none while it runs; then {found}"),
@@ -140,11 +184,3 @@ def _elected(t: Times) -> tuple[_Row, ...]:
         ("Node object deleted while it runs", "1", _NONE, "as a force delete"),
         ("all nodes cut off", "0", _NONE, f"from W = {t.trusted_s:.3g} s on, until one is back"),
     )
-
-
-_TABLES: dict[Mode, Callable[[Times], tuple[_Row, ...]]] = {
-    Mode.AT_LEAST_ONE: _at_least_one,
-    Mode.AT_MOST_ONE: _at_most_one,
-    Mode.ACTIVE_STANDBY: _elected,
-    Mode.PARTLY_SINGLETON: _elected,
-}

@@ -95,9 +95,8 @@ def _made(kind: type[Any], told: object, where: str) -> Any:
         needed = field.default is field.default_factory is dataclasses.MISSING
         if needed and told.get(name) is None:
             raise ConfigError(f"{where}{'.' if where else ''}{name}: is missing: add it")
-    found = {name: _value(name, value) for name, value in told.items() if value is not None}
     try:
-        return kind(**found)
+        return kind(**{name: _value(name, of) for name, of in told.items() if of is not None})
     except ConfigError as error:
         if not where or str(error).startswith(where):
             raise

@@ -10,13 +10,11 @@ from __future__ import annotations
 
 from incumbent.manifests import Object
 from incumbent.manifests.model import Application
-from incumbent.manifests.modes import Mode
 from incumbent.manifests.objects.budget import budget
 from incumbent.manifests.objects.companion import companion_objects
 from incumbent.manifests.objects.election import lease, rights, service_account
 from incumbent.manifests.objects.scaling import autoscaler
 from incumbent.manifests.objects.service import service
-from incumbent.manifests.objects.storage import claim
 from incumbent.manifests.objects.workload import workload
 
 __all__ = ["objects_of"]
@@ -31,8 +29,6 @@ def objects_of(app: Application) -> list[Object]:
     found = [service_account(app)]
     if app.leased:
         found += [*rights(app), lease(app)]
-    if app.mode is Mode.AT_LEAST_ONE and app.storage is not None:
-        found.append(claim(app, app.name, app.storage))
     if (reached_by := service(app)) is not None:
         found.append(reached_by)
     found.append(workload(app))

@@ -13,7 +13,7 @@ from incumbent.manifests.objects.labels import meta, selector
 from incumbent.manifests.objects.pod import companion_template
 from incumbent.manifests.objects.scaling import autoscaler
 from incumbent.manifests.objects.service import companion_service
-from incumbent.manifests.objects.storage import claim
+from incumbent.manifests.objects.storage import shared_claim
 from incumbent.manifests.objects.workload import rolling
 
 __all__ = ["companion_objects"]
@@ -26,7 +26,7 @@ def companion_objects(app: Application) -> list[Object]:
         return []
     found = []
     if companion.storage is not None:
-        found.append(claim(app, name, companion.storage, companion=True))
+        found.append(shared_claim(app, name, companion.storage))
     found.append(companion_service(app, companion.ports))
     spec: Object = {} if companion.autoscaling is not None else {"replicas": companion.replicas}
     spec |= {

@@ -51,8 +51,6 @@ def template(app: Application) -> Object:
     mounts, volumes = _writable(app.writable)
     if app.storage is not None:
         mounts.append({"name": VOLUME, "mountPath": app.storage.path})
-        if app.mode is Mode.AT_LEAST_ONE:
-            volumes.append(_claimed(app.name))
     spec: Object = {
         **_identity(app),
         "automountServiceAccountToken": app.leased,
@@ -95,7 +93,8 @@ def companion_template(app: Application, companion: Companion) -> Object:
     mounts, volumes = _writable(app.writable)
     if companion.storage is not None:
         mounts.append({"name": VOLUME, "mountPath": companion.storage.path})
-        volumes.append(_claimed(f"{app.name}-companion"))
+        source = {"claimName": f"{app.name}-companion"}
+        volumes.append({"name": VOLUME, "persistentVolumeClaim": source})
     chosen = selector(app, companion=True)
     spec: Object = {
         **_identity(app),
@@ -221,10 +220,6 @@ def _writable(paths: tuple[str, ...]) -> tuple[list[Object], list[Object]]:
         mounts.append({"name": name, "mountPath": path})
         volumes.append({"name": name, "emptyDir": {}})
     return mounts, volumes
-
-
-def _claimed(claim: str) -> Object:
-    return {"name": VOLUME, "persistentVolumeClaim": {"claimName": claim}}
 
 
 def _contents(container: Object, mounts: list[Object], volumes: list[Object]) -> Object:

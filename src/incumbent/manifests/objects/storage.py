@@ -1,6 +1,6 @@
 """Volumes: one Pod's, or shared by all replicas of the companion.
 
-The singleton's volume is ReadWriteOncePod, which the scheduler keeps: a second Pod with the same
+The strict singleton's volume is ReadWriteOncePod, which the scheduler keeps: a second Pod with the same
 claim is not placed. ReadWriteOnce is no lock, for any number of Pods on one node may mount it. It
 takes a CSI driver.
 """
@@ -12,16 +12,16 @@ from incumbent.manifests.model import Application
 from incumbent.manifests.objects.labels import meta
 from incumbent.manifests.parts import Storage
 
-__all__ = ["claim", "claim_template"]
+__all__ = ["claim_template", "shared_claim"]
 
 
-def claim(app: Application, name: str, storage: Storage, *, companion: bool = False) -> Object:
-    """Return a claim that exists by itself."""
+def shared_claim(app: Application, name: str, storage: Storage) -> Object:
+    """Return the claim that all replicas of the companion mount."""
     return {
         "apiVersion": "v1",
         "kind": "PersistentVolumeClaim",
-        "metadata": meta(app, name, companion=companion),
-        "spec": _spec(storage, "ReadWriteMany" if companion else "ReadWriteOncePod"),
+        "metadata": meta(app, name, companion=True),
+        "spec": _spec(storage, "ReadWriteMany"),
     }
 
 

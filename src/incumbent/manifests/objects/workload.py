@@ -6,7 +6,9 @@
   gone, whatever took it. `Parallel` changes nothing about that, for there is one; but it lets a
   mended template replace a Pod that never became ready, for which `OrderedReady` waits for ever.
 - active-standby is a Deployment whose rollout takes one away before it adds one, since two may
-  not share a node. The replica that is left takes over in milliseconds when its turn comes.
+  not share a node. The replica that is left takes over in milliseconds when its turn comes. A new
+  one has to stand for 10 s before the next is taken away: without a probe a container is ready at
+  once, also one that is about to crash.
 - partly-singleton is a Deployment with an ordinary rolling update. Where an autoscaler sets the
   number, the manifest has none: each apply would reset it.
 """
@@ -23,6 +25,9 @@ from incumbent.manifests.objects.pod import VOLUME, template
 from incumbent.manifests.objects.storage import claim_template
 
 __all__ = ["owned", "workload"]
+
+
+_SETTLED_S = 10
 
 
 def owned(app: Application, more: dict[str, str]) -> dict[str, str]:
@@ -49,6 +54,7 @@ def workload(app: Application) -> Object:
             spec["updateStrategy"] = {"type": "RollingUpdate"}
         case Mode.ACTIVE_STANDBY:
             spec["strategy"] = rolling(surge=0, unavailable=1)
+            spec["minReadySeconds"] = _SETTLED_S
         case Mode.PARTLY_SINGLETON:
             spec["strategy"] = rolling(surge=1, unavailable=0)
     spec["template"] = template(app)

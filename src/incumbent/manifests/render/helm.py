@@ -207,7 +207,7 @@ def _template(obj: Object, values: dict[str, _Value]) -> str:
 
 def _expressed(line: str, values: dict[str, _Value]) -> str:
     place = _PLACE.match(line)
-    if place is None:
+    if place is None or place["key"] not in {_RELEASE, *values}:
         return line
     before, key = place["before"], place["key"]
     if key == _RELEASE:

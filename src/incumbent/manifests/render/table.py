@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from itertools import zip_longest
 
 from incumbent.manifests.model import Application
-from incumbent.manifests.modes import Mode, exposures, summary
+from incumbent.manifests.modes import Mode, assumption, exposures, summary
 
 __all__ = ["COLUMNS", "head", "rows"]
 
@@ -17,7 +17,7 @@ _WIDTHS = (26, 7, 30, 30)
 
 def rows(app: Application) -> list[tuple[str, str, str, str]]:
     """Return the table of this application's mode, with its seconds."""
-    found = exposures(app.mode, app.times)
+    found = exposures(app.mode, app.times, leased=app.leased)
     return [(row.cause, row.at_once, row.two_for, row.nobody_for) for row in found]
 
 
@@ -28,6 +28,8 @@ def head(app: Application) -> str:
         "Written by `incumbent manifests`. Who can be two, and for how long:",
         "",
         *_table(rows(app)),
+        "",
+        assumption(app.mode),
     ]
     if app.liveness is None and app.mode is not Mode.ACTIVE_STANDBY:
         lines += ["", "No liveness probe: only you know what shows that the work goes on."]
