@@ -6,7 +6,6 @@ what has changed is for review.
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -138,4 +137,4 @@ def write_golden() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(write_golden())
+    write_golden()

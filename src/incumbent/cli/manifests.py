@@ -148,6 +148,7 @@ class _Manifests(click.Command):
 def command(
     context: click.Context,
     options: Options,
+    /,
     name: str | None,
     file: Path | None,
     format_: str,
@@ -246,8 +247,10 @@ def _application(file: Path | None, told: dict[str, Any]) -> Application:
     fields = read(file)
     for name, value in told.items():
         before = fields.get(name)
-        merged = isinstance(before, dict) and isinstance(value, dict) and name != "command"
-        fields[name] = {**before, **value} if merged else value
+        if isinstance(before, dict) and isinstance(value, dict):
+            fields[name] = {**before, **value}
+        else:
+            fields[name] = value
     return application_of(fields)
 
 

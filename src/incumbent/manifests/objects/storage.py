@@ -1,8 +1,8 @@
 """Volumes: one Pod's, or shared by all replicas of the companion.
 
-The strict singleton's volume is ReadWriteOncePod, which the scheduler keeps: a second Pod with the same
-claim is not placed. ReadWriteOnce is no lock, for any number of Pods on one node may mount it. It
-takes a CSI driver.
+The strict singleton's volume is ReadWriteOncePod, which the scheduler keeps: a second Pod with the
+same claim is not placed. It takes a CSI driver. ReadWriteOnce is no lock, for any number of Pods on
+one node may mount it.
 """
 
 from __future__ import annotations

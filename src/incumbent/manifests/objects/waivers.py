@@ -38,7 +38,7 @@ def of_workload(app: Application) -> dict[str, str]:
         }
     if app.mode is Mode.AT_MOST_ONE:
         return {f"{_LINTER}minimum-three-replicas": _ONE}
-    if app.mode is Mode.ACTIVE_STANDBY and app.count < 3:
+    if app.mode is Mode.ACTIVE_STANDBY:
         return {f"{_LINTER}minimum-three-replicas": _PAIR}
     return {}
 
