@@ -98,7 +98,6 @@ def app(namespace: str, tmp_path: Path) -> Application:
     return replace(
         PLAIN[Mode.ACTIVE_STANDBY],
         namespace=namespace,
-        ttl_s=3.0,
         command=(sys.executable, "-c", work),
     )
 
@@ -149,7 +148,7 @@ def test_no_other_lease_and_no_other_verb(installed: Installed) -> None:
 
 def test_without_the_lease_it_would_not_do(api_server: ApiServer, app: Application) -> None:
     """So the Lease among the manifests is no ornament: nobody may make it at run time."""
-    bare = Installed(api_server, app, without="Lease")
+    bare = Installed(api_server, replace(app, ttl_s=3.0), without="Lease")
     try:
         process = Process([*bare.command[:5], "--wait", "6", *bare.command[5:]], bare.environment)
         bare._started.append(process)
