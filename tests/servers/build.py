@@ -58,6 +58,7 @@ KUBERNETES_VERSION = "v1.36.3"
 ETCD_VERSION = "v3.6.5"
 CONSUL_VERSION = "1.8.7"
 DAPR_VERSION = "v1.16.0"
+HELM_VERSION = "v4.3.1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +128,16 @@ def _own(program: str, module_dir: Path, *, typical_s: int) -> Target:
     )
 
 
+_HELM = Target(
+    name="helm",
+    module_dir=MODULES_DIR / "helm",
+    package="helm.sh/helm/v4/cmd/helm",
+    version=HELM_VERSION,
+    typical_s=130,
+    by_default=True,
+)
+
+
 @dataclass(frozen=True, slots=True)
 class Package:
     """One binary of a Debian package, from a suite that need not be this machine's.
@@ -156,6 +167,7 @@ TARGETS: dict[str, Target] = {
         _kubernetes("kubectl", typical_s=60, by_default=True),
         _etcd("etcd", "go.etcd.io/etcd/server/v3", typical_s=45, by_default=True),
         _etcd("etcdctl", "go.etcd.io/etcd/etcdctl/v3", typical_s=15, by_default=True),
+        _HELM,
         _own("clientgo-candidate", TESTS_DIR / "clientgo", typical_s=60),
         _own("certificates", MODULES_DIR / "certificates", typical_s=15),
         _own("daprd", MODULES_DIR / "daprd", typical_s=180),

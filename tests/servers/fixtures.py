@@ -38,6 +38,7 @@ _TARGETS_OF_FIXTURES = {
     "api_server": _API_SERVER_TARGETS,
     "own_api_server": _API_SERVER_TARGETS,
     "certified_api_server": (*_API_SERVER_TARGETS, "certificates"),
+    "helm": ("helm",),
     "kubectl": ("kubectl",),
     "clientgo_candidate": ("clientgo-candidate",),
     "encrypted_zookeeper": ("certificates",),
@@ -105,6 +106,18 @@ def certified_api_server(tmp_path: Path, certificates: Path) -> Iterator[ApiServ
     with ApiServer(tmp_path / "api-server", arguments=[trust]) as server:
         yield server
     server.etcd.remove_data()
+
+
+@pytest.fixture(scope="session")
+def helm() -> Path:
+    """The program."""
+    return build.ensure("helm")
+
+
+@pytest.fixture(scope="session")
+def kubectl() -> Path:
+    """The program."""
+    return build.ensure("kubectl")
 
 
 @pytest.fixture

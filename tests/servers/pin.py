@@ -23,7 +23,13 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.servers.build import DAPR_VERSION, ETCD_VERSION, KUBERNETES_VERSION, MODULES_DIR
+from tests.servers.build import (
+    DAPR_VERSION,
+    ETCD_VERSION,
+    HELM_VERSION,
+    KUBERNETES_VERSION,
+    MODULES_DIR,
+)
 
 _GO_LINE = re.compile(r"^go \S+$", re.MULTILINE)
 _REPLACEMENT = re.compile(r"^\s*(?P<line>[^\s/]\S* => [^.\s]\S* v\S+)$", re.MULTILINE)
@@ -62,6 +68,11 @@ MODULES = (
             ("go.etcd.io/etcd/etcdctl/v3", ETCD_VERSION),
         ),
         programs=("go.etcd.io/etcd/server/v3", "go.etcd.io/etcd/etcdctl/v3"),
+    ),
+    PinnedModule(
+        name="helm",
+        requirements=(("helm.sh/helm/v4", HELM_VERSION),),
+        programs=("helm.sh/helm/v4/cmd/helm",),
     ),
     PinnedModule(
         name="daprd",

@@ -34,6 +34,10 @@ COMMANDS = {
     "watch": ("incumbent.cli.watch:command", "Show every change as it happens."),
     "step-down": ("incumbent.cli.step_down:command", "Ask a holder to hand over."),
     "migrate": ("incumbent.cli.migrate:command", "Move a live election to another store."),
+    "manifests": (
+        "incumbent.cli.manifests:command",
+        "Write Kubernetes manifests for what must not be two.",
+    ),
     "doctor": ("incumbent.cli.doctor:command", "Look for what could break the promise here."),
     "audit": ("incumbent.cli.audit:command", "Judge Kubernetes manifests, or a cluster."),
     "stores": ("incumbent.cli.stores:command", "List the stores and what each can do."),

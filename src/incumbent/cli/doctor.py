@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import click
@@ -33,7 +33,7 @@ from incumbent.errors import (
     StoreUnavailable,
 )
 from incumbent.stores import open_store
-from incumbent.stores.api import Finding, Store, unreached
+from incumbent.stores.api import ByElection, Finding, Store, unreached
 
 __all__ = ["command"]
 
@@ -121,7 +121,7 @@ async def _examine(
         timing, settings = _plan(plan, whole_seconds, renews=renews)
         groups.append(("settings", [*found, settings]))
         if store is not None:
-            groups.append(("store", await _store(store, timing, progress)))
+            groups.append(("store", await _store(store, name, timing, progress)))
         if store is not None and name is not None and groups[-1][1][0].ok:
             progress.text = f"watching {name} for a sign of life"
             groups.append(("election", await _election(store, name, ttl_s)))
@@ -156,7 +156,9 @@ def _plan(plan: Plan, whole_seconds: bool, *, renews: bool) -> tuple[Timing | No
     return timing, Finding("timing", True, timing.explain(renews=renews))
 
 
-async def _store(store: Store, timing: Timing | None, progress: Progress) -> list[Finding]:
+async def _store(
+    store: Store, name: str | None, timing: Timing | None, progress: Progress
+) -> list[Finding]:
     """Look at the store; where it cannot be opened, at what can be seen of it all the same.
 
     So are the rights of whoever would have to create what is not there yet, or may not even look.
@@ -167,15 +169,15 @@ async def _store(store: Store, timing: Timing | None, progress: Progress) -> lis
         try:
             await requested(store, store.open(create=False))
         except StoreAbsent as error:
-            return [Finding("connection", None, str(error)), *await _wrong(store)]
+            return [Finding("connection", None, str(error)), *await _wrong(store, name)]
         except StoreUnavailable as error:
             return [Finding("connection", False, str(error), "check the URL and the network")]
         except StoreError as error:  # It says itself what to change.
-            return [Finding("connection", False, str(error)), *await _wrong(store)]
+            return [Finding("connection", False, str(error)), *await _wrong(store, name)]
         findings = [Finding("connection", True, f"{store.url} answers")]
         progress.text = f"examining {store.url}"
         try:
-            findings += await requested(store, store.examine())
+            findings += await requested(store, _examined(store, name))
         except StoreError as error:
             return [*findings, unreached(error)]
         if timing is not None and store.capabilities.renews:
@@ -185,10 +187,17 @@ async def _store(store: Store, timing: Timing | None, progress: Progress) -> lis
         await store.close()
 
 
-async def _wrong(store: Store) -> list[Finding]:
+def _examined(store: Store, name: str | None) -> Awaitable[list[Finding]]:
+    """Look at the store; where a right may be one to this election alone, at that one."""
+    if name is not None and isinstance(store, ByElection):
+        return store.examine_election(name)
+    return store.examine()
+
+
+async def _wrong(store: Store, name: str | None) -> list[Finding]:
     """Return what can be told of the rights in a store that could not be opened."""
     try:
-        found = await requested(store, store.examine())
+        found = await requested(store, _examined(store, name))
     except StoreError:  # It is what could not be opened.
         return []
     return [finding for finding in found if finding.check != "reachable"]

@@ -8,9 +8,9 @@ as well as it can. The others elect through a lease of this project.
     active-standby    several replicas, and `incumbent run` starts the process in one of them
     partly-singleton  replicas scale behind a Service, and one component in them is elected
 
-The tables were measured on a cluster of two nodes; what a cluster adds (to notice that a node is
-gone, to start a Pod) is counted as Kubernetes' defaults say. They count *active* instances. What
-the last two promise rests on the clocks: rates that differ by no more than rho.
+The tables count *active* instances, and say what follows from how Kubernetes works with its default
+times: 50 s until a node counts as lost, 40 s and a round of 20 s until the Pods of a deleted node
+are removed. What the last two promise rests on the clocks: rates that differ by no more than rho.
 """
 
 from __future__ import annotations

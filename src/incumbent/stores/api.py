@@ -42,7 +42,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from incumbent.core.events import Evidence, Seen
@@ -53,6 +53,7 @@ __all__ = [
     "ON_ONE_HOST",
     "ON_ONE_SERVER",
     "ON_QUORUM",
+    "ByElection",
     "Capabilities",
     "Fault",
     "Finding",
@@ -368,6 +369,15 @@ class Store(Protocol):
 
     async def examine(self) -> list[Finding]:
         """Look for what could break the promise here, for `doctor`."""
+        ...
+
+
+@runtime_checkable
+class ByElection(Protocol):
+    """A store in which rights can be limited to one election, which are seen only by its name."""
+
+    async def examine_election(self, name: str) -> list[Finding]:
+        """Look as `Store.examine` does, with the rights to this election."""
         ...
 
 

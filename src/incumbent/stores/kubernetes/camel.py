@@ -237,6 +237,10 @@ class CamelStore(KubernetesStore):
         """Look at the server, the namespace and our rights."""
         return [*await super().examine(), *await self._members.examine()]
 
+    async def examine_election(self, name: str) -> list[Finding]:
+        """Look at the same, with the rights to one object."""
+        return [*await super().examine_election(name), *await self._members.examine()]
+
     async def close(self) -> None:
         """Give back every connection."""
         await self._members.close()

@@ -91,6 +91,10 @@ async def asked(api: ObjectApi, name: str, rights: rbac.Rights) -> list[Finding]
         else:
             optional = verb in rights.optional
             text = f"may not {verb} {of} in {api.namespace!r}"
+            if verb == "create" and name and await _is_there(api, name):
+                text = f"{text}, and need not: {name!r} is there"
+                findings.append(Finding(check, None, text))
+                continue
             if optional:
                 text += f"; {rights.why}"
             elif not name and rights.by_name:
@@ -98,3 +102,11 @@ async def asked(api: ObjectApi, name: str, rights: rbac.Rights) -> list[Finding]
             fix = rbac.role((verb,), name, api.resource)
             findings.append(Finding(check, None if optional else False, text, fix))
     return findings
+
+
+async def _is_there(api: ObjectApi, name: str) -> bool:
+    try:
+        await api.get(name)
+    except (StoreError, NotFound):
+        return False
+    return True

@@ -367,6 +367,10 @@ class KubernetesStore(StoreDefaults):
         """Look at the server, the namespace and our rights."""
         return await doctor.examine(self._api)
 
+    async def examine_election(self, name: str) -> list[Finding]:
+        """Look at the same, with the rights to one object."""
+        return await doctor.examine(self._api, self._layout.object_of(name))
+
 
 def _version(obj: Object | None) -> str | None:
     return None if obj is None else str(obj["metadata"]["resourceVersion"])

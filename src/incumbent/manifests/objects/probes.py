@@ -1,0 +1,56 @@
+"""Startup, liveness and readiness: three questions, and what each may never ask.
+
+- Liveness asks whether the work goes on. It must not ask the API server, nor the store of the
+  elections: an outage there would restart every replica at once, which helps nothing.
+- Readiness asks whether this replica works. It is never leadership: a standby that is not ready
+  stops each rollout, and counts as down in the budget.
+- Startup is liveness with more patience, so that a slow start is no death.
+
+Nothing is invented: without a word of the user there is no liveness probe, since what shows that
+the work goes on is known to nobody else. Readiness is a connection to the first port. A readiness
+that is asked the same way as liveness would only take calls away a moment before the restart.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from incumbent.manifests import Object
+from incumbent.manifests.parts import Port, Probe
+
+__all__ = ["probes"]
+
+_STARTUP_S = 300
+"""How long a start may take before it counts as failed."""
+
+
+def probes(
+    ports: tuple[Port, ...],
+    *,
+    startup: Probe | None,
+    liveness: Probe | None,
+    readiness: Probe | None,
+) -> Object:
+    """Return the probes of a container, those that there are."""
+    if readiness is None and ports:
+        readiness = Probe()
+    if startup is None and liveness is not None:
+        patience = -(-_STARTUP_S // liveness.period_s)
+        startup = replace(liveness, failures=max(liveness.failures, patience))
+    told = {"startupProbe": startup, "livenessProbe": liveness, "readinessProbe": readiness}
+    return {name: _probe(probe, ports) for name, probe in told.items() if probe is not None}
+
+
+def _probe(probe: Probe, ports: tuple[Port, ...]) -> Object:
+    if probe.command:
+        action: Object = {"exec": {"command": list(probe.command)}}
+    else:
+        port = probe.port or ports[0].name
+        asked: Object = {"path": probe.path, "port": port} if probe.path else {"port": port}
+        action = {"httpGet" if probe.path else "tcpSocket": asked}
+    return {
+        **action,
+        "periodSeconds": probe.period_s,
+        "timeoutSeconds": probe.timeout_s,
+        "failureThreshold": probe.failures,
+    }

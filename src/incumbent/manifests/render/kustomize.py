@@ -1,0 +1,62 @@
+"""A base for kustomize, with an overlay as an example of what may be changed in one.
+
+Namespace, image and, where something is elected, the number of replicas. No `namePrefix` and no
+`nameSuffix`: kustomize would rename the Lease, and neither the names in the Role nor the name of
+the election follow.
+"""
+
+from __future__ import annotations
+
+from incumbent.manifests import Object
+from incumbent.manifests.model import Application
+from incumbent.manifests.objects import objects_of
+from incumbent.manifests.render.table import head
+from incumbent.manifests.render.yaml import dumped, why
+
+__all__ = ["files_of", "name_of_file"]
+
+_KIND = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization"}
+_EXAMPLE_NAMESPACE = "example"
+_EXAMPLE_REPLICAS = 3
+
+
+def name_of_file(obj: Object) -> str:
+    """Return how the file of an object is called."""
+    return f"{obj['kind'].lower()}-{obj['metadata']['name']}.yaml"
+
+
+def files_of(app: Application) -> dict[str, str]:
+    """Return text by path."""
+    objects = objects_of(app)
+    found = {f"base/{name_of_file(obj)}": f"# {why(obj)}\n{dumped(obj)}" for obj in objects}
+    base = {**_KIND, "resources": [name_of_file(obj) for obj in objects]}
+    found["base/kustomization.yaml"] = head(app) + dumped(base)
+    found["overlays/example/kustomization.yaml"] = _overlay(app)
+    return found
+
+
+def _overlay(app: Application) -> str:
+    name, tag = _split(app.image)
+    overlay: Object = {
+        **_KIND,
+        "namespace": _EXAMPLE_NAMESPACE,
+        "resources": ["../../base"],
+        "images": [{"name": name, **tag}],
+    }
+    if app.mode.single:
+        note = "# No `replicas` here: there is one, and the guard refuses a second.\n"
+    elif app.autoscaling is not None:
+        note = "# No `replicas` here: the autoscaler sets the number.\n"
+    else:
+        note = "# More replicas are more standbys: one is active.\n"
+        overlay["replicas"] = [{"name": app.name, "count": _EXAMPLE_REPLICAS}]
+    return f"# No namePrefix: the Role and the election name the Lease.\n{note}{dumped(overlay)}"
+
+
+def _split(image: str) -> tuple[str, Object]:
+    """Return the name of an image, and its version as kustomize says it."""
+    before, at, digest = image.partition("@")
+    folder, slash, last = before.rpartition("/")
+    short, _, tag = last.partition(":")
+    name = f"{folder}{slash}{short}"
+    return (name, {"digest": digest}) if at else (name, {"newTag": tag})

@@ -1,0 +1,78 @@
+"""Plain YAML, to be reviewed: the mode's table in front, and before each object what it is for.
+
+Text that YAML would read as something else is quoted by the library. An object that occurs twice
+is written twice: an alias would be one object to a reader, and a riddle to a reviewer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from incumbent.errors import MissingExtra
+from incumbent.manifests import Object
+from incumbent.manifests.model import Application
+from incumbent.manifests.objects import objects_of
+from incumbent.manifests.render.table import head
+
+try:
+    import yaml
+except ModuleNotFoundError as missing:
+    raise MissingExtra(
+        "manifests are written with the package 'PyYAML', which is not installed: "
+        "pip install 'incumbent[kubernetes]'"
+    ) from missing
+
+__all__ = ["YAML_ERROR", "dumped", "parsed", "plain", "why"]
+
+YAML_ERROR = yaml.YAMLError
+_WIDE = 4096
+
+_WHY = {
+    "ServiceAccount": "Who the Pods are.",
+    "Role": "All that a candidate may do: this one Lease, by name.",
+    "RoleBinding": "The Pods may do it.",
+    "Lease": "The election, made here so that nobody needs the right to create one. Without a "
+    "spec, so that it can be applied again under a live holder. Do not delete or replace it.",
+    "PersistentVolumeClaim": "The volume.",
+    "Service": "How it is found.",
+    "Deployment": "The replicas.",
+    "StatefulSet": "The only replica: the next one has the same name, so it waits for this one.",
+    "HorizontalPodAutoscaler": "Who sets the number of replicas.",
+    "PodDisruptionBudget": "What a drain may do.",
+}
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes no aliases."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+def dumped(document: object) -> str:
+    """Return one document."""
+    text: str = yaml.dump(
+        document, Dumper=_Dumper, sort_keys=False, width=_WIDE, allow_unicode=True
+    )
+    return text
+
+
+def parsed(text: str) -> object:
+    """Return what one document says.
+
+    Raises:
+        YAML_ERROR: it is none, or there are several.
+    """
+    return yaml.safe_load(text)
+
+
+def why(obj: Object) -> str:
+    """Return in a sentence what an object is for."""
+    return _WHY[obj["kind"]]
+
+
+def plain(app: Application, objects: Sequence[Object] | None = None) -> str:
+    """Return all objects of an application as one text for `kubectl apply -f -`."""
+    documents = objects_of(app) if objects is None else objects
+    return head(app) + "".join(f"---\n# {why(obj)}\n{dumped(obj)}" for obj in documents)
