@@ -5,22 +5,14 @@ Nothing is sent anywhere: what is printed is for `kubectl apply -f -`, and to be
 
 from __future__ import annotations
 
-import sys
-from typing import TYPE_CHECKING, Any
-
 import click
 
 from incumbent.cli import codes
 from incumbent.cli.options import Options, common
 from incumbent.cli.output import write_json
-from incumbent.errors import ConfigError, MissingExtra
-
-if TYPE_CHECKING:
-    from incumbent.manifests import Object
+from incumbent.errors import ConfigError
 
 __all__ = ["command"]
-
-WIDTH = 100
 
 
 @click.command("guard")
@@ -92,7 +84,9 @@ def command(
     if options.json:
         write_json({"apiVersion": "v1", "kind": "List", "items": made})
     else:
-        _write_yaml(made)
+        from incumbent.manifests.render.yaml import dumped
+
+        click.echo("".join(f"---\n{dumped(one)}" for one in made), nl=False)
     return codes.OK
 
 
@@ -105,26 +99,3 @@ def _labels(given: tuple[str, ...]) -> dict[str, str] | None:
         if found.setdefault(key, value) != value:
             raise ConfigError(f"--namespace-selector: no namespace has two values of {key}")
     return found or None
-
-
-def _write_yaml(objects: list[Object]) -> None:
-    """Write one document per object, with what has several lines as it is written in its module."""
-    try:
-        import yaml
-    except ModuleNotFoundError as missing:
-        raise MissingExtra(
-            "YAML is written with PyYAML: pip install 'incumbent[cli,kubernetes]'; or use --json"
-        ) from missing
-
-    class Dumper(yaml.SafeDumper):
-        """Knows how text is to look, and uses no anchors."""
-
-        def ignore_aliases(self, _: Any) -> bool:
-            return True
-
-    def text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
-        style = "|" if "\n" in value else None
-        return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
-
-    Dumper.add_representer(str, text)
-    yaml.dump_all(objects, sys.stdout, Dumper, sort_keys=False, width=WIDTH, explicit_start=True)

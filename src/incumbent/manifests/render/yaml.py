@@ -44,10 +44,18 @@ _WHY = {
 
 
 class _Dumper(yaml.SafeDumper):
-    """Writes no aliases."""
+    """Writes no aliases, and text of several lines as it stands."""
 
     def ignore_aliases(self, data: Any) -> bool:
         return True
+
+
+def _text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+    style = "|" if "\n" in value else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style=style)
+
+
+_Dumper.add_representer(str, _text)
 
 
 def dumped(document: object) -> str:
