@@ -155,4 +155,4 @@ def test_help_reads_no_yaml_and_without_it_the_extra_is_named() -> None:
         f"from incumbent.cli.app import main; sys.exit(main({words!r}))"
     )
     assert (done.code, done.out) == (2, "")
-    assert "pip install 'incumbent[kubernetes]'" in done.err
+    assert "pip install 'incumbent[cli,kubernetes]'" in done.err

@@ -19,8 +19,8 @@ try:
     import yaml
 except ModuleNotFoundError as missing:
     raise MissingExtra(
-        "manifests are written with the package 'PyYAML', which is not installed: "
-        "pip install 'incumbent[kubernetes]'"
+        "YAML is written with the package 'PyYAML', which is not installed: "
+        "pip install 'incumbent[cli,kubernetes]', or use --json"
     ) from missing
 
 __all__ = ["YAML_ERROR", "dumped", "parsed", "plain", "why"]
