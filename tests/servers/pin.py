@@ -23,7 +23,13 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.servers.build import DAPR_VERSION, ETCD_VERSION, KUBERNETES_VERSION, MODULES_DIR
+from tests.servers.build import (
+    COREDNS_VERSION,
+    DAPR_VERSION,
+    ETCD_VERSION,
+    KUBERNETES_VERSION,
+    MODULES_DIR,
+)
 
 _GO_LINE = re.compile(r"^go \S+$", re.MULTILINE)
 _REPLACEMENT = re.compile(r"^\s*(?P<line>[^\s/]\S* => [^.\s]\S* v\S+)$", re.MULTILINE)
@@ -50,10 +56,16 @@ MODULES = (
         programs=(
             "k8s.io/kubernetes/cmd/kube-apiserver",
             "k8s.io/kubernetes/cmd/kube-controller-manager",
+            "k8s.io/kubernetes/cmd/kube-proxy",
             "k8s.io/kubernetes/cmd/kube-scheduler",
             "k8s.io/kubernetes/cmd/kubectl",
             "k8s.io/kubernetes/cmd/kubelet",
         ),
+    ),
+    PinnedModule(
+        name="coredns",
+        requirements=(("github.com/coredns/coredns", COREDNS_VERSION),),
+        programs=(),
     ),
     PinnedModule(
         name="etcd",
