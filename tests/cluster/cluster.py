@@ -24,6 +24,7 @@ from tests.cluster.inside import inside
 from tests.cluster.network import CONTROL, LEDGER_PORT, Address, Network, holder, in_network
 from tests.cluster.node import Node, environment
 from tests.cluster.site import HERE, ROOT, Site
+from tests.cluster.stage import ready_nodes
 from tests.servers import build
 from tests.servers.process import ChildProcess, ServerError
 
@@ -102,15 +103,7 @@ class Cluster:
 
     def await_ready(self, *names: str) -> None:
         """Wait until nodes are Ready."""
-        self.await_(lambda: set(names) <= self.ready_nodes(), f"{', '.join(names)} to be Ready")
-
-    def ready_nodes(self) -> set[str]:
-        return {
-            node["metadata"]["name"]
-            for node in self.api.items("/api/v1/nodes")
-            for condition in node["status"].get("conditions", ())
-            if condition["type"] == "Ready" and condition["status"] == "True"
-        }
+        self.await_(lambda: set(names) <= ready_nodes(self.api), f"{', '.join(names)} to be Ready")
 
     def await_(self, happened: Callable[[], Any], what: str, limit_s: float = _LIMIT_S) -> None:
         deadline_s = time.monotonic() + limit_s

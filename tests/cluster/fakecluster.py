@@ -82,14 +82,6 @@ class FakeCluster:
             if not program.running:
                 raise ServerError(f"{program.name} has ended\n{program.log_tail()}")
 
-    def ready_nodes(self) -> set[str]:
-        return {
-            node["metadata"]["name"]
-            for node in self.api.items("/api/v1/nodes")
-            for condition in node["status"].get("conditions", ())
-            if condition["type"] == "Ready" and condition["status"] == "True"
-        }
-
     def cut(self, node: str) -> None:
         """A played node has no other link than that to the API server."""
         self.cut_api(node)

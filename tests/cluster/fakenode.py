@@ -138,6 +138,8 @@ class FakeNode:
         uid = pod["metadata"]["uid"]
         process = self._running.get(uid)
         if process is not None and process.running:
+            if not _is_ready(pod):
+                self._say_ready(pod)
             return
         if process is None:
             (container,) = pod["spec"]["containers"]
@@ -149,6 +151,9 @@ class FakeNode:
             )
             self._running[uid] = process
         process.spawn()
+        self._say_ready(pod)
+
+    def _say_ready(self, pod: dict[str, Any]) -> None:
         ready = {"type": "Ready", "status": "True"}
         status = {"phase": "Running", "conditions": [ready], "podIP": "127.0.0.1"}
         self._api.patch(f"{_path(pod)}/status", {"status": status})
@@ -187,6 +192,13 @@ class FakeNode:
         file = self._folder / self.name / f"{pod['metadata']['uid']}.kubeconfig"
         kubeconfig(file, self._url, self._outside.ca_file, answer["status"]["token"])
         return {"KUBECONFIG": str(file)}
+
+
+def _is_ready(pod: Mapping[str, Any]) -> bool:
+    return any(
+        condition["type"] == "Ready" and condition["status"] == "True"
+        for condition in pod["status"].get("conditions", ())
+    )
 
 
 def _path(pod: Mapping[str, Any]) -> str:

@@ -22,7 +22,7 @@ from tests.cluster.marks import SERVING
 from tests.cluster.observer import Event, Observer, now_ns
 from tests.cluster.reader import Span
 from tests.cluster.site import ROOT
-from tests.cluster.stage import Stage
+from tests.cluster.stage import Stage, ready_nodes
 from tests.cluster.workloads import ELECTED, STANDBY, application, objects
 from tests.servers.kubernetes import ApiError
 from tests.servers.process import ServerError
@@ -84,11 +84,12 @@ def play(
         played.events = observer.events
         for step in cause.steps:
             _until(stage, played, began_ns + int(step.at_s * _S), look)
+            if step is cause.steps[-1]:
+                played.healed_ns = now_ns()
             step.act(stage, node)
             observer.tell("done", step.says)
             if step is cause.steps[-2]:
                 _try_late(stage, played, look)
-        played.healed_ns = now_ns()
         _settle(stage, played, look)
         _gather(stage, played)
         played.ended_ns = now_ns()
@@ -102,6 +103,7 @@ def play(
 
 def _deploy(stage: Stage, modes: Sequence[str]) -> str:
     elected = [mode for mode in modes if mode in ELECTED]
+    _await(stage, lambda: len(ready_nodes(stage.api)) == 2, "two nodes to be Ready")
     for mode in elected:
         _make(stage, objects(mode, stage.site))
     for mode in elected:
@@ -172,7 +174,7 @@ def _settle(stage: Stage, played: Round, look: Callable[[Round], None]) -> None:
     def settled() -> bool:
         _gather(stage, played)
         look(played)
-        return len(stage.ready_nodes()) == 2 and all(
+        return len(ready_nodes(stage.api)) == 2 and all(
             _whole(stage, mode) and len(active(stage, mode)) == 1 for mode in played.modes
         )
 

@@ -8,7 +8,18 @@ from typing import Protocol
 from tests.cluster.api import Api
 from tests.cluster.site import Site
 
-__all__ = ["Stage"]
+__all__ = ["Stage", "ready_nodes"]
+
+
+def ready_nodes(api: Api) -> set[str]:
+    """Return the nodes on which a Pod may be put: Ready, and no taint is left of a time before."""
+    return {
+        node["metadata"]["name"]
+        for node in api.items("/api/v1/nodes")
+        for condition in node["status"].get("conditions", ())
+        if condition["type"] == "Ready" and condition["status"] == "True"
+        if not node["spec"].get("taints")
+    }
 
 
 class Stage(Protocol):
@@ -24,8 +35,6 @@ class Stage(Protocol):
     def kubeconfig(self) -> Path:
         """That of the administrator, for programs outside."""
         ...
-
-    def ready_nodes(self) -> set[str]: ...
 
     def cut(self, node: str) -> None:
         """Let nothing pass to or from a node."""
