@@ -21,7 +21,15 @@ from tests.cluster import dns, images, ledger, leftovers
 from tests.cluster.api import Api
 from tests.cluster.control import ControlPlane
 from tests.cluster.inside import inside
-from tests.cluster.network import CONTROL, LEDGER_PORT, Address, Network, holder, in_network
+from tests.cluster.network import (
+    CONTROL,
+    LEDGER_PORT,
+    Address,
+    Network,
+    holder,
+    in_network,
+    program,
+)
 from tests.cluster.node import Node, environment
 from tests.cluster.site import HERE, ROOT, Site
 from tests.cluster.stage import ready_nodes
@@ -188,8 +196,7 @@ def check_machine() -> None:
             " version 1; `--played` shows the same with local processes instead of containers"
         )
     for name in ("ip", "nsenter", "sysctl", "unshare"):
-        if shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin") is None:
-            raise ServerError(f"there is no {name}: install iproute2, util-linux and procps")
+        program(name)
     done = subprocess.run(["unshare", "--net", "true"], check=False, capture_output=True, text=True)
     if done.returncode != 0:
         raise ServerError(f"no network namespace can be made here: {done.stderr.strip()}")

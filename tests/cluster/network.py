@@ -17,6 +17,7 @@ and nothing else: the other side still reaches the ledger and DNS, and that is w
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Sequence
@@ -25,7 +26,16 @@ from pathlib import Path
 
 from tests.servers.process import ChildProcess, ServerError
 
-__all__ = ["API_PORT", "CONTROL", "LEDGER_PORT", "Address", "Network", "holder", "in_network"]
+__all__ = [
+    "API_PORT",
+    "CONTROL",
+    "LEDGER_PORT",
+    "Address",
+    "Network",
+    "holder",
+    "in_network",
+    "program",
+]
 
 CONTROL = "10.89.0.1"
 API_PORT = 6443
@@ -73,11 +83,19 @@ class Address:
         return f"node{self.number}"
 
 
+def program(name: str) -> str:
+    """Return the path of a program of this machine, be it one of the administrator's."""
+    found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
+    if found is None:
+        raise ServerError(f"there is no {name}: install iproute2, procps and util-linux")
+    return found
+
+
 def holder(folder: Path) -> ChildProcess:
     """Start a process in a network namespace of its own, which does nothing."""
     held = ChildProcess(
         "control plane's network",
-        ["unshare", "--net", "sleep", "infinity"],
+        [program("unshare"), "--net", "sleep", "infinity"],
         log_path=folder / "network.log",
     )
     held.spawn()
@@ -91,7 +109,7 @@ def holder(folder: Path) -> ChildProcess:
 
 def in_network(pid: int, *words: str | os.PathLike[str]) -> list[str]:
     """Return a command that runs these words in the network of a process."""
-    return ["nsenter", f"--net=/proc/{pid}/ns/net", "--", *map(os.fspath, words)]
+    return [program("nsenter"), f"--net=/proc/{pid}/ns/net", "--", *map(os.fspath, words)]
 
 
 class Network:

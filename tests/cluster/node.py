@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.cluster.leftovers import make_groups, remove_groups
-from tests.cluster.network import CONTROL, Address, Network
+from tests.cluster.network import CONTROL, Address, Network, program
 from tests.cluster.node_init import READY
 from tests.cluster.site import HERE
 from tests.processes import children, stat
@@ -79,7 +79,7 @@ class Node:
         self._init = ChildProcess(
             f"{name} init",
             [
-                "unshare",
+                program("unshare"),
                 *("--net", "--mount", "--pid", "--uts", "--fork", "--kill-child", "--mount-proc"),
                 *(sys.executable, "-I", "-S", str(HERE / "node_init.py"), name, str(folder)),
             ],
@@ -143,44 +143,44 @@ class Node:
             if time.monotonic() > deadline_s:
                 raise ServerError(f"{self.name} did not end")
             time.sleep(_POLL_S)  # sleep: the end of a namespace has no event
-        for program in self._programs.values():
-            program.kill()
+        for started in self._programs.values():
+            started.kill()
         self._programs.clear()
         self._pid = 0
         remove_groups(self._group)
 
-    def log_tail(self, program: str = "kubelet") -> str:
-        found = self._programs.get(program)
-        return found.log_tail() if found else f"{self.name}: {program} was not started"
+    def log_tail(self, name: str = "kubelet") -> str:
+        found = self._programs.get(name)
+        return found.log_tail() if found else f"{self.name}: {name} was not started"
 
     def _start(self, name: str, *words: str) -> None:
-        program = ChildProcess(
+        started = ChildProcess(
             f"{self.name} {name}",
             self._inside(*words),
             log_path=self._folder / f"{name}.log",
             environment=self._environment,
         )
-        program.spawn()
-        self._programs[name] = program
+        started.spawn()
+        self._programs[name] = started
 
     def _kill(self, name: str) -> None:
         """End a program by the id that it has outside: the child of the one that went inside."""
-        program = self._programs.pop(name)
-        for pid in children(program.pid):
+        ending = self._programs.pop(name)
+        for pid in children(ending.pid):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        program.wait(_LIMIT_S)
+        ending.wait(_LIMIT_S)
 
     def _inside(self, *words: str) -> list[str]:
         """Return a command that runs in the node, as a child of the one that went there."""
         enter = ("--net", "--mount", "--pid", "--uts")
-        return ["nsenter", f"--target={self._pid}", *enter, "--", *words]
+        return [program("nsenter"), f"--target={self._pid}", *enter, "--", *words]
 
-    def _await(self, happened: Any, program: ChildProcess) -> None:
+    def _await(self, happened: Any, started: ChildProcess) -> None:
         deadline_s = time.monotonic() + _LIMIT_S
         while not happened():
-            if not program.running or time.monotonic() > deadline_s:
-                raise ServerError(f"{program.name} did not start\n{program.log_tail()}")
+            if not started.running or time.monotonic() > deadline_s:
+                raise ServerError(f"{started.name} did not start\n{started.log_tail()}")
             time.sleep(_POLL_S)  # sleep: readiness can only be polled
 
     def _write_settings(self) -> None:
