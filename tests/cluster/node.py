@@ -139,7 +139,7 @@ class Node:
         pid, started = self._pid, stat(self._pid, 19)
         self._init.kill()
         deadline_s = time.monotonic() + _LIMIT_S
-        while pid and stat(pid, 19) == started:
+        while pid and stat(pid, 19) == started and stat(pid, 0) != "Z":
             if time.monotonic() > deadline_s:
                 raise ServerError(f"{self.name} did not end")
             time.sleep(_POLL_S)  # sleep: the end of a namespace has no event
