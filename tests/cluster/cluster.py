@@ -176,10 +176,10 @@ class Cluster:
         node.load(archive)
 
     def _start_ledger(self, pid: int) -> None:
-        words = [sys.executable, HERE / "ledger.py", self.ledger_file, CONTROL, str(LEDGER_PORT)]
+        words = [sys.executable, str(HERE / "ledger.py"), str(self.ledger_file)]
         self._ledger = ChildProcess(
             "ledger",
-            in_network(pid, *words),
+            in_network(pid, *words, CONTROL, str(LEDGER_PORT)),
             log_path=self.folder / "ledger.log",
             environment={"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"},
         )

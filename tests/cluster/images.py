@@ -53,9 +53,8 @@ def write(folder: Path) -> Path:
 
 def _fill(archive: tarfile.TarFile) -> None:
     done: set[Path] = set()
-    for path in ("/tmp", "/etc", "/proc", "/sys", "/dev"):
-        _folder(archive, Path(path), done)
-    _folder(archive, Path("/bin"), done)
+    for name in ("/bin", "/dev", "/etc", "/proc", "/sys", "/tmp"):
+        _folder(archive, Path(name), done)
     busybox = build.ensure("containers") / "bin/busybox"
     _add(archive, busybox, done)
     _link(archive, Path("/bin/sh"), busybox, done)

@@ -109,7 +109,12 @@ def holder(folder: Path) -> ChildProcess:
 
 def in_network(pid: int, *words: str | os.PathLike[str]) -> list[str]:
     """Return a command that runs these words in the network of a process."""
-    return [program("nsenter"), f"--net=/proc/{pid}/ns/net", "--", *map(os.fspath, words)]
+    return [
+        program("nsenter"),
+        f"--net=/proc/{pid}/ns/net",
+        "--",
+        *[os.fspath(word) for word in words],
+    ]
 
 
 class Network:

@@ -143,8 +143,8 @@ class Node:
             if time.monotonic() > deadline_s:
                 raise ServerError(f"{self.name} did not end")
             time.sleep(_POLL_S)  # sleep: the end of a namespace has no event
-        for started in self._programs.values():
-            started.kill()
+        for one in self._programs.values():
+            one.kill()
         self._programs.clear()
         self._pid = 0
         remove_groups(self._group)

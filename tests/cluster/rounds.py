@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from tests.cluster import ledger, reader
@@ -107,23 +108,23 @@ def _deploy(stage: Stage, modes: Sequence[str]) -> str:
     for mode in elected:
         _make(stage, objects(mode, stage.site))
     for mode in elected:
-        _await(stage, lambda mode=mode: len(active(stage, mode)) == 1, f"{mode} to be active")
-        _await(stage, lambda mode=mode: _whole(stage, mode), f"{mode} to be whole")
+        _await(stage, partial(_has_one, stage, mode), f"{mode} to be active")
+        _await(stage, partial(_whole, stage, mode), f"{mode} to be whole")
     node = active(stage, elected[0])[0].node if elected else "node1"
     for mode in elected[1:]:
         if active(stage, mode)[0].node != node:
             _step_down(stage, application(mode))
             _await(
                 stage,
-                lambda mode=mode: [one.node for one in active(stage, mode)] == [node],
+                partial(_is_on, stage, mode, node),
                 f"{mode} to be active on {node}",
             )
     others = [mode for mode in modes if mode not in ELECTED]
     for mode in others:
         _make(stage, objects(mode, stage.site, node=node))
     for mode in others:
-        _await(stage, lambda mode=mode: len(active(stage, mode)) == 1, f"{mode} to be active")
-        _await(stage, lambda mode=mode: _whole(stage, mode), f"{mode} to be whole")
+        _await(stage, partial(_has_one, stage, mode), f"{mode} to be active")
+        _await(stage, partial(_whole, stage, mode), f"{mode} to be whole")
         if active(stage, mode)[0].node != node:
             raise ServerError(f"{mode} was put on the other node")
     return node
@@ -207,6 +208,18 @@ def _whole(stage: Stage, mode: str) -> bool:
     )
 
 
+def _has_one(stage: Stage, mode: str) -> bool:
+    return len(active(stage, mode)) == 1
+
+
+def _is_on(stage: Stage, mode: str, node: str) -> bool:
+    return [one.node for one in active(stage, mode)] == [node]
+
+
+def _is_gone(stage: Stage, mode: str) -> bool:
+    return not _pods(stage, mode)
+
+
 def _pods(stage: Stage, mode: str) -> list[dict[str, Any]]:
     name = application(mode)
     path = path_of({"apiVersion": "v1", "kind": "Pod"})
@@ -224,7 +237,7 @@ def _remove(stage: Stage, modes: Sequence[str]) -> None:
                 if error.status != 404:
                     raise
     for mode in modes:
-        _await(stage, lambda mode=mode: not _pods(stage, mode), f"{mode} to be gone")
+        _await(stage, partial(_is_gone, stage, mode), f"{mode} to be gone")
         stage.site.marks_of(application(mode)).unlink(missing_ok=True)
 
 
