@@ -29,10 +29,11 @@ from tests.servers import build
 __all__ = ["REFERENCE", "write"]
 
 REFERENCE = "incumbent.test/cluster:1"
-_PACKAGES = ("click", "h11", "yaml")
+_PACKAGES = ("click", "h11")
 _SOURCES = ("__init__.py", "marks.py", "poller.py")
 _LEFT_OUT = {"ensurepip", "idlelib", "lib2to3", "pydoc_data", "test", "tkinter", "unittest"}
 _LEFT_OUT |= {"site-packages", "dist-packages", "turtledemo"}
+_LEFT_OUT_FILES = (".opt-", "_tkinter.")
 _LIBRARY = re.compile(r"(/\S+) \(0x")
 _LAYER = "application/vnd.oci.image.layer.v1.tar"
 _CONFIG = "application/vnd.oci.image.config.v1+json"
@@ -87,7 +88,11 @@ def _interpreter() -> Iterator[Path]:
 
 def _libraries() -> list[Path]:
     """What the interpreter and its extensions are linked with, the dynamic linker included."""
-    extensions = sorted((Path(sysconfig.get_path("stdlib")) / "lib-dynload").glob("*.so"))
+    extensions = [
+        path
+        for path in _files(Path(sysconfig.get_path("stdlib")) / "lib-dynload")
+        if path.suffix == ".so"
+    ]
     words = ["ldd", os.path.realpath(sys._base_executable), *map(str, extensions)]  # type: ignore[attr-defined]
     done = subprocess.run(words, check=True, capture_output=True, text=True)
     return sorted({Path(found) for found in _LIBRARY.findall(done.stdout)})
@@ -105,7 +110,8 @@ def _files(root: Path) -> Iterator[Path]:
         names[:] = sorted(
             name for name in names if name not in _LEFT_OUT and not name.startswith("config-")
         )
-        yield from (Path(folder) / name for name in sorted(files) if ".opt-" not in name)
+        kept = (name for name in files if not any(part in name for part in _LEFT_OUT_FILES))
+        yield from (Path(folder) / name for name in sorted(kept))
 
 
 def _add(archive: tarfile.TarFile, path: Path, done: set[Path]) -> None:
