@@ -123,7 +123,7 @@ class Network:
     def __init__(self, pid: int, environment: dict[str, str]) -> None:
         self._pid = pid
         self._environment = environment
-        self._routes: set[int] = set()
+        self._has_rules = False
         self._ip(
             pid,
             "link set lo up",
@@ -132,7 +132,6 @@ class Network:
             f"link set {_BRIDGE} up",
         )
         self._run(pid, ["sysctl", "-qw", "net.ipv4.ip_forward=1"])
-        self._nft(_RULES)
 
     def plug(self, address: Address, pid: int, others: Sequence[Address]) -> None:
         """Connect the namespace of a process as that of a node."""
@@ -162,11 +161,15 @@ class Network:
 
     def cut_api(self, address: Address) -> None:
         """Let nothing pass between a node, or its Pods, and the API server."""
+        if not self._has_rules:
+            self._nft(_RULES)
+            self._has_rules = True
         self._nft(f"add element inet cut nodes {{ {address.node}, {address.pods} }}")
 
     def heal_api(self) -> None:
         """Let everybody reach the API server again."""
-        self._nft("flush set inet cut nodes")
+        if self._has_rules:
+            self._nft("flush set inet cut nodes")
 
     def _ip(self, pid: int, *lines: str) -> None:
         self._run(pid, ["ip", "-batch", "-"], "\n".join(lines) + "\n")
