@@ -15,7 +15,7 @@ _ANSWERS = {0: "no address", 2: "SERVFAIL", 3: "NXDOMAIN", 5: "REFUSED"}
 _A, _IN = 1, 1
 
 
-def address_of(name: str, server: str = CONTROL) -> str:
+def address_of(name: str, server: str = CONTROL, port: int = 53) -> str:
     """Return the A records of a name, or in words why there is none."""
     number = secrets.randbelow(1 << 16)
     labels = b"".join(bytes([len(part)]) + part.encode() for part in name.split("."))
@@ -23,7 +23,7 @@ def address_of(name: str, server: str = CONTROL) -> str:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
         client.settimeout(_LIMIT_S)
         try:
-            client.sendto(question, (server, 53))
+            client.sendto(question, (server, port))
             answer = client.recv(4096)
         except OSError as error:
             return f"no answer ({error})"
