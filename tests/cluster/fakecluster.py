@@ -33,7 +33,7 @@ PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler
 
 _GRACE_S = 4
 _TOLERATION_S = 2
-_TTL_S = 3
+_TTL_S = 6
 
 
 class FakeCluster:

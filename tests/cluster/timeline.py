@@ -24,7 +24,7 @@ _EVERY_S = 5
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A process: where it ran, and its spans in seconds after the cause."""
+    """A Pod: where it ran, and its spans in seconds after the cause."""
 
     mode: str
     label: str
@@ -32,13 +32,14 @@ class Row:
 
 
 def rows(played: Round) -> list[Row]:
-    """Return a row for each process that was ever active, mode by mode."""
+    """Return a row for each Pod that was active while it is looked at, mode by mode."""
     found = []
     for mode in played.modes:
-        processes: dict[tuple[str, str, int], list[Span]] = {}
+        processes: dict[tuple[str, str], list[Span]] = {}
         for span in played.spans.get(mode, ()):
-            processes.setdefault((span.node, span.pod, 0), []).append(span)
-        for (node, pod, _), spans in processes.items():
+            if played.since_s(span.last_ns) >= -BEFORE_S:
+                processes.setdefault((span.node, span.pod), []).append(span)
+        for (node, pod), spans in processes.items():
             active = tuple(
                 (played.since_s(span.first_ns), played.since_s(span.last_ns)) for span in spans
             )
