@@ -33,6 +33,7 @@ class Api:
         self._limit_s = limit_s
         self._context: ssl.SSLContext | None = None
         self._kept = threading.local()
+        self._open: set[http.client.HTTPSConnection] = set()
 
     def request(
         self,
@@ -89,8 +90,14 @@ class Api:
         """Close this thread's connection, so that the next request opens another one."""
         connection: http.client.HTTPSConnection | None = getattr(self._kept, "connection", None)
         if connection is not None:
+            self._open.discard(connection)
             connection.close()
             self._kept.connection = None
+
+    def close(self) -> None:
+        """Close the connections of all threads, which send nothing any more."""
+        while self._open:
+            self._open.pop().close()
 
     def _connection(self) -> http.client.HTTPSConnection:
         connection: http.client.HTTPSConnection | None = getattr(self._kept, "connection", None)
@@ -102,6 +109,7 @@ class Api:
                 parts.netloc, timeout=self._limit_s, context=self._context
             )
             self._kept.connection = connection
+            self._open.add(connection)
         return connection
 
 

@@ -104,6 +104,8 @@ class Cluster:
                 stack.callback(self._holder.kill)
             if self._ledger is not None:
                 stack.callback(self._ledger.kill)
+            if hasattr(self, "api"):
+                stack.callback(self.api.close)
             if hasattr(self, "control"):
                 stack.callback(self.control.stop)
             for node in self.nodes.values():

@@ -76,6 +76,7 @@ class FakeCluster:
             program.kill()
         for proxy in self._proxies:
             proxy.close()
+        self.api.close()
 
     def check(self) -> None:
         for program in (*self._controllers, self._ledger):

@@ -64,6 +64,7 @@ class FakeNode:
         self._kubelet.set()
         for thread in self._threads:
             thread.join()
+        self._api.close()
         self._kill_all()
 
     def cut(self) -> None:
