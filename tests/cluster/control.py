@@ -106,7 +106,8 @@ class ControlPlane:
         self._start("kube-apiserver", *self._apiserver(key))
         self._await(self.ca_file.exists)
         self._relay = Relay(self._pid, CONTROL, API_PORT)
-        outside = f"https://127.0.0.1:{self._relay.port}"
+        # The certificate that it makes for itself names its address inside, and this.
+        outside = f"https://localhost:{self._relay.port}"
         api = Api(outside, self.ca_file, self._tokens[ADMIN])
         self._await(lambda: api.get("/readyz") is not None, "/readyz")
         self.kubeconfig("outside", ADMIN, outside)
@@ -190,7 +191,6 @@ class ControlPlane:
         return [
             "--etcd-servers=http://127.0.0.1:2379",
             f"--secure-port={API_PORT}",
-            f"--bind-address={CONTROL}",
             f"--advertise-address={CONTROL}",
             f"--cert-dir={self._folder / 'certificates'}",
             f"--token-auth-file={tokens}",
