@@ -20,7 +20,7 @@ from tests.servers.kubernetes import ApiError
 __all__ = ["MERGE", "Api", "path_of"]
 
 MERGE = "application/merge-patch+json"
-_LIMIT_S = 10.0
+_LIMIT_S = 30.0
 
 
 class Api:

@@ -49,7 +49,7 @@ PROGRAMS = (
     "kubelet",
 )
 NODES = ("node1", "node2")
-_LIMIT_S = 90.0
+_LIMIT_S = 180.0
 _POLL_S = 0.1
 
 

@@ -34,7 +34,7 @@ GRACE_S = 8
 TOLERATION_S = 5
 
 ADMIN = "admin"
-_LIMIT_S = 60.0
+_LIMIT_S = 180.0
 _POLL_S = 0.05
 _SERVICES = "10.96.0.0/24"
 

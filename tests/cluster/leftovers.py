@@ -49,7 +49,7 @@ def state_folder() -> Path:
 def reap() -> list[Path]:
     """Remove what runs that are over have left, and return that."""
     found = [*Path(tempfile.gettempdir()).glob(f"{_PREFIX}-*")]
-    found += [path for hierarchy in hierarchies() for path in hierarchy.glob(f"{_PREFIX}-*")]
+    found += [path for hierarchy in _everywhere() for path in hierarchy.glob(f"{_PREFIX}-*")]
     stale = [path for path in found if _is_over(path.name)]
     for path in stale:
         if path.is_relative_to(CONTROL_GROUPS):
@@ -61,8 +61,7 @@ def reap() -> list[Path]:
 
 def hierarchies() -> list[Path]:
     """Return where the control groups (version 1) are; none where there is only version 2."""
-    mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
-    return sorted({Path(words[1]) for words in mounts if words[2] == "cgroup"})
+    return sorted(_mounted("cgroup"))
 
 
 def make_groups(name: str) -> None:
@@ -79,8 +78,18 @@ def make_groups(name: str) -> None:
 
 def remove_groups(name: str) -> None:
     """Remove a control group and those below it, once all that was in them has ended."""
-    for hierarchy in hierarchies():
+    for hierarchy in _everywhere():
         _remove_group(hierarchy / name)
+
+
+def _everywhere() -> list[Path]:
+    """runc makes a group in the hierarchy of version 2 as well, where that is beside the others."""
+    return [*hierarchies(), *_mounted("cgroup2")]
+
+
+def _mounted(kind: str) -> set[Path]:
+    mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
+    return {Path(words[1]) for words in mounts if words[2] == kind}
 
 
 def _remove_group(path: Path) -> None:

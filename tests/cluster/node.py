@@ -38,7 +38,7 @@ __all__ = ["CNI_DIR", "Node", "environment"]
 
 CNI_DIR = "usr/lib/cni"
 _SOCKET = "run/containerd/containerd.sock"
-_LIMIT_S = 60.0
+_LIMIT_S = 180.0
 _POLL_S = 0.02
 
 

@@ -30,7 +30,7 @@ from tests.servers.process import ServerError
 
 __all__ = ["Round", "active", "play"]
 
-_DEPLOY_LIMIT_S = 60.0
+_DEPLOY_LIMIT_S = 120.0
 _SETTLE_LIMIT_S = 90.0
 _STEADY_S = 2.0
 _POLL_S = 0.2

@@ -19,7 +19,7 @@ def hierarchy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     groups.mkdir()
     (tmp_path / "tmp").mkdir()
     monkeypatch.setattr(leftovers, "CONTROL_GROUPS", groups)
-    monkeypatch.setattr(leftovers, "hierarchies", lambda: [groups])
+    monkeypatch.setattr(leftovers, "_mounted", lambda kind: {groups} if kind == "cgroup" else set())
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
     return groups
 
