@@ -80,10 +80,9 @@ class Observer:
             found[f"node {node['metadata']['name']}"] = _readiness(node)
         for pod in api.items("/api/v1/namespaces/default/pods"):
             metadata = pod["metadata"]
-            where = pod["spec"].get("nodeName", "no node yet")
             # A StatefulSet gives the same name again, hence the uid.
-            name = f"{metadata['name']} ({metadata['uid'][:4]}, {where})"
-            found[f"pod {name}"] = _phase(pod)
+            name = f"{metadata['name']} ({metadata['uid'][:4]})"
+            found[f"pod {name}"] = f"{_phase(pod)}, {pod['spec'].get('nodeName', 'on no node yet')}"
         name = f"{application(AT_MOST)}.{_DOMAIN}"
         address = self._stage.address_of(name)
         if address:

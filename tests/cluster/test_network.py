@@ -79,14 +79,14 @@ def _await(happened: object, init: ChildProcess | None = None) -> None:
     assert callable(happened)
     deadline_s = time.monotonic() + 20
     while not happened():
-        assert init is None or init.running, init.log_tail() if init else ""
+        assert init is None or init.running
         assert time.monotonic() < deadline_s
         time.sleep(0.02)  # sleep: the kernel does not say when a link is up
 
 
 def test_a_cut_concerns_one_node_and_is_healed(wired: Wired) -> None:
     for address in (FIRST, SECOND):
-        _await(lambda address=address: _reaches(wired, address))  # type: ignore[misc]
+        _await(lambda address=address: _reaches(wired, address))
     wired.network.cut(FIRST)
     assert not _reaches(wired, FIRST)
     assert _reaches(wired, SECOND)
