@@ -43,7 +43,8 @@ endef
 help: ## list the targets and the settings
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 	@echo
-	@echo 'Settings: PYTHON VENV APT_PACKAGES PYTEST_ARGS CLUSTER_ARGS FAULTS_ARGS BENCH_ARGS HISTORIES SEED'
+	@echo 'Settings: PYTHON VENV APT_PACKAGES PYTEST_ARGS CLUSTER_ARGS FAULTS_ARGS BENCH_ARGS'
+	@echo '          HISTORIES SEED'
 
 # ---- the environment
 

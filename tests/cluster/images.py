@@ -80,10 +80,16 @@ def _interpreter() -> Iterator[Path]:
         if not path.is_symlink():
             break
         path = Path(os.path.normpath(path.parent / path.readlink()))
-    yield Path(os.path.realpath(sys._base_executable))  # type: ignore[attr-defined]
+    yield _base()
     settings = Path(sys.prefix) / "pyvenv.cfg"
     if settings.exists():
         yield settings
+
+
+def _base() -> Path:
+    """The interpreter itself, which a virtual environment only leads to."""
+    base: str = sys._base_executable  # type: ignore[attr-defined]
+    return Path(os.path.realpath(base))
 
 
 def _libraries() -> list[Path]:
@@ -93,7 +99,7 @@ def _libraries() -> list[Path]:
         for path in _files(Path(sysconfig.get_path("stdlib")) / "lib-dynload")
         if path.suffix == ".so"
     ]
-    words = ["ldd", os.path.realpath(sys._base_executable), *map(str, extensions)]  # type: ignore[attr-defined]
+    words = ["ldd", str(_base()), *map(str, extensions)]
     done = subprocess.run(words, check=True, capture_output=True, text=True)
     return sorted({Path(found) for found in _LIBRARY.findall(done.stdout)})
 

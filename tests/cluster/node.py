@@ -97,9 +97,8 @@ class Node:
         (self._pid,) = children(self._init.pid)
         self._network.plug(self.address, self._pid, self._others)
         self._start("containerd", "containerd", "--config", str(self._folder / "containerd.toml"))
-        self._await(
-            (Path(f"/proc/{self._pid}/root") / _SOCKET).exists, self._programs["containerd"]
-        )
+        socket = Path("/proc", str(self._pid), "root", _SOCKET)
+        self._await(socket.exists, self._programs["containerd"])
 
     def join(self) -> None:
         """Start what makes it a node of the cluster."""
