@@ -84,6 +84,9 @@ def _pod(mode: str, site: Site, node: str) -> Object:
         ],
         "volumes": [{"name": "marks", "hostPath": {"path": str(site.marks_dir)}}],
     }
+    if mode == PARTLY:
+        # The kernel's timer cannot kill the first process of a namespace, which the library knows.
+        spec["shareProcessNamespace"] = True
     if mode in ELECTED:
         spec["serviceAccountName"] = name
         spec["affinity"] = {"podAntiAffinity": _apart(name)}
