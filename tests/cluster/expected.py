@@ -67,8 +67,12 @@ def judge(played: Round) -> list[Finding]:
 def takeover_s(played: Round, mode: str) -> float | None:
     """Return how long after the cause somebody else was active, if that came before the heal."""
     spans = played.spans[mode]
-    before = [span for span in spans if span.first_ns < played.began_ns]
-    old = {(span.pod, span.pid) for span in before}
+    # Who was active some terms earlier may well be the one that takes over.
+    old = {
+        (span.pod, span.pid)
+        for span in spans
+        if span.first_ns < played.began_ns <= span.last_ns + _S // 2
+    }
     for span in spans:
         if span.first_ns > played.began_ns and (span.pod, span.pid) not in old:
             return played.since_s(span.first_ns) if span.first_ns < played.healed_ns else None

@@ -89,7 +89,7 @@ def play(
                 played.healed_ns = now_ns()
             step.act(stage, node)
             observer.tell("done", step.says)
-            if step is cause.steps[-2]:
+            if step is cause.steps[0]:
                 _try_late(stage, played, look)
         _settle(stage, played, look)
         _gather(stage, played)

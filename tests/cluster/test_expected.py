@@ -74,6 +74,12 @@ def test_what_comes_otherwise_is_found(cause: str, spans: dict[str, list[Span]],
     assert any(text in one for one in missed), missed
 
 
+def test_who_was_active_in_an_earlier_term_may_take_over() -> None:
+    earlier = _span("b", -9, -4, token=1)
+    spans = [earlier, _span("a", -3, 4, token=2), _span("b", 6.3, 40, token=3)]
+    assert _missed(_round("cut", active_standby=spans)) == []
+
+
 def test_a_stale_line_in_the_ledger_is_found() -> None:
     played = _round("api", active_standby=ELECTED)
     played.entries[STANDBY] = _entries(1, 2, 1, 2)
