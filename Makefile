@@ -15,6 +15,7 @@ APT_PACKAGES ?= default-jdk-headless libfaketime libzookeeper-java mariadb-serve
 # Tests wait more than they compute, so there are more workers than two processors.
 PYTEST_ARGS ?= --numprocesses 4 --dist loadfile
 FAULTS_ARGS ?=
+CLUSTER_ARGS ?=
 BENCH_ARGS ?=
 HISTORIES ?= 100000
 SEED ?=
@@ -42,7 +43,8 @@ endef
 help: ## list the targets and the settings
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' Makefile
 	@echo
-	@echo 'Settings: PYTHON VENV APT_PACKAGES PYTEST_ARGS FAULTS_ARGS BENCH_ARGS HISTORIES SEED'
+	@echo 'Settings: PYTHON VENV APT_PACKAGES PYTEST_ARGS CLUSTER_ARGS FAULTS_ARGS BENCH_ARGS'
+	@echo '          HISTORIES SEED'
 
 # ---- the environment
 
@@ -103,6 +105,10 @@ pins: python ## choose new versions: requirements/*.in into *.txt
 demo: $(VENV)/.demo ## see a takeover on this machine, in well under a minute
 	@$(BIN)/incumbent demo
 
+.PHONY: cluster-demo
+cluster-demo: $(VENV)/.dev ## what a partition makes of one active process, on two real nodes
+	@$(BIN)/python -m tests.cluster $(CLUSTER_ARGS)
+
 # ---- checks
 
 .PHONY: test
@@ -135,6 +141,7 @@ faults: planted ## long: faults against real servers, then HISTORIES simulated o
 	$(call stage,faults,$(BIN)/python -m tests.faults $(FAULTS_ARGS))
 	$(call stage,migrations,$(BIN)/python -m tests.faults.migrating)
 	$(call stage,partners,$(BIN)/python -m tests.partners)
+	$(call stage,cluster,$(BIN)/python -m tests.cluster --all)
 	$(call stage,simulator: memory,$(SIMULATOR) --store memory)
 	$(call stage,simulator: beside,$(SIMULATOR) --store beside)
 	$(call stage,simulator: joined,$(SIMULATOR) --store joined)

@@ -46,6 +46,7 @@ LONGEST = (
     "tests/stores/test_kubernetes_formats.py",
     "tests/cli/test_watch.py",
     "tests/stores/test_kubernetes_sessions.py",
+    "tests/cluster/test_played.py",
     "tests/cli/test_demo.py",
     "tests/faces/test_sync.py",
     "tests/cli/test_step_down.py",

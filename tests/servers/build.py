@@ -8,7 +8,9 @@ and version, so that several checkouts and several versions share it without dis
 
 Consul comes from an older suite of Debian, because it is no Go module that can be built by itself.
 The machine's own source of Debian packages is asked for that suite, in a folder of its own, so that
-nothing is installed and the machine's package lists stay as they are.
+nothing is installed and the machine's package lists stay as they are. What runs containers is
+unpacked in the same way, from the machine's own suite: installed, it would be a service of the
+machine.
 
 What the cache promises is in `cache`; the Java programs beside our members are built by `java`.
 There is no way to skip: a target that cannot be built raises `BuildError` with the compiler's own
@@ -22,6 +24,7 @@ from __future__ import annotations
 
 import argparse
 import functools
+import hashlib
 import os
 import re
 import shutil
@@ -37,13 +40,16 @@ from tests.servers import java
 from tests.servers.cache import BuildError, cache_dir, duration, hash_of, once, place, run, say
 
 __all__ = [
+    "BUNDLES",
     "CONSUL_VERSION",
+    "COREDNS_VERSION",
     "ETCD_VERSION",
     "KUBERNETES_VERSION",
     "MODULES_DIR",
     "PACKAGES",
     "TARGETS",
     "BuildError",
+    "Bundle",
     "Package",
     "Target",
     "cache_dir",
@@ -57,6 +63,7 @@ MODULES_DIR = SERVERS_DIR / "modules"
 KUBERNETES_VERSION = "v1.36.3"
 ETCD_VERSION = "v3.6.5"
 CONSUL_VERSION = "1.8.7"
+COREDNS_VERSION = "v1.14.7"
 DAPR_VERSION = "v1.16.0"
 HELM_VERSION = "v4.3.1"
 
@@ -117,14 +124,14 @@ def _etcd(program: str, package: str, *, typical_s: int, by_default: bool = Fals
     )
 
 
-def _own(program: str, module_dir: Path, *, typical_s: int) -> Target:
+def _own(program: str, module_dir: Path, *, typical_s: int, by_default: bool = True) -> Target:
     return Target(
         name=program,
         module_dir=module_dir,
         package=".",
         version=None,
         typical_s=typical_s,
-        by_default=True,
+        by_default=by_default,
     )
 
 
@@ -160,17 +167,40 @@ class Package:
         return place(self.name, self.key) / self.name
 
 
+@dataclass(frozen=True, slots=True)
+class Bundle:
+    """The content of several Debian packages of this machine's own suite, in one folder."""
+
+    name: str
+    packages: tuple[str, ...]
+    by_default: bool = False
+
+    @property
+    def key(self) -> str:
+        digest = hashlib.sha256(" ".join(self.packages).encode()).hexdigest()
+        return f"{_codename()}-{digest[:8]}"
+
+    @property
+    def path(self) -> Path:
+        return place(self.name, self.key) / "content"
+
+
 TARGETS: dict[str, Target] = {
     target.name: target
     for target in (
         _kubernetes("kube-apiserver", typical_s=240, by_default=True),
         _kubernetes("kubectl", typical_s=60, by_default=True),
+        _kubernetes("kube-controller-manager", typical_s=90, by_default=True),
+        _kubernetes("kube-scheduler", typical_s=30, by_default=True),
+        _kubernetes("kubelet", typical_s=90),
+        _kubernetes("kube-proxy", typical_s=60),
         _etcd("etcd", "go.etcd.io/etcd/server/v3", typical_s=45, by_default=True),
         _etcd("etcdctl", "go.etcd.io/etcd/etcdctl/v3", typical_s=15, by_default=True),
         _HELM,
         _own("clientgo-candidate", TESTS_DIR / "clientgo", typical_s=60),
         _own("certificates", MODULES_DIR / "certificates", typical_s=15),
         _own("daprd", MODULES_DIR / "daprd", typical_s=180),
+        _own("coredns", MODULES_DIR / "coredns", typical_s=120, by_default=False),
     )
 }
 
@@ -178,22 +208,39 @@ PACKAGES: dict[str, Package] = {
     "consul": Package("consul", "bullseye", "usr/bin/consul", CONSUL_VERSION),
 }
 
+BUNDLES: dict[str, Bundle] = {
+    "containers": Bundle(
+        "containers",
+        (
+            *("containerd", "runc", "containernetworking-plugins", "busybox-static", "nftables"),
+            # What these are linked with, of which a small machine has only a part.
+            *("libbsd0", "libedit2", "libjansson4", "libmnl0", "libnftables1", "libnftnl11"),
+            *("libseccomp2", "libxtables12"),
+        ),
+    ),
+}
+
 
 def ensure(name: str) -> Path:
-    """Return the path of a target's binary, building it first when the cache lacks it."""
+    """Return the path of a target's binary, building it first when the cache lacks it.
+
+    Of a bundle it is the folder into which its packages were unpacked.
+    """
     target = _known().get(name)
     if target is None:
         raise BuildError(f"there is no server named {name!r}; known: {', '.join(_known())}")
     path = target.path
     if isinstance(target, Package):
         once(path, name, functools.partial(_unpack, target))
+    elif isinstance(target, Bundle):
+        once(path, name, functools.partial(_unpack_all, target))
     else:
         once(path, name, functools.partial(_build, target))
     return path
 
 
-def _known() -> dict[str, Target | Package]:
-    return {**TARGETS, **PACKAGES}
+def _known() -> dict[str, Target | Package | Bundle]:
+    return {**TARGETS, **PACKAGES, **BUNDLES}
 
 
 def _source_hash(module_dir: Path) -> str:
@@ -241,22 +288,7 @@ def _unpack(package: Package, path: Path) -> None:
     label = f"fetching {package.name} {package.version} of Debian {package.suite}"
     with tempfile.TemporaryDirectory(prefix="fetch-", dir=path.parent.parent) as temporary:
         folder = Path(temporary)
-        for name in ("sources", "lists/partial", "cache/archives/partial", "content"):
-            (folder / name).mkdir(parents=True)
-        (folder / "sources/debian.sources").write_text(_sources(package.suite), encoding="utf-8")
-        apt = [
-            "apt-get",
-            "-qq",
-            *("-o", "Dir::Etc::sourcelist=/dev/null"),
-            *("-o", f"Dir::Etc::sourceparts={folder / 'sources'}"),
-            *("-o", f"Dir::State::lists={folder / 'lists'}"),
-            *("-o", f"Dir::Cache={folder / 'cache'}"),
-            # The folder is ours alone, and apt would give up its rights to read it.
-            *("-o", "APT::Sandbox::User="),
-        ]
-        _command([*apt, "update"], label, folder)
-        _command([*apt, "download", package.name], label, folder)
-        (archive,) = folder.glob("*.deb")
+        (archive,) = _download((package.name,), package.suite, folder, label)
         version = _command(["dpkg-deb", "--field", archive, "Version"], label, folder).strip()
         if not version.startswith(package.version):
             raise BuildError(f"{label}: there is only {version}")
@@ -266,24 +298,63 @@ def _unpack(package: Package, path: Path) -> None:
     say(f"{label}: done in {duration(time.monotonic() - started_s)}")
 
 
+def _unpack_all(bundle: Bundle, path: Path) -> None:
+    """Download Debian packages, and unpack all of them into one folder."""
+    started_s = time.monotonic()
+    label = f"fetching {bundle.name} of Debian {_codename()}"
+    with tempfile.TemporaryDirectory(prefix="fetch-", dir=path.parent.parent) as temporary:
+        folder = Path(temporary)
+        for archive in _download(bundle.packages, _codename(), folder, label):
+            _command(["dpkg-deb", "--extract", archive, "content"], label, folder)
+        path.parent.mkdir(exist_ok=True)
+        (folder / "content").replace(path)
+    say(f"{label}: done in {duration(time.monotonic() - started_s)}")
+
+
+def _download(names: Sequence[str], suite: str, folder: Path, label: str) -> list[Path]:
+    """Download Debian packages of a suite into a folder, which also holds apt's own files."""
+    for name in ("sources", "lists/partial", "cache/archives/partial", "content"):
+        (folder / name).mkdir(parents=True)
+    (folder / "sources/debian.sources").write_text(_sources(suite), encoding="utf-8")
+    apt = [
+        "apt-get",
+        "-qq",
+        *("-o", "Dir::Etc::sourcelist=/dev/null"),
+        *("-o", f"Dir::Etc::sourceparts={folder / 'sources'}"),
+        *("-o", f"Dir::State::lists={folder / 'lists'}"),
+        *("-o", f"Dir::Cache={folder / 'cache'}"),
+        # The folder is ours alone, and apt would give up its rights to read it.
+        *("-o", "APT::Sandbox::User="),
+    ]
+    _command([*apt, "update"], label, folder)
+    _command([*apt, "download", *names], label, folder)
+    return sorted(folder.glob("*.deb"))
+
+
 def _sources(suite: str, etc: Path = Path("/etc")) -> str:
     """Return where this machine has its Debian packages from, as a source of another suite."""
-    own = re.search(r"^VERSION_CODENAME=(\S+)$", _text(etc / "os-release"), re.MULTILINE)
-    if own is not None:
+    own = _codename(etc)
+    if own:
         folder = etc / "apt/sources.list.d"
         for path in sorted(folder.glob("*.sources")):
             for stanza in re.split(r"\n\s*\n", _text(path)):
                 suites = re.search(r"^Suites:(.*)$", stanza, re.MULTILINE)
-                if suites is not None and own[1] in suites[1].split():
+                if suites is not None and own in suites[1].split():
                     return stanza.replace(suites[0], f"Suites: {suite}").strip() + "\n"
         for path in (etc / "apt/sources.list", *sorted(folder.glob("*.list"))):
-            line = re.search(rf"^deb (?:\[.*\] )?(\S+) {own[1]} (.+)$", _text(path), re.MULTILINE)
+            line = re.search(rf"^deb (?:\[.*\] )?(\S+) {own} (.+)$", _text(path), re.MULTILINE)
             if line is not None:
                 return f"Types: deb\nURIs: {line[1]}\nSuites: {suite}\nComponents: {line[2]}\n"
     raise BuildError(
         f"cannot fetch a package of Debian {suite}: this machine has no source of Debian packages "
         "that could be asked for it"
     )
+
+
+def _codename(etc: Path = Path("/etc")) -> str:
+    """Return the name of this machine's own suite of Debian, or "" elsewhere."""
+    found = re.search(r"^VERSION_CODENAME=(\S+)$", _text(etc / "os-release"), re.MULTILINE)
+    return found[1] if found else ""
 
 
 def _text(path: Path) -> str:

@@ -49,6 +49,7 @@ _TARGETS_OF_FIXTURES = {
     "certified_etcd": ("etcd", "certificates"),
     "etcd_cluster": ("etcd",),
     "consul": ("consul",),
+    "played": (*_API_SERVER_TARGETS, "kube-controller-manager", "kube-scheduler"),
     "own_consul": ("consul",),
     "consul_cluster": ("consul",),
 }

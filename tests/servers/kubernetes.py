@@ -355,7 +355,7 @@ class ApiServer:
         )
         key_path = self._base_dir / "service-account.key"
         key_path.touch(mode=0o600)
-        key_path.write_text(_new_private_key(), encoding="ascii")
+        key_path.write_text(new_private_key(), encoding="ascii")
         flags = [
             f"--etcd-servers={self.etcd.url}",
             f"--secure-port={self._port}",
@@ -435,7 +435,7 @@ def _api_error(error: urllib.error.HTTPError) -> ApiError:
         return ApiError(error.code, error.reason, text)
 
 
-def _new_private_key() -> str:
+def new_private_key() -> str:
     """A P-256 key for service account tokens, in PEM.
 
     The standard library makes no keys, but this one is a random number in a fixed frame:

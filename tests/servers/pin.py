@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.servers.build import (
+    COREDNS_VERSION,
     DAPR_VERSION,
     ETCD_VERSION,
     HELM_VERSION,
@@ -56,10 +57,16 @@ MODULES = (
         programs=(
             "k8s.io/kubernetes/cmd/kube-apiserver",
             "k8s.io/kubernetes/cmd/kube-controller-manager",
+            "k8s.io/kubernetes/cmd/kube-proxy",
             "k8s.io/kubernetes/cmd/kube-scheduler",
             "k8s.io/kubernetes/cmd/kubectl",
             "k8s.io/kubernetes/cmd/kubelet",
         ),
+    ),
+    PinnedModule(
+        name="coredns",
+        requirements=(("github.com/coredns/coredns", COREDNS_VERSION),),
+        programs=(),
     ),
     PinnedModule(
         name="etcd",

@@ -1,0 +1,38 @@
+"""Where an application runs: what its Pods must be told, in a real cluster or a played one."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+PYTHON = sys.executable
+"""The image has everything where this machine has it, so that commands are the same in both."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """What manifests take from their surroundings.
+
+    Attributes:
+        image: what containers are made of.
+        marks_dir: the folder of marks, the same on each node.
+        ledger_url: where to write; "" for nowhere.
+        ttl_s: of elections.
+        grace_s: how long a Pod may take to end.
+    """
+
+    image: str
+    marks_dir: Path
+    ledger_url: str = ""
+    ttl_s: int = 6
+    grace_s: int = 3
+    environment: dict[str, str] = field(
+        default_factory=lambda: {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
+    )
+
+    def marks_of(self, application: str) -> Path:
+        """Return the file of an application's marks."""
+        return self.marks_dir / application

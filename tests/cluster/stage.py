@@ -1,0 +1,73 @@
+"""What a round needs of a cluster, be it a real one or one that is played by local processes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from tests.cluster.api import Api
+from tests.cluster.site import Site
+
+__all__ = ["Stage", "ready_nodes"]
+
+
+def ready_nodes(api: Api) -> set[str]:
+    """Return the nodes on which a Pod may be put: Ready, and no taint is left of a time before."""
+    return {
+        node["metadata"]["name"]
+        for node in api.items("/api/v1/nodes")
+        for condition in node["status"].get("conditions", ())
+        if condition["type"] == "Ready" and condition["status"] == "True"
+        if not node["spec"].get("taints")
+    }
+
+
+class Stage(Protocol):
+    """Two nodes, and what can befall them."""
+
+    site: Site
+    api: Api
+
+    @property
+    def ledger_file(self) -> Path: ...
+
+    @property
+    def kubeconfig(self) -> Path:
+        """That of the administrator, for programs outside."""
+        ...
+
+    def cut(self, node: str) -> None:
+        """Let nothing pass to or from a node."""
+        ...
+
+    def heal(self) -> None:
+        """Let everything pass again, between all."""
+        ...
+
+    def cut_api(self, node: str) -> None:
+        """Let nothing pass between a node, or its Pods, and the API server."""
+        ...
+
+    def kill_kubelet(self, node: str) -> None: ...
+
+    def start_kubelet(self, node: str) -> None: ...
+
+    def crash(self, node: str) -> None:
+        """Take the power away."""
+        ...
+
+    def boot(self, node: str) -> None:
+        """Give it back."""
+        ...
+
+    def address_of(self, name: str) -> str:
+        """Ask the cluster's DNS; "" where there is none."""
+        ...
+
+    def write_late(self, application: str, token: int) -> int:
+        """Ask the ledger to write under a token, and return the HTTP status that it answers."""
+        ...
+
+    def check(self) -> None:
+        """Raise if what must run has ended."""
+        ...
