@@ -11,9 +11,10 @@ from incumbent.audit.inventory import Inventory
 from incumbent.audit.objects import Manifest, Object
 from incumbent.audit.rules import judge
 from incumbent.manifests.guard import policies, quota
-from incumbent.manifests.model import Application, Autoscaling, Companion, Port, Storage
+from incumbent.manifests.model import Application
 from incumbent.manifests.modes import Mode
 from incumbent.manifests.objects import objects_of
+from incumbent.manifests.parts import Autoscaling, Companion, Port, Storage
 
 STORAGE = Storage(size="1Gi")
 COMPANION = Companion(image="web:1", storage=STORAGE, autoscaling=Autoscaling(2, 5))

@@ -10,6 +10,10 @@ Standbys stand apart
 
 The token of the service account is there only where a Lease is written; the Pod's name and UID are,
 wherever something is elected: the name alone comes back with the next Pod of a StatefulSet.
+
+Where the application elects by the library (partly-singleton), the containers share one process
+namespace. By itself a container's command is the first process of a namespace of its own; no timer
+of the kernel can kill that one, so the library refuses to be it. `incumbent run` can be.
 """
 
 from __future__ import annotations
@@ -53,6 +57,7 @@ def template(app: Application) -> Object:
         mounts.append({"name": VOLUME, "mountPath": app.storage.path})
     spec: Object = {
         **_identity(app),
+        **({"shareProcessNamespace": True} if app.mode is Mode.PARTLY_SINGLETON else {}),
         "automountServiceAccountToken": app.leased,
         "terminationGracePeriodSeconds": app.times.termination_s,
         **_placement(app),
