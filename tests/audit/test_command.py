@@ -3,42 +3,28 @@
 from __future__ import annotations
 
 import io
-import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from incumbent.audit.rules import RULES
 from incumbent.cli import app, codes
 from tests.audit.kit import EXAMPLES, example
-from tests.cli.processes import run_python
+from tests.cli.processes import Result, run_python
 
 SURGE = str(EXAMPLES / "INC011-bad.yaml")
 
 
-@dataclass(frozen=True)
-class Said:
-    code: int
-    out: str
-    err: str
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.out)
-
-
-Audit = Callable[..., Said]
+Audit = Callable[..., Result]
 
 
 @pytest.fixture
 def audit(capsys: pytest.CaptureFixture[str]) -> Audit:
-    def call(*arguments: str) -> Said:
+    def call(*arguments: str) -> Result:
         code = app.main(["audit", *arguments])
-        return Said(code, *capsys.readouterr())
+        return Result(code, *capsys.readouterr())
 
     return call
 

@@ -6,7 +6,6 @@ was made in: so a relay that listens outside and connects inside is one thread t
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import socket
@@ -16,13 +15,13 @@ from concurrent.futures import Future
 from typing import TypeVar
 
 from tests.servers.ports import claim_port, release_port
+from tests.servers.relay import copy, shut
 
 __all__ = ["Relay", "inside"]
 
 _Result = TypeVar("_Result")
 
 _CLONE_NEWNET = 0x40000000
-_CHUNK_BYTES = 64 * 1024
 
 
 def inside(pid: int, call: Callable[[], _Result]) -> _Result:
@@ -55,7 +54,7 @@ class Relay:
         """Stop listening, and end every connection."""
         self._closed = True
         for end in (self._listener, *list(self._open)):
-            _shut(end)
+            shut(end)
         release_port(self.port)
 
     def _serve(self, pid: int) -> None:
@@ -71,12 +70,12 @@ class Relay:
         try:
             server = socket.create_connection(self._target)
         except OSError:
-            _shut(client)
+            shut(client)
             return
         self._open |= {client, server}
-        back = threading.Thread(target=_copy, args=(server, client), daemon=True)
+        back = threading.Thread(target=copy, args=(server, client), daemon=True)
         back.start()
-        _copy(client, server)
+        copy(client, server)
         back.join()
         self._open -= {client, server}
 
@@ -90,17 +89,3 @@ def _enter(pid: int) -> None:
             raise OSError(ctypes.get_errno(), "setns")
     finally:
         os.close(namespace)
-
-
-def _copy(source: socket.socket, sink: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while data := source.recv(_CHUNK_BYTES):
-            sink.sendall(data)
-    _shut(source)
-    _shut(sink)
-
-
-def _shut(end: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        end.shutdown(socket.SHUT_RDWR)
-    end.close()

@@ -20,8 +20,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tests.servers.ports import claim_port, release_port
+from tests.servers.relay import copy, shut
 
-_CHUNK_BYTES = 64 * 1024
 _ESTABLISHED = "01"
 _UNANSWERED_S = 0.2
 
@@ -62,7 +62,7 @@ class Links:
                 s for pair, open_ in self._connections.items() if self._cut(pair) for s in open_
             ]
         for end in broken:
-            _shut(end)
+            shut(end)
 
     def heal(self) -> None:
         """Let everything pass."""
@@ -73,12 +73,12 @@ class Links:
     def close(self) -> None:
         """Close every relay."""
         for listener in self._listeners:
-            _shut(listener)
+            shut(listener)
         with self._lock:
             self._whole.set()
             ends = [end for open_ in self._connections.values() for end in open_]
         for end in ends:
-            _shut(end)
+            shut(end)
         for port in (*self._ports, *self._targets):
             release_port(port)
 
@@ -98,16 +98,16 @@ class Links:
     def _relay(self, client: socket.socket, port: int, target: int) -> None:
         source = self._caller(port)
         if source is None:
-            _shut(client)
+            shut(client)
             return
         if self._cut((source, target)):
             self._whole.wait(_UNANSWERED_S)
-            _shut(client)
+            shut(client)
             return
         try:
             server = socket.create_connection(("127.0.0.1", self._targets[target]))
         except OSError:
-            _shut(client)
+            shut(client)
             return
         pair = (source, target)
         ends = {client, server}
@@ -116,12 +116,12 @@ class Links:
             if not refused:
                 self._connections.setdefault(pair, set()).update(ends)
         if refused:
-            _shut(client)
-            _shut(server)
+            shut(client)
+            shut(server)
             return
-        back = threading.Thread(target=_copy, args=(server, client), daemon=True)
+        back = threading.Thread(target=copy, args=(server, client), daemon=True)
         back.start()
-        _copy(client, server)
+        copy(client, server)
         back.join()
         with self._lock:
             self._connections[pair] -= ends
@@ -152,17 +152,3 @@ def _open_files(pid: int) -> set[str]:
             with contextlib.suppress(OSError):
                 found.add(os.readlink(entry))
     return found
-
-
-def _copy(source: socket.socket, sink: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        while data := source.recv(_CHUNK_BYTES):
-            sink.sendall(data)
-    _shut(source)
-    _shut(sink)
-
-
-def _shut(end: socket.socket) -> None:
-    with contextlib.suppress(OSError):
-        end.shutdown(socket.SHUT_RDWR)
-    end.close()

@@ -12,7 +12,7 @@ from incumbent.testing.simulator.judge import Judge
 from incumbent.testing.simulator.process import Process
 from incumbent.testing.simulator.twin import Server, TwinStore, finish
 
-__all__ = ["Bench", "MemoryBench"]
+__all__ = ["Bench", "BenchDefaults", "MemoryBench"]
 
 
 class Bench(Protocol):
@@ -71,7 +71,22 @@ class Bench(Protocol):
         ...
 
 
-class MemoryBench:
+class BenchDefaults:
+    """What most benches need not write themselves."""
+
+    def hindered(self, processes: Sequence[Process], since: float) -> bool:
+        """Ask no more of anybody."""
+        return True
+
+    def up_to_date(self, processes: Sequence[Process]) -> bool:
+        """Trust what the store was told."""
+        return True
+
+    def end(self) -> None:
+        """Do nothing."""
+
+
+class MemoryBench(BenchDefaults):
     """The reference store's."""
 
     def __init__(self, judge: Judge, *, absent_is_vacant: bool) -> None:
@@ -122,14 +137,3 @@ class MemoryBench:
     def restore(self) -> bool:
         """Go back to the copy."""
         return self.server.restore()
-
-    def hindered(self, processes: Sequence[Process], since: float) -> bool:
-        """Ask no more of anybody."""
-        return True
-
-    def up_to_date(self, processes: Sequence[Process]) -> bool:
-        """Trust the twin's notifications."""
-        return True
-
-    def end(self) -> None:
-        """Do nothing."""

@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -28,6 +28,7 @@ from incumbent.stores.beside import Deed, LockStore, State, wire
 from incumbent.stores.beside.wire import Object
 from incumbent.stores.memory import CAPABILITIES
 from incumbent.testing.locks import OURS, STRANGE, Lock, Manner, MemoryLocks, Shelf
+from incumbent.testing.simulator.bench import BenchDefaults
 from incumbent.testing.simulator.members import Member
 from incumbent.testing.simulator.network import Subscription
 from incumbent.testing.simulator.process import Process
@@ -106,7 +107,7 @@ class _TwinStore(LockStore):
         return await super().release(held, lease, successor)
 
 
-class BesideBench:
+class BesideBench(BenchDefaults):
     """What a history needs of such a server."""
 
     def __init__(self, history: History, *, absent_is_vacant: bool) -> None:
@@ -290,14 +291,3 @@ class BesideBench:
         for name in self.shelf.locks:
             self._tell(name)
         return True
-
-    def hindered(self, processes: Sequence[Process], since: float) -> bool:
-        """Ask no more of anybody."""
-        return True
-
-    def up_to_date(self, processes: Sequence[Process]) -> bool:
-        """Trust the looks."""
-        return True
-
-    def end(self) -> None:
-        """Do nothing."""

@@ -35,6 +35,7 @@ from incumbent.stores.sql.joined.rows import PATIENCE_S
 from incumbent.stores.sql.joined.statements import create
 from incumbent.stores.sql.joined.tables import LockTable, shedlock, spring
 from incumbent.testing.database import ClockedSqliteDialect, Database
+from incumbent.testing.simulator.bench import BenchDefaults
 from incumbent.testing.simulator.judge import Judge
 from incumbent.testing.simulator.members import Member
 from incumbent.testing.simulator.process import Process
@@ -89,7 +90,7 @@ class _TwinStore(JoinedStore):
         self._process.world.write(self._process.label, f"cannot follow: {text}")
 
 
-class JoinedBench:
+class JoinedBench(BenchDefaults):
     """What a history needs of such a database."""
 
     speaks = False
@@ -325,14 +326,6 @@ class JoinedBench:
         if self._backup is None:
             return False
         self.database.load(self._backup)
-        return True
-
-    def hindered(self, processes: Sequence[Process], since: float) -> bool:
-        """Ask no more of anybody."""
-        return True
-
-    def up_to_date(self, processes: Sequence[Process]) -> bool:
-        """Trust the looks."""
         return True
 
     def end(self) -> None:

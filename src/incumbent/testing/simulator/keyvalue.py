@@ -19,7 +19,7 @@ from __future__ import annotations
 import copy
 import itertools
 import random
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import replace
 from typing import TypeVar
 
@@ -31,6 +31,7 @@ from incumbent.stores.kv.api import Conditions, Entry, Report, Sink, Writes
 from incumbent.stores.kv.store import KeyValueStore
 from incumbent.stores.memory import CAPABILITIES
 from incumbent.testing.keyvalue import MemoryKeyValue, Shelf
+from incumbent.testing.simulator.bench import BenchDefaults
 from incumbent.testing.simulator.judge import Judge
 from incumbent.testing.simulator.network import Link, Network, Subscription
 from incumbent.testing.simulator.process import Process
@@ -175,7 +176,7 @@ class TwinKeyValue:
             raise StoreUnavailable(str(error)) from error
 
 
-class KeyValueBench:
+class KeyValueBench(BenchDefaults):
     """What a history needs of such a server."""
 
     def __init__(self, judge: Judge, network: Network) -> None:
@@ -271,14 +272,3 @@ class KeyValueBench:
         self.shelf.entries = copy.copy(entries)
         self._break_streams()
         return True
-
-    def hindered(self, processes: Sequence[Process], since: float) -> bool:
-        """Ask no more of anybody."""
-        return True
-
-    def up_to_date(self, processes: Sequence[Process]) -> bool:
-        """Trust the stream."""
-        return True
-
-    def end(self) -> None:
-        """Do nothing."""

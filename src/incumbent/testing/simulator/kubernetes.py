@@ -20,7 +20,7 @@ import asyncio
 import copy
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable
 from typing import TypeVar
 
 from incumbent.core.records import Holding, StepDownRequest
@@ -31,6 +31,7 @@ from incumbent.stores.kubernetes.api import Change, Conflict, Expired, Kind, Lis
 from incumbent.stores.kubernetes.resource import LEASES
 from incumbent.stores.kubernetes.store import KubernetesStore
 from incumbent.stores.kubernetes.wire import Object
+from incumbent.testing.simulator.bench import BenchDefaults
 from incumbent.testing.simulator.judge import Judge
 from incumbent.testing.simulator.network import Network, Subscription
 from incumbent.testing.simulator.process import Process
@@ -329,7 +330,7 @@ class TwinApi:
             judge.freed(name, old_term)
 
 
-class KubernetesBench:
+class KubernetesBench(BenchDefaults):
     """What a history needs of Kubernetes."""
 
     def __init__(self, judge: Judge, network: Network) -> None:
@@ -388,14 +389,3 @@ class KubernetesBench:
             return False
         self.server.restore(*self._backup)
         return True
-
-    def hindered(self, processes: Sequence[Process], since: float) -> bool:
-        """Ask no more of anybody."""
-        return True
-
-    def up_to_date(self, processes: Sequence[Process]) -> bool:
-        """Trust the stream."""
-        return True
-
-    def end(self) -> None:
-        """Do nothing."""

@@ -24,7 +24,7 @@ import asyncio
 import itertools
 import math
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -37,6 +37,7 @@ from incumbent.stores.queue import notes
 from incumbent.stores.queue.api import Gone, Line, Node, Sink
 from incumbent.stores.queue.store import QueueStore
 from incumbent.testing.queue import CAPABILITIES, Queues, Standing
+from incumbent.testing.simulator.bench import BenchDefaults
 from incumbent.testing.simulator.network import Subscription
 from incumbent.testing.simulator.process import Process
 from incumbent.testing.simulator.world import HostClock
@@ -213,7 +214,7 @@ class _TwinStore(QueueStore):
         return await super().release(held, lease, successor)
 
 
-class QueueBench:
+class QueueBench(BenchDefaults):
     """What a history needs of such a server."""
 
     def __init__(self, history: History) -> None:
@@ -480,17 +481,6 @@ class QueueBench:
             self._entitle(_lock(name))
         self.queues.tell_everybody()
         return True
-
-    def hindered(self, processes: Sequence[Process], since: float) -> bool:
-        """Ask no more of anybody."""
-        return True
-
-    def up_to_date(self, processes: Sequence[Process]) -> bool:
-        """Trust the reports."""
-        return True
-
-    def end(self) -> None:
-        """Do nothing."""
 
 
 def _name(lock: str) -> str:

@@ -30,6 +30,7 @@ from incumbent.stores.memory import CAPABILITIES
 from incumbent.stores.sql.api import Dialect, Heard, Rows
 from incumbent.stores.sql.store import SqlStore
 from incumbent.testing.database import Database, SqliteDialect
+from incumbent.testing.simulator.bench import BenchDefaults
 from incumbent.testing.simulator.judge import Judge
 from incumbent.testing.simulator.network import Network, Subscription
 from incumbent.testing.simulator.process import Process
@@ -149,7 +150,7 @@ class _TwinStore(SqlStore):
         self._process.world.write(self._process.label, f"cannot follow: {text}")
 
 
-class SqlBench:
+class SqlBench(BenchDefaults):
     """What a history needs of such a server."""
 
     def __init__(self, judge: Judge, network: Network) -> None:
@@ -250,14 +251,6 @@ class SqlBench:
             return False
         self.database.load(self._backup)
         self._break_streams()
-        return True
-
-    def hindered(self, processes: Sequence[Process], since: float) -> bool:
-        """Ask no more of anybody."""
-        return True
-
-    def up_to_date(self, processes: Sequence[Process]) -> bool:
-        """Trust the stream, and the looks."""
         return True
 
     def end(self) -> None:
