@@ -69,6 +69,8 @@ def _described(mode: str, site: Site) -> Application:
         "pull_policy": "Never",
         "env": site.environment,
         "resources": _RESOURCES,
+        # The image has this machine's interpreter where it is here, and that may be below `/tmp`.
+        "writable": (),
         "tolerations_s": site.toleration_s,
     }
     match mode:
@@ -98,8 +100,8 @@ def _patch(pod: Object, site: Site, node: str) -> None:
     for name, path in (("POD_UID", "metadata.uid"), ("NODE_NAME", "spec.nodeName")):
         if name not in known:
             container["env"].append({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}})
-    container["volumeMounts"].append({"name": "marks", "mountPath": str(site.marks_dir)})
-    pod["volumes"].append({"name": "marks", "hostPath": {"path": str(site.marks_dir)}})
+    container["volumeMounts"] = [{"name": "marks", "mountPath": str(site.marks_dir)}]
+    pod["volumes"] = [{"name": "marks", "hostPath": {"path": str(site.marks_dir)}}]
     if node:
         pod["affinity"] = {"nodeAffinity": _rather_on(node)}
 
