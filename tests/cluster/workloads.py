@@ -19,7 +19,7 @@ from typing import Any
 from incumbent.manifests.model import Application
 from incumbent.manifests.modes import Mode
 from incumbent.manifests.objects import objects_of
-from incumbent.manifests.parts import Port, Resources
+from incumbent.manifests.parts import Port
 from tests.cluster.site import HERE, PYTHON, Site
 
 __all__ = ["AT_LEAST", "AT_MOST", "MODES", "PARTLY", "STANDBY", "Object", "application", "objects"]
@@ -35,7 +35,6 @@ ELECTED = (STANDBY, PARTLY)
 
 _APPLICATIONS = {AT_LEAST: "fetcher", AT_MOST: "my-singleton", STANDBY: "reports", PARTLY: "inbox"}
 _PORT = 8080
-_RESOURCES = Resources(cpu="200m", memory="128Mi")
 _OWNER = "operations@example.test"
 
 
@@ -68,7 +67,6 @@ def _described(mode: str, site: Site) -> Application:
         "mode": Mode(mode),
         "pull_policy": "Never",
         "env": site.environment,
-        "resources": _RESOURCES,
         # The image has this machine's interpreter where it is here, and that may be below `/tmp`.
         "writable": (),
         "tolerations_s": site.toleration_s,
