@@ -22,6 +22,7 @@ GOLDEN = Path(__file__).parent / "golden"
 DOCUMENT = Path(__file__).parents[2] / "docs" / "manifests.md"
 IMAGE = "registry.example/reports:1.4"
 
+_ADMISSION = "/apis/admissionregistration.k8s.io/v1"
 _PATHS = {
     "ServiceAccount": "/api/v1/namespaces/{}/serviceaccounts",
     "Role": "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/roles",
@@ -34,6 +35,8 @@ _PATHS = {
     "HorizontalPodAutoscaler": "/apis/autoscaling/v2/namespaces/{}/horizontalpodautoscalers",
     "PodDisruptionBudget": "/apis/policy/v1/namespaces/{}/poddisruptionbudgets",
     "Pod": "/api/v1/namespaces/{}/pods",
+    "ValidatingAdmissionPolicy": f"{_ADMISSION}/validatingadmissionpolicies",
+    "ValidatingAdmissionPolicyBinding": f"{_ADMISSION}/validatingadmissionpolicybindings",
 }
 
 OWNER = "reports@example.com"
@@ -91,6 +94,7 @@ FULL: dict[Mode, Application] = {
 }
 _ELSEWHERE = {
     "elsewhere": replace(PLAIN[Mode.ACTIVE_STANDBY], store="etcd://etcd-0.etcd,etcd-1.etcd/team"),
+    "guarded": replace(PLAIN[Mode.AT_MOST_ONE], guard=True),
     "secret": replace(PLAIN[Mode.PARTLY_SINGLETON], store_secret="stores/redis"),
 }
 EVERY: dict[str, Application] = {

@@ -57,7 +57,7 @@ PLANTED: tuple[Mutant, ...] = (
         SCALE,
         '        conditions={"marked": _MARKED},\n',
         '        conditions={"marked": _MARKED, "by-people": \'!request.userInfo.username\'\n'
-        '            \'.contains("horizontal-pod-autoscaler")\'},\n',
+        "            '.contains(\"horizontal-pod-autoscaler\")'},\n",
         test=f"{_OF_CONTROLLERS}the_autoscaler_itself_is_refused_and_says_why[Deployment-guarded]",
     ),
     planted(
@@ -192,6 +192,13 @@ PLANTED: tuple[Mutant, ...] = (
         '        namespaces={GUARD: "enforce"},\n',
         "",
         test=f"{_TESTS}by_default_all_namespaces_are_guarded_but_for_evictions",
+    ),
+    planted(
+        "guard: that of one application is for the whole cluster",
+        "incumbent.manifests.objects.guard",
+        "namespaces={NAMESPACE: app.namespace}",
+        "namespaces=None",
+        test=f"{_TESTS}the_guard_of_one_application_guards_its_namespace_and_no_other",
     ),
     planted(
         "guard: a warning refuses",

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from incumbent.manifests.guard import Settings, policies, quota
 from incumbent.manifests.marks import GUARD, SINGLETON
+from incumbent.manifests.objects import objects_of
+from incumbent.manifests.objects.guard import CLUSTER_WIDE
 from tests.manifests.doors import DOORS, PASSAGES, Door, Passage, evict, fail_by, force_by
+from tests.manifests.kit import EVERY
 from tests.manifests.scene import KUBELET, MERGE, POD_GC, Client, Installed, Scene, wait_until
 from tests.manifests.world import Shell, World, a_namespace
 from tests.servers.kubernetes import ApiError
@@ -172,6 +176,29 @@ def test_by_default_all_namespaces_are_guarded_but_for_evictions(client: Client)
                 with pytest.raises(ApiError, match="-singleton-evictions'"):
                     evict("v1", gracePeriodSeconds=0)(scene)
             assert scene.exists() is not lets_pass
+    finally:
+        installed.remove()
+
+
+def test_the_guard_of_one_application_guards_its_namespace_and_no_other(client: Client) -> None:
+    own, other = (Scene(client, a_namespace(client, "own")) for _ in range(2))
+    app = replace(EVERY["guarded"], namespace=own.namespace)
+    made = [obj for obj in objects_of(app) if obj["kind"] in CLUSTER_WIDE]
+    installed = Installed(client, made)
+    installed.install()
+    try:
+        for scene in (own, other):
+            scene.make("StatefulSet")
+            scene.create(scene.pod())
+        for knock, words in (
+            (lambda scene: scene.patch("StatefulSet", {"spec": {"replicas": 2}}, "scale"), "scale"),
+            (evict("v1", gracePeriodSeconds=0), "evictions"),
+        ):
+            with pytest.raises(ApiError, match=rf"'{own.namespace}\.reports-singleton-{words}'"):
+                knock(own)
+            knock(other)
+        assert (own.replicas("StatefulSet"), other.replicas("StatefulSet")) == (1, 2)
+        assert (own.exists(), other.exists()) == (True, False)
     finally:
         installed.remove()
 

@@ -80,6 +80,8 @@ BAD = [
     ("one", {"companion": {"image": "x"}}, "companion.image: 'x' is whatever was pushed last"),
     ("one", {"companion": {"image": "x:1", "ports": []}}, "companion.ports: a Service needs one"),
     ("one", {"companion": {"image": "x:1", "replicas": 0}}, "companion.replicas: 0 must be"),
+    ("one", {"guard": "yes"}, "guard: 'yes' must be true or false"),
+    ("standby", {"guard": True}, "guard: it keeps a marked singleton at one replica, and mode"),
     ("standby", {"replicas": 1}, "replicas: 1 must be a whole number from 2"),
     ("standby", {"command": None}, "command: `incumbent run` starts the process"),
     ("standby", {"ports": [80]}, "ports: in mode active-standby only the active replica listens"),

@@ -33,6 +33,7 @@ _WORDS = {
     "companion": "--companion",
     "env": "--env",
     "grace_s": "--grace",
+    "guard": "--guard",
     "image": "--image",
     "lease": "--lease",
     "liveness": "--liveness",
@@ -129,6 +130,7 @@ class _Manifests(click.Command):
 @click.option("--max-replicas", type=int, metavar="N", help="Of an autoscaler.")
 @click.option("--companion", metavar="IMAGE:VERSION", help="The stateless service beside it.")
 @click.option("--user", type=int, metavar="UID", help="The user that it runs as [10001].")
+@click.option("--guard", is_flag=True, help="With policies against a second replica.")
 @click.option(
     "--format",
     "format_",
@@ -191,6 +193,7 @@ def _told(name: str | None, words: list[str], given: dict[str, Any]) -> dict[str
     """Return the options under the names of the fields, those that were given."""
     told: dict[str, Any] = {field: given[field] for field in _PLAIN}
     told |= {"name": name, "command": words or None}
+    told["guard"] = given["guard"] or None
     told["ports"] = [_port(text) for text in given["ports"]] or None
     told["env"] = dict(_variable(text) for text in given["env"]) or None
     told["resources"] = _part(cpu=given["cpu"], memory=given["memory"])

@@ -66,6 +66,7 @@ class Application:
         pull_secrets: names of Secrets to pull it with.
         user: the user and group that it runs as.
         writable: folders that it may write to, each empty at the start.
+        guard: whether the policies are written, too, that keep an only replica the only one.
     """
 
     name: str
@@ -96,6 +97,7 @@ class Application:
     pull_secrets: tuple[str, ...] = ()
     user: int = 10001
     writable: tuple[str, ...] = ("/tmp",)
+    guard: bool = False
 
     def __post_init__(self) -> None:
         fields.label("name", self.name, longest=_LONGEST_NAME)
@@ -115,6 +117,7 @@ class Application:
         fields.line("owner", self.owner)
         fields.known("pull_policy", self.pull_policy, _PULL)
         fields.integer("user", self.user, 1, 2**31 - 1)
+        fields.boolean("guard", self.guard)
         if self.tolerations_s is not None:
             fields.integer("tolerations_s", self.tolerations_s, 0, 86_400)
         if self.grace_s is not None:
@@ -216,6 +219,11 @@ class Application:
             )
         if self.lease:
             fields.subdomain("lease", self.lease)
+        if self.guard:
+            raise ConfigError(
+                f"guard: it keeps a marked singleton at one replica, and mode {self.mode} has "
+                "several and elects one: leave it out"
+            )
         self._check_store()
         if self.mode is Mode.ACTIVE_STANDBY:
             self._check_standby()

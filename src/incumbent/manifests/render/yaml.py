@@ -29,6 +29,8 @@ YAML_ERROR = yaml.YAMLError
 _WIDE = 4096
 
 _WHY = {
+    "ValidatingAdmissionPolicy": "What the API server refuses to do to the only replica.",
+    "ValidatingAdmissionPolicyBinding": "It does so in this namespace.",
     "ServiceAccount": "Who the Pods are.",
     "Role": "All that a candidate may do: this one Lease, by name.",
     "RoleBinding": "The Pods may do it.",
