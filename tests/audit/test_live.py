@@ -26,6 +26,7 @@ from incumbent.audit.objects import Object
 from incumbent.audit.rules import RULES, judge
 from incumbent.audit.source import read_text
 from incumbent.errors import ConfigError, PermissionDenied, StoreUnavailable
+from incumbent.stores.kubernetes.api import Listing
 from incumbent.stores.kubernetes.client import Client
 from incumbent.stores.kubernetes.resource import Resource
 from tests.audit.kit import EXAMPLES, READ_AT, example
@@ -229,7 +230,7 @@ def test_a_list_that_the_server_has_forgotten_is_begun_again(
     names = events(cluster, 3)
     real, late = Client.page, [True] * times
 
-    async def page(client: Client, limit: int, after: str = "") -> tuple[list[Object], str]:
+    async def page(client: Client, limit: int, after: str = "") -> tuple[Listing, str]:
         if after and client.resource is EVENTS and late:
             late.pop()
             compacted(cluster.server)

@@ -220,7 +220,7 @@ async def _paged(client: Client) -> AsyncIterator[Object]:
     while True:
         async with _in_time(client):
             found, after = await client.page(_PAGE_OBJECTS, after)
-        for each in found:
+        for each in found.items:
             yield each
         if not after:
             return

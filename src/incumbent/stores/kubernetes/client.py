@@ -99,14 +99,16 @@ class Client:
         answer = await self._ask("list", "", "GET", self._objects + query)
         return Listing([trimmed(o) for o in answer["items"]], answer["metadata"]["resourceVersion"])
 
-    async def page(self, limit: int, after: str = "") -> tuple[list[Object], str]:
+    async def page(self, limit: int, after: str = "") -> tuple[Listing, str]:
         """Read some objects, and return them with what the next page is asked for by; "": the last.
 
         All pages show one version, that of the first. `Expired`: the server has forgotten it.
         """
         query = {"limit": str(limit), **({"continue": after} if after else {})}
         answer = await self._ask("list", "", "GET", f"{self._objects}?{urlencode(query)}")
-        return [trimmed(o) for o in answer["items"]], answer["metadata"].get("continue", "")
+        about = answer["metadata"]
+        found = Listing([trimmed(o) for o in answer["items"]], about["resourceVersion"])
+        return found, about.get("continue", "")
 
     async def watch(
         self, name: str, version: str, limit_s: float, selector: str = ""
