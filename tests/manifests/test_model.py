@@ -13,7 +13,7 @@ from incumbent.errors import ConfigError, ImpossibleTiming
 from incumbent.manifests.model import Application
 from incumbent.manifests.modes import Mode
 from incumbent.manifests.objects import objects_of
-from incumbent.manifests.parts import Port
+from incumbent.manifests.parts import ASKED_IN, Port
 from incumbent.manifests.reading import application_of, read
 from tests.manifests.kit import EVERY, FULL, PLAIN, by_name
 
@@ -80,13 +80,14 @@ BAD = [
     ("one", {"companion": {"image": "x"}}, "companion.image: 'x' is whatever was pushed last"),
     ("one", {"companion": {"image": "x:1", "ports": []}}, "companion.ports: a Service needs one"),
     ("one", {"companion": {"image": "x:1", "replicas": 0}}, "companion.replicas: 0 must be"),
+    ("standby", {"writable": ["/run/incumbent"]}, "writable: '/run/incumbent' is mounted twice"),
     ("one", {"guard": "yes"}, "guard: 'yes' must be true or false"),
     ("standby", {"guard": True}, "guard: it keeps a marked singleton at one replica, and mode"),
     ("standby", {"replicas": 1}, "replicas: 1 must be a whole number from 2"),
     ("standby", {"command": None}, "command: `incumbent run` starts the process"),
     ("standby", {"ports": [80]}, "ports: in mode active-standby only the active replica listens"),
     ("standby", {"storage": {"size": "1Gi"}}, "storage: one volume is mounted by one replica"),
-    ("standby", {"liveness": {"path": "/x"}}, "liveness: in a standby nothing runs"),
+    ("standby", {"liveness": {"path": "/x"}}, "liveness: in a standby nothing listens"),
     ("standby", {"lease": "A"}, "lease: 'A' is no name of an object"),
     ("standby", {"ttl_s": 5, "grace_s": 10}, "ttl_s=5 gives W = "),
     ("standby", {"ttl_s": 2.5}, "keeps the TTL in whole seconds"),
@@ -170,6 +171,25 @@ def test_a_file_that_cannot_be_read_is_named(
 
 
 # -- what follows from what -----------------------------------------------------------------------
+
+
+def test_a_standby_is_asked_whether_it_is_alive_and_never_what_only_the_active_one_knows() -> None:
+    plain, full = (
+        by_name(objects_of(of[Mode.ACTIVE_STANDBY]))["Deployment", "reports"]["spec"]["template"]
+        for of in (PLAIN, FULL)
+    )
+    (container,) = plain["spec"]["containers"]
+    command, socket = container["command"], f"{ASKED_IN}/probe"
+    assert command[command.index("--probe") + 1] == socket
+    assert command.index("--probe") < command.index("--")
+    mounted = {one["mountPath"]: one["name"] for one in container["volumeMounts"]}
+    assert {"name": mounted[ASKED_IN], "emptyDir": {}} in plain["spec"]["volumes"]
+    for name in ("startupProbe", "livenessProbe"):
+        assert container[name]["exec"]["command"] == ["incumbent", "probe", socket]
+    assert "readinessProbe" not in container
+    (container,) = full["spec"]["containers"]
+    for name in ("startupProbe", "livenessProbe", "readinessProbe"):
+        assert container[name]["exec"]["command"][:4] == ["incumbent", "probe", socket, "--"]
 
 
 @pytest.mark.parametrize("ttl_s", [3, 15, 60, 600])

@@ -33,6 +33,7 @@ COMMANDS = {
     "status": ("incumbent.cli.status:command", "Show who holds which election."),
     "watch": ("incumbent.cli.watch:command", "Show every change as it happens."),
     "step-down": ("incumbent.cli.step_down:command", "Ask a holder to hand over."),
+    "probe": ("incumbent.cli.probing:command", "Ask whether the `run` beside it is alive."),
     "migrate": ("incumbent.cli.migrate:command", "Move a live election to another store."),
     "manifests": (
         "incumbent.cli.manifests:command",

@@ -13,6 +13,7 @@ from incumbent.errors import ConfigError
 from incumbent.manifests import fields, times
 from incumbent.manifests.modes import Mode
 from incumbent.manifests.parts import (
+    ASKED_IN,
     Autoscaling,
     Companion,
     Port,
@@ -301,13 +302,15 @@ class Application:
                 continue
             if self.mode is Mode.ACTIVE_STANDBY and not probe.command:
                 raise ConfigError(
-                    f"{name}: in a standby nothing runs that could answer, so it would be "
-                    "restarted for ever: give a command that is also well where nothing runs"
+                    f"{name}: in a standby nothing listens that could answer: give a command, "
+                    "which is asked only where the work runs"
                 )
             probe.check(name, self.ports)
 
     def _check_mounts(self) -> None:
         mounted = [*self.writable, *([self.storage.path] if self.storage else [])]
+        if self.mode is Mode.ACTIVE_STANDBY:
+            mounted.append(ASKED_IN)
         twice = [path for path in mounted if mounted.count(path) > 1]
         if twice:
             raise fields.refuse("writable", twice[0], "is mounted twice: leave one out")

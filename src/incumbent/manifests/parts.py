@@ -10,7 +10,19 @@ from dataclasses import dataclass, field
 from incumbent.errors import ConfigError
 from incumbent.manifests import fields
 
-__all__ = ["Autoscaling", "Companion", "Port", "Probe", "Resources", "Storage", "check_ports"]
+__all__ = [
+    "ASKED_IN",
+    "Autoscaling",
+    "Companion",
+    "Port",
+    "Probe",
+    "Resources",
+    "Storage",
+    "check_ports",
+]
+
+ASKED_IN = "/run/incumbent"
+"""A folder of the container, in which `incumbent run` is asked whether it is alive."""
 
 _LEADERSHIP = {
     "active",

@@ -24,14 +24,15 @@ from incumbent.manifests import Object
 from incumbent.manifests.model import Application
 from incumbent.manifests.modes import Mode
 from incumbent.manifests.objects.labels import labels, selector
-from incumbent.manifests.objects.probes import probes
-from incumbent.manifests.parts import Companion, Port, Resources
+from incumbent.manifests.objects.probes import SOCKET, probes, through_the_wrapper
+from incumbent.manifests.parts import ASKED_IN, Companion, Port, Resources
 
 __all__ = ["companion_template", "template"]
 
 HOST = "kubernetes.io/hostname"
 ZONE = "topology.kubernetes.io/zone"
 VOLUME = "data"
+_WRAPPER = "incumbent"
 _LOST = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 _COMPANION_GRACE_S = 30
 
@@ -48,11 +49,12 @@ def template(app: Application) -> Object:
         container["env"] = variables
     container |= _ports(app.ports)
     container["resources"] = _resources(app.resources)
-    container |= probes(
-        app.ports, startup=app.startup, liveness=app.liveness, readiness=app.readiness
-    )
+    container |= _asked(app)
     container["securityContext"] = _confined()
     mounts, volumes = _writable(app.writable)
+    if app.mode is Mode.ACTIVE_STANDBY:
+        mounts.append({"name": _WRAPPER, "mountPath": ASKED_IN})
+        volumes.append({"name": _WRAPPER, "emptyDir": {}})
     if app.storage is not None:
         mounts.append({"name": VOLUME, "mountPath": app.storage.path})
     spec: Object = {
@@ -120,7 +122,17 @@ def _command(app: Application) -> list[str]:
         return list(app.command)
     store = ["--store", app.store_url] if app.store_url else []
     timing = ["--ttl", f"{app.ttl_s:g}", "--grace", f"{app.times.grace_s:.6g}"]
-    return ["incumbent", "run", app.election, *store, *timing, "--", *app.command, *app.args]
+    options = [*store, *timing, "--probe", SOCKET]
+    return ["incumbent", "run", app.election, *options, "--", *app.command, *app.args]
+
+
+def _asked(app: Application) -> Object:
+    startup, liveness, readiness = app.startup, app.liveness, app.readiness
+    if app.mode is Mode.ACTIVE_STANDBY:
+        liveness = through_the_wrapper(liveness)
+        startup = startup and through_the_wrapper(startup)
+        readiness = readiness and through_the_wrapper(readiness)
+    return probes(app.ports, startup=startup, liveness=liveness, readiness=readiness)
 
 
 def _variables(app: Application) -> list[Object]:

@@ -7,8 +7,11 @@
 - Startup is liveness with more patience, so that a slow start is no death.
 
 Nothing is invented: without a word of the user there is no liveness probe, since what shows that
-the work goes on is known to nobody else. Readiness is a connection to the first port. A readiness
-that is asked the same way as liveness would only take calls away a moment before the restart.
+the work goes on is known to nobody else. Where `incumbent run` is what is started, it is asked
+whether it could keep a lease and start the work, for that is all that a standby does; and the
+user's own question is put through it, only where the work runs. Readiness is a connection to the
+first port. A readiness that is asked the same way as liveness would only take calls away a moment
+before the restart.
 """
 
 from __future__ import annotations
@@ -16,9 +19,11 @@ from __future__ import annotations
 from dataclasses import replace
 
 from incumbent.manifests import Object
-from incumbent.manifests.parts import Port, Probe
+from incumbent.manifests.parts import ASKED_IN, Port, Probe
 
-__all__ = ["probes"]
+__all__ = ["SOCKET", "probes", "through_the_wrapper"]
+
+SOCKET = f"{ASKED_IN}/probe"
 
 _STARTUP_S = 300
 """How long a start may take before it counts as failed."""
@@ -39,6 +44,17 @@ def probes(
         startup = replace(liveness, failures=max(liveness.failures, patience))
     told = {"startupProbe": startup, "livenessProbe": liveness, "readinessProbe": readiness}
     return {name: _probe(probe, ports) for name, probe in told.items() if probe is not None}
+
+
+def through_the_wrapper(probe: Probe | None) -> Probe:
+    """Return how `incumbent run` is asked, and `probe` while the work runs.
+
+    To start an interpreter takes a while with a tenth of a processor, so there is time for it.
+    """
+    asked = ("incumbent", "probe", SOCKET)
+    if probe is None:
+        return Probe(command=asked, period_s=20, timeout_s=5)
+    return replace(probe, command=(*asked, "--", *probe.command))
 
 
 def _probe(probe: Probe, ports: tuple[Port, ...]) -> Object:
