@@ -39,6 +39,7 @@ _TARGETS_OF_FIXTURES = {
     "own_api_server": _API_SERVER_TARGETS,
     "certified_api_server": (*_API_SERVER_TARGETS, "certificates"),
     "helm": ("helm",),
+    "kube_score": ("kube-score",),
     "kubectl": ("kubectl",),
     "shell": (*_API_SERVER_TARGETS, "kubectl"),
     "controllers": (*_API_SERVER_TARGETS, "kube-controller-manager"),
@@ -115,6 +116,12 @@ def certified_api_server(tmp_path: Path, certificates: Path) -> Iterator[ApiServ
 def helm() -> Path:
     """The program."""
     return build.ensure("helm")
+
+
+@pytest.fixture(scope="session")
+def kube_score() -> Path:
+    """The program."""
+    return build.ensure("kube-score")
 
 
 @pytest.fixture(scope="session")

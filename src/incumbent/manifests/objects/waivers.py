@@ -8,6 +8,8 @@ of one tool on one object, and says why:
     Polaris       polaris.fairwinds.com/CHECK-exempt: "true"
 
 Polaris repairs as well: its fix of `deploymentMissingReplicas` makes three replicas of one.
+
+Nothing is waived where more replicas do no harm: of a companion, and of a partly-singleton.
 """
 
 from __future__ import annotations
@@ -23,6 +25,8 @@ _POLARIS = "polaris.fairwinds.com/{}-exempt"
 
 _ONE = "never two: one replica is what is meant"
 _NO_SURGE = "never two: a rolling update would start the second before the first has ended"
+_ENOUGH = 3
+"""Replicas, for kube-linter."""
 _PAIR = "one is active, and the others only wait"
 _ASK = "the owner is asked before the only replica is moved"
 
@@ -38,7 +42,7 @@ def of_workload(app: Application) -> dict[str, str]:
         }
     if app.mode is Mode.AT_MOST_ONE:
         return {f"{_LINTER}minimum-three-replicas": _ONE}
-    if app.mode is Mode.ACTIVE_STANDBY:
+    if app.mode is Mode.ACTIVE_STANDBY and app.count < _ENOUGH:
         return {f"{_LINTER}minimum-three-replicas": _PAIR}
     return {}
 
