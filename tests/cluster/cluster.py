@@ -69,7 +69,7 @@ class Cluster:
         self._ledger: ChildProcess | None = None
 
     def start(self) -> None:
-        self.site.marks_dir.mkdir()
+        self.site.make_marks_dir()
         self._holder = holder(self.folder)
         self.network = Network(self._holder.pid, environment())
         addresses = {name: Address(number) for number, name in enumerate(NODES, start=1)}

@@ -41,8 +41,14 @@ class FakeCluster:
 
     def __init__(self, folder: Path, server: ApiServer) -> None:
         self.folder = folder
-        self.site = Site("none", folder / "marks", self._start_ledger(folder), ttl_s=_TTL_S)
-        self.site.marks_dir.mkdir()
+        self.site = Site(
+            "played:1",
+            folder / "marks",
+            self._start_ledger(folder),
+            ttl_s=_TTL_S,
+            toleration_s=_TOLERATION_S,
+        )
+        self.site.make_marks_dir()
         self.api = Api(server.url, server.ca_file, server.token())
         self.kubeconfig = server.kubeconfig()
         self._proxies = [Proxy(server.host, server.port) for _ in NODES]
@@ -130,11 +136,7 @@ def played_cluster() -> Iterator[FakeCluster]:
     """Start a cluster, and end it."""
     with tempfile.TemporaryDirectory(prefix="incumbent-played-") as temporary:
         folder = Path(temporary)
-        tolerations = [
-            f"--default-{which}-toleration-seconds={_TOLERATION_S}"
-            for which in ("not-ready", "unreachable")
-        ]
-        with ApiServer(folder / "api-server", arguments=tolerations) as server:
+        with ApiServer(folder / "api-server") as server:
             cluster = FakeCluster(folder, server)
             try:
                 cluster.start()

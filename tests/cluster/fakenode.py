@@ -12,6 +12,8 @@ kubelet goes on with what it knew, and so do the processes, which is the whole p
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -21,6 +23,7 @@ from typing import Any
 
 from tests.cluster.api import Api
 from tests.cluster.control import kubeconfig
+from tests.cluster.site import LAUNCHER
 from tests.servers.kubernetes import ApiError
 from tests.servers.process import ChildProcess, ServerError
 from tests.servers.proxy import Proxy
@@ -55,6 +58,8 @@ class FakeNode:
     def start(self) -> None:
         folder = self._folder / self.name
         folder.mkdir(parents=True)
+        (folder / "incumbent").write_text(LAUNCHER, encoding="utf-8")
+        (folder / "incumbent").chmod(0o755)
         self._kubelet.set()
         for thread in self._threads:
             thread.start()
@@ -144,11 +149,13 @@ class FakeNode:
             return
         if process is None:
             (container,) = pod["spec"]["containers"]
+            path = f"{self._folder / self.name}:{os.defpath}"
+            program, *arguments = container["command"]
             process = ChildProcess(
                 pod["metadata"]["name"],
-                container["command"],
+                [shutil.which(program, path=path) or program, *arguments],
                 log_path=self._folder / self.name / f"{uid}.log",
-                environment={**dict(_values(container, pod)), **self._rights(pod)},
+                environment={"PATH": path, **dict(_values(container, pod)), **self._rights(pod)},
             )
             self._running[uid] = process
         process.spawn()
@@ -186,7 +193,7 @@ class FakeNode:
     def _rights(self, pod: dict[str, Any]) -> dict[str, str]:
         """What a Pod of a service account is given: its token, at the node's way to the server."""
         account = pod["spec"].get("serviceAccountName", "default")
-        if account == "default":
+        if account == "default" or not pod["spec"].get("automountServiceAccountToken", True):
             return {}
         path = f"/api/v1/namespaces/default/serviceaccounts/{account}/token"
         answer = self._api.request("POST", path, {"spec": {"expirationSeconds": 3600}})

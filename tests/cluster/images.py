@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.cluster.site import HERE, ROOT
+from tests.cluster.site import HERE, LAUNCHER, ROOT
 from tests.servers import build
 
 __all__ = ["REFERENCE", "write"]
@@ -68,6 +68,7 @@ def _fill(archive: tarfile.TarFile) -> None:
             _add(archive, path, done)
     for path in _files(ROOT / "src/incumbent"):
         _add(archive, path, done)
+    _launcher(archive, done)
     for path in (ROOT / "tests/__init__.py", *(HERE / name for name in _SOURCES)):
         _add(archive, path, done)
 
@@ -137,6 +138,15 @@ def _add(archive: tarfile.TarFile, path: Path, done: set[Path]) -> None:
     entry.uid = entry.gid = 0
     with place.open("rb") as file:
         archive.addfile(entry, file)
+
+
+def _launcher(archive: tarfile.TarFile, done: set[Path]) -> None:
+    path = Path("/usr/local/bin/incumbent")
+    _folder(archive, path.parent, done)
+    entry = tarfile.TarInfo(str(path).lstrip("/"))
+    text = LAUNCHER.encode()
+    entry.mode, entry.size = 0o755, len(text)
+    archive.addfile(entry, io.BytesIO(text))
 
 
 def _link(archive: tarfile.TarFile, path: Path, target: Path, done: set[Path]) -> None:

@@ -6,11 +6,12 @@ page, so that a write which SIGKILL interrupts between two pages is never half o
 
 Run as a program it is what a Pod, or `incumbent run` in it, starts:
 
-    python -I -S marks.py FILE [--write URL]
+    python -I -S marks.py FILE [--write URL] [--listen PORT]
 
 It knows nothing of incumbent but the variable `INCUMBENT_TOKEN`, which is 0 where nobody was
 elected. It marks for as long as it lives, unconditionally; with `--write` it also asks the ledger
-at the URL to write something four times a second. As the first process of a container it must ask
+at the URL to write something four times a second, and with `--listen` it accepts connections, so
+that it counts as ready. As the first process of a container it must ask
 for SIGTERM: the kernel does not end such a process by a signal that it has no handler for.
 """
 
@@ -19,6 +20,7 @@ from __future__ import annotations
 import http.client
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -65,13 +67,23 @@ def write_on(url: str, token: int) -> None:
         time.sleep(WRITE_EVERY_S)  # sleep: this pace is the work
 
 
+def listen(port: int) -> None:
+    """Accept connections; on a machine that plays two nodes, several do on one port."""
+    with socket.create_server(("", port), reuse_port=True) as server:
+        while True:
+            server.accept()[0].close()
+
+
 def main(arguments: list[str]) -> None:
     path, *rest = arguments
+    told = dict(zip(rest[::2], rest[1::2], strict=True))
     token = int(os.environ.get("INCUMBENT_TOKEN", "0"))
     signal.signal(signal.SIGTERM, lambda _signal, _frame: os._exit(0))
-    if rest:
-        _, url = rest
+    if "--write" in told:
+        url = told["--write"]
         threading.Thread(target=write_on, args=(url, token), daemon=True).start()
+    if "--listen" in told:
+        threading.Thread(target=listen, args=(int(told["--listen"]),), daemon=True).start()
     file = open_file(path)
     while True:
         mark(file, ACTIVE, token)

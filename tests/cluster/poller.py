@@ -1,6 +1,6 @@
 """The worker of an application of which only a part is elected: every replica serves, one polls.
 
-    python poller.py FILE ELECTION
+    python poller.py FILE ELECTION PORT
 
 Each replica marks that it serves, always; the one that is elected marks that it polls, with its
 token, after each `check`.
@@ -14,13 +14,13 @@ import threading
 import time
 
 import incumbent
-from tests.cluster.marks import ACTIVE, EVERY_S, SERVING, mark, open_file
+from tests.cluster.marks import ACTIVE, EVERY_S, SERVING, listen, mark, open_file
 
 SERVE_EVERY_S = 0.1
 
 
 def main(arguments: list[str]) -> None:
-    path, election = arguments
+    path, election, port = arguments
     file = open_file(path)
 
     def serve() -> None:
@@ -35,6 +35,7 @@ def main(arguments: list[str]) -> None:
 
     signal.signal(signal.SIGTERM, lambda _signal, _frame: sys.exit(0))
     threading.Thread(target=serve, daemon=True).start()
+    threading.Thread(target=listen, args=(int(port),), daemon=True).start()
     incumbent.Election(election).lead(poll)
 
 

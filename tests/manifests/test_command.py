@@ -89,7 +89,7 @@ def test_an_option_counts_more_than_the_file(tmp_path: Path) -> None:
     items = made("--from", str(file), "--cpu", "3", "--json", "--", "x", "y").json["items"]
     (workload,) = [obj for obj in items if obj["kind"] == "StatefulSet"]
     container = workload["spec"]["template"]["spec"]["containers"][0]
-    assert container["resources"]["limits"] == {"cpu": "3", "memory": "1Gi"}
+    assert container["resources"]["requests"] == {"cpu": "3", "memory": "1Gi"}
     assert container["command"] == ["x", "y"]
     assert workload["metadata"]["name"] == "reports"
 

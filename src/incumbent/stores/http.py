@@ -181,9 +181,9 @@ class Pool:
     async def _connect(self) -> _Connection:
         closed = self._closed
         try:
-            reader, writer = await asyncio.open_connection(
-                self._host, self._port, ssl=self._tls, server_hostname=self._tls_name
-            )
+            reader, writer = await asyncio.open_connection(self._host, self._port)
+            if self._tls is not None:
+                await _secure(writer, self._tls, self._tls_name)
         except (OSError, ssl.SSLError) as error:
             raise NotSent(str(error) or type(error).__name__) from error
         plug = writer.get_extra_info("socket")
@@ -196,6 +196,21 @@ class Pool:
             await connection.closed()
             raise NotSent("closed while it was connecting")
         return connection
+
+
+async def _secure(writer: asyncio.StreamWriter, tls: ssl.SSLContext, name: str | None) -> None:
+    """Begin TLS, or leave nothing open.
+
+    asyncio can connect and begin TLS in one call. If that is cancelled just as the handshake ends,
+    it asks the server to end TLS, and keeps the socket until there is an answer: 30 s, or for ever
+    if the loop ends before. So the connection below is ours from the beginning.
+    """
+    connection = writer.transport
+    try:
+        await writer.start_tls(tls, server_hostname=name)
+    except BaseException:
+        connection.abort()
+        raise
 
 
 class _Connection:

@@ -162,8 +162,8 @@ def _ports(ports: tuple[Port, ...]) -> Object:
 
 
 def _resources(resources: Resources) -> Object:
-    amounts = {"cpu": resources.cpu, "memory": resources.memory}
-    return {"requests": amounts, "limits": dict(amounts)}
+    requests = {"cpu": resources.cpu, "memory": resources.memory}
+    return {"requests": requests, "limits": {"memory": resources.memory}}
 
 
 # -- with which rights ----------------------------------------------------------------------------

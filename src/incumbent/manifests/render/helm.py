@@ -140,7 +140,7 @@ class _Chart:
             schema = {"type": "integer", "minimum": 0 if single else 1, **most}
             about = "One, or 0 to stop it. A second is refused." if single else "How many."
             self._leave(spec, "replicas", _key(of, "replicas"), schema, about, Form.NUMBER)
-        about = "Requests are limits, so that it is evicted last."
+        about = "No limit of the CPU: it would make a takeover slow."
         self._leave(container, "resources", _key(of, "resources"), _RESOURCES, about, Form.BLOCK)
         about = "The name of a PriorityClass, or nothing."
         schema = {"type": "string"}

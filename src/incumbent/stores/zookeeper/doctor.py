@@ -51,9 +51,11 @@ async def _server(server: Server, settings: Settings) -> Finding:
     try:
         async with asyncio.timeout(_ANSWER_S):
             reader, writer = await asyncio.open_connection(*server, ssl=settings.context())
-            writer.write(b"srvr")
-            text = (await reader.read(4096)).decode("utf-8", errors="replace")
-            writer.close()
+            try:
+                writer.write(b"srvr")
+                text = (await reader.read(4096)).decode("utf-8", errors="replace")
+            finally:
+                writer.transport.abort()
     except (OSError, TimeoutError) as error:
         return Finding(check, False, f"does not answer: {str(error) or 'not in time'}")
     version = re.search(r"^Zookeeper version: ([\w.]+)", text, re.MULTILINE)
