@@ -47,12 +47,17 @@ class Installed:
 
     @property
     def command(self) -> list[str]:
-        """The words of the container, as they are in the manifest, on this machine."""
+        """The words of the container, as they are in the manifest, on this machine.
+
+        Here is no folder of the Pod's own, in which it could be asked whether it is alive.
+        """
         container = self.found["Deployment", self.app.name]["spec"]["template"]["spec"][
             "containers"
         ][0]
         program, verb, *words = container["command"]
         assert (program, verb) == ("incumbent", "run")
+        at = words.index("--probe")
+        del words[at : at + 2]
         return [sys.executable, "-m", "incumbent.cli", verb, "--json", *words]
 
     def start(self) -> Process:

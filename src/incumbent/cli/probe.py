@@ -5,7 +5,7 @@ with 1 if not; what an answer proves is in `answering`. A command after `--` is 
 only while the work runs here: where nothing runs there is nothing to be ill. It takes this
 process's place, so its exit code, and the kubelet's time limit, are its own.
 
-It runs every few seconds beside each replica, often with a tenth of a processor. So the entry point
+It runs every few seconds beside each replica, on nodes that are busy. So the entry point
 comes here before click is imported, which is most of what another command costs to start, and the
 few words of its command line are read by hand.
 """

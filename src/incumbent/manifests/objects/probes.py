@@ -49,7 +49,7 @@ def probes(
 def through_the_wrapper(probe: Probe | None) -> Probe:
     """Return how `incumbent run` is asked, and `probe` while the work runs.
 
-    To start an interpreter takes a while with a tenth of a processor, so there is time for it.
+    To start an interpreter takes a while on a busy node, so there is time for it.
     """
     asked = ("incumbent", "probe", SOCKET)
     if probe is None:

@@ -9,7 +9,8 @@ of one tool on one object, and says why:
 
 Polaris repairs as well: its fix of `deploymentMissingReplicas` makes three replicas of one.
 
-Nothing is waived where more replicas do no harm: of a companion, and of a partly-singleton.
+Nothing is waived where more replicas do no harm: of a companion, and of a partly-singleton. Of
+active-standby it is, also where there are three: an overlay, or a chart's values, may make it two.
 """
 
 from __future__ import annotations
@@ -25,8 +26,6 @@ _POLARIS = "polaris.fairwinds.com/{}-exempt"
 
 _ONE = "never two: one replica is what is meant"
 _NO_SURGE = "never two: a rolling update would start the second before the first has ended"
-_ENOUGH = 3
-"""Replicas, for kube-linter."""
 _PAIR = "one is active, and the others only wait"
 _ASK = "the owner is asked before the only replica is moved"
 
@@ -42,7 +41,7 @@ def of_workload(app: Application) -> dict[str, str]:
         }
     if app.mode is Mode.AT_MOST_ONE:
         return {f"{_LINTER}minimum-three-replicas": _ONE}
-    if app.mode is Mode.ACTIVE_STANDBY and app.count < _ENOUGH:
+    if app.mode is Mode.ACTIVE_STANDBY:
         return {f"{_LINTER}minimum-three-replicas": _PAIR}
     return {}
 
