@@ -1,4 +1,4 @@
-"""The chart, by the real `helm`: with its own values it is the plain YAML, and it is never two."""
+"""The chart, by Helm's own engine: with its own values it is the plain YAML, and never two."""
 
 from __future__ import annotations
 

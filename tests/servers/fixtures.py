@@ -114,7 +114,7 @@ def certified_api_server(tmp_path: Path, certificates: Path) -> Iterator[ApiServ
 
 @pytest.fixture(scope="session")
 def helm() -> Path:
-    """The program."""
+    """`helm template`: Helm's loader, schema and engine without the rest of its command."""
     return build.ensure("helm")
 
 
