@@ -187,8 +187,11 @@ def test_a_standby_is_asked_whether_it_is_alive_and_never_what_only_the_active_o
     for name in ("startupProbe", "livenessProbe"):
         assert container[name]["exec"]["command"] == ["incumbent", "probe", socket]
     assert "readinessProbe" not in container
+    # A wrapper that has begun to listen is not asked for the first time a whole period later.
+    assert container["startupProbe"]["periodSeconds"] <= 2
     (container,) = full["spec"]["containers"]
-    for name in ("startupProbe", "livenessProbe", "readinessProbe"):
+    assert container["startupProbe"]["exec"]["command"] == ["incumbent", "probe", socket]
+    for name in ("livenessProbe", "readinessProbe"):
         assert container[name]["exec"]["command"][:4] == ["incumbent", "probe", socket, "--"]
 
 

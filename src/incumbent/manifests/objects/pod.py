@@ -24,7 +24,7 @@ from incumbent.manifests import Object
 from incumbent.manifests.model import Application
 from incumbent.manifests.modes import Mode
 from incumbent.manifests.objects.labels import labels, selector
-from incumbent.manifests.objects.probes import SOCKET, probes, through_the_wrapper
+from incumbent.manifests.objects.probes import ALIVE, BEGUN, SOCKET, probes, through_the_wrapper
 from incumbent.manifests.parts import ASKED_IN, Companion, Port, Resources
 
 __all__ = ["companion_template", "template"]
@@ -129,8 +129,8 @@ def _command(app: Application) -> list[str]:
 def _asked(app: Application) -> Object:
     startup, liveness, readiness = app.startup, app.liveness, app.readiness
     if app.mode is Mode.ACTIVE_STANDBY:
-        liveness = through_the_wrapper(liveness)
-        startup = startup and through_the_wrapper(startup)
+        startup = through_the_wrapper(startup or BEGUN)
+        liveness = through_the_wrapper(liveness or ALIVE)
         readiness = readiness and through_the_wrapper(readiness)
     return probes(app.ports, startup=startup, liveness=liveness, readiness=readiness)
 

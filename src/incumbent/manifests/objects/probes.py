@@ -21,12 +21,16 @@ from dataclasses import replace
 from incumbent.manifests import Object
 from incumbent.manifests.parts import ASKED_IN, Port, Probe
 
-__all__ = ["SOCKET", "probes", "through_the_wrapper"]
-
-SOCKET = f"{ASKED_IN}/probe"
+__all__ = ["ALIVE", "BEGUN", "SOCKET", "probes", "through_the_wrapper"]
 
 _STARTUP_S = 300
 """How long a start may take before it counts as failed."""
+SOCKET = f"{ASKED_IN}/probe"
+ALIVE = Probe(period_s=20, timeout_s=5)
+"""How often a wrapper is asked; to start an interpreter takes a while on a busy node."""
+BEGUN = Probe(period_s=2, timeout_s=2, failures=_STARTUP_S // 2)
+"""How often it is asked until it answers for the first time: till then the Pod is not ready. The
+kubelet asks first as the container starts, and that is too early."""
 
 
 def probes(
@@ -46,15 +50,10 @@ def probes(
     return {name: _probe(probe, ports) for name, probe in told.items() if probe is not None}
 
 
-def through_the_wrapper(probe: Probe | None) -> Probe:
-    """Return how `incumbent run` is asked, and `probe` while the work runs.
-
-    To start an interpreter takes a while on a busy node, so there is time for it.
-    """
-    asked = ("incumbent", "probe", SOCKET)
-    if probe is None:
-        return Probe(command=asked, period_s=20, timeout_s=5)
-    return replace(probe, command=(*asked, "--", *probe.command))
+def through_the_wrapper(probe: Probe) -> Probe:
+    """Return how `incumbent run` is asked, and `probe` if it is a command, while the work runs."""
+    more = ("--", *probe.command) if probe.command else ()
+    return replace(probe, command=("incumbent", "probe", SOCKET, *more))
 
 
 def _probe(probe: Probe, ports: tuple[Port, ...]) -> Object:
