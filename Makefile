@@ -146,6 +146,7 @@ faults: planted ## long: faults against real servers, then HISTORIES simulated o
 	$(call stage,migrations,$(BIN)/python -m tests.faults.migrating)
 	$(call stage,partners,$(BIN)/python -m tests.partners)
 	$(call stage,cluster,$(BIN)/python -m tests.cluster --all)
+	$(call stage,probes,$(BIN)/python -m tests.cluster.probed)
 	$(call stage,linters,$(BIN)/python -m tests.manifests.linters)
 	$(call stage,simulator: memory,$(SIMULATOR) --store memory)
 	$(call stage,simulator: beside,$(SIMULATOR) --store beside)
