@@ -76,18 +76,6 @@ FOREIGN_WIDE = (
 """What others define; it is asked for only if the server knows it."""
 
 
-class _Everywhere(Resource):
-    """A resource outside of namespaces, or in all of them."""
-
-    def path(self, namespace: str) -> str:
-        """Return the path of all objects; the namespace has no meaning."""
-        return f"{self.root}/{self.plural}"
-
-
-def _everywhere(resource: Resource) -> Resource:
-    return _Everywhere(resource.group, resource.version, resource.plural, resource.kind)
-
-
 @dataclass
 class Seen:
     """What was read.
@@ -128,10 +116,10 @@ async def read_cluster(*, kubeconfig: str = "", context: str = "", namespace: st
 
 async def _read(client: Client, seen: Seen) -> None:
     def placed(resources: Iterable[Resource]) -> list[Resource]:
-        return [each if client.namespace else _everywhere(each) for each in resources]
+        return [each if client.namespace else each.everywhere() for each in resources]
 
     needed, foreign = placed(NAMESPACED), placed(FOREIGN)
-    resources = [*needed, *placed(SCRIPTS), *map(_everywhere, CLUSTER_WIDE)]
+    resources = [*needed, *placed(SCRIPTS), *(each.everywhere() for each in CLUSTER_WIDE)]
     turns = asyncio.Semaphore(_AT_ONCE)
 
     async def listed(resource: Resource, *, ask: bool = False) -> list[Manifest] | PermissionDenied:
@@ -140,7 +128,8 @@ async def _read(client: Client, seen: Seen) -> None:
 
     found = await asyncio.gather(
         *(listed(each) for each in resources),
-        *(listed(each, ask=True) for each in (*foreign, *map(_everywhere, FOREIGN_WIDE))),
+        *(listed(each, ask=True) for each in foreign),
+        *(listed(each.everywhere(), ask=True) for each in FOREIGN_WIDE),
     )
     denied = []
     every = (*resources, *foreign, *FOREIGN_WIDE)

@@ -48,6 +48,18 @@ class Resource:
         """Return the path of all objects in a namespace."""
         return f"{self.root}/namespaces/{namespace}/{self.plural}"
 
+    def everywhere(self) -> Resource:
+        """Return the same resource outside of namespaces, or in all of them."""
+        return _Everywhere(self.group, self.version, self.plural, self.kind)
+
+
+class _Everywhere(Resource):
+    """A resource outside of namespaces, or in all of them."""
+
+    def path(self, namespace: str) -> str:
+        """Return the path of all objects; the namespace has no meaning."""
+        return f"{self.root}/{self.plural}"
+
 
 LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease")
 CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
