@@ -24,6 +24,7 @@ LEASES = "/apis/coordination.k8s.io/v1/namespaces/{}/leases"
 LISTS = (
     Rule(("list",)),
     Rule(("list",), ("pods", "configmaps"), ("",)),
+    Rule(("list",), ("endpointslices",), ("discovery.k8s.io",)),
 )
 
 

@@ -1,14 +1,14 @@
 """Which resource of an API server the records are objects of.
 
-`LEASES`, `CONFIG_MAPS` and `PODS` are there on every cluster. A resource that others have defined
-needs its CustomResourceDefinition: `Resource.definition` is the manifest.
+`LEASES`, `CONFIG_MAPS`, `PODS` and `ENDPOINT_SLICES` are there on every cluster. A resource that
+others have defined needs its CustomResourceDefinition: `Resource.definition` is the manifest.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["CONFIG_MAPS", "LEASES", "PODS", "Resource", "heartbeats_of"]
+__all__ = ["CONFIG_MAPS", "ENDPOINT_SLICES", "LEASES", "PODS", "Resource", "heartbeats_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +64,7 @@ class _Everywhere(Resource):
 LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease")
 CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
 PODS = Resource("", "v1", "pods", "Pod")
+ENDPOINT_SLICES = Resource("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice")
 
 _HEARTBEATS = """\
 apiVersion: apiextensions.k8s.io/v1

@@ -37,13 +37,17 @@ within one TTL. Forbid `delete` to everybody; nothing here needs it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
 
+from incumbent.clock import boottime
 from incumbent.core.records import Bar, Claim, Held, Holding, Lease, Snapshot, StepDownRequest
 from incumbent.errors import Refused, StoreUnavailable, StoreUnusable
 from incumbent.stores.api import ON_ONE_SERVER, Capabilities, Finding, Grade, Sink, StoreDefaults
 from incumbent.stores.kubernetes import doctor, wire
 from incumbent.stores.kubernetes.api import Conflict, NotFound, ObjectApi
+from incumbent.stores.kubernetes.deaths import WHY, Deaths
+from incumbent.stores.kubernetes.label import RoleLabel
 from incumbent.stores.kubernetes.layout import LEASES_BY_NAME, Layout
 from incumbent.stores.kubernetes.ledger import Ledger
 from incumbent.stores.kubernetes.watch import Watcher
@@ -98,6 +102,9 @@ class KubernetesStore(StoreDefaults):
     ) -> None:
         self.capabilities = capabilities
         self.url = url
+        self._label: RoleLabel | None = None
+        self._deaths: Deaths | None = None
+        self._close_pods: Callable[[], Awaitable[None]] | None = None
         self._api = api
         self._candidate = candidate
         self._wall = wall
@@ -105,6 +112,20 @@ class KubernetesStore(StoreDefaults):
         self._ledger = Ledger(layout.format_of)
         self._watcher = Watcher(api, self._ledger, layout.object_of)
         self._tokens: dict[str, tuple[str, int]] = {}
+
+    def equip(
+        self,
+        label: RoleLabel | None,
+        deaths: Deaths | None,
+        close: Callable[[], Awaitable[None]],
+    ) -> None:
+        """Have the active Pod labelled, or deaths reported; before anything else.
+
+        `close` gives back what these two use.
+        """
+        self._label, self._deaths, self._close_pods = label, deaths, close
+        if deaths is not None:
+            self.capabilities = replace(self.capabilities, evidence=WHY)
 
     async def open(self, *, create: bool = True) -> None:
         """Make sure that the server answers, and knows the resource.
@@ -122,6 +143,12 @@ class KubernetesStore(StoreDefaults):
 
     async def close(self) -> None:
         """Give back every connection."""
+        if self._label is not None:
+            await self._label.close()
+        if self._deaths is not None:
+            await self._deaths.close()
+        if self._close_pods is not None:
+            await self._close_pods()
         await self._watcher.close()
         await self._api.close()
 
@@ -163,6 +190,9 @@ class KubernetesStore(StoreDefaults):
         form.check(claim)
         if over.holding is Holding.FOREIGN:
             raise Refused(await self.read(name))
+        if self._deaths is not None:
+            self._deaths.announce(claim.identity)
+        sent = boottime()
 
         def change(obj: Object | None) -> Object:
             if obj is not None:
@@ -179,6 +209,8 @@ class KubernetesStore(StoreDefaults):
             if isinstance(found, Held):
                 return found
             raise Refused(found) from None
+        if self._label is not None:
+            self._label.confirmed(name, sent, claim.ttl_s)
         return self._held(name, claim, written)
 
     async def connect(self) -> None:
@@ -240,6 +272,7 @@ class KubernetesStore(StoreDefaults):
         term, known = self._tokens.get(lease.name, ("", 0))
         token = known if term == lease.key else None
         form = self._layout.format_of(lease.name)
+        sent = boottime()
         written = await self._write_while(
             lease.name,
             lease.key,
@@ -247,11 +280,17 @@ class KubernetesStore(StoreDefaults):
             lambda obj: form.renewed(obj, token, self._wall()),
         )
         if isinstance(written, Snapshot):
+            if self._label is not None:
+                self._label.lost(lease.name)
             raise Refused(written)
+        if self._label is not None:
+            self._label.confirmed(lease.name, sent, lease.ttl_s)
         return lease.at(self._ledger.present(lease.name, written)[0].version)
 
     async def release(self, held: Held, lease: Lease, successor: str) -> Snapshot:
         """Give up exactly this term."""
+        if self._label is not None:
+            await self._label.ended(held.name)
         form = self._layout.format_of(held.name)
         written = await self._write_while(
             held.name,
@@ -348,10 +387,16 @@ class KubernetesStore(StoreDefaults):
 
     def follow(self, name: str, sink: Sink) -> None:
         """Report the record now and after each change."""
+        if self._label is not None:
+            self._label.follow(name)
+        if self._deaths is not None:
+            sink = self._deaths.follow(name, sink)
         self._watcher.follow(name, sink)
 
     def unfollow(self, name: str, sink: Sink) -> None:
         """Report no more."""
+        if self._deaths is not None:
+            sink = self._deaths.unfollow(name, sink)
         self._watcher.unfollow(name, sink)
 
     # -- for people -------------------------------------------------------------------------------

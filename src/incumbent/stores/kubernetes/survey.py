@@ -30,8 +30,15 @@ from incumbent.stores.kubernetes import rbac
 from incumbent.stores.kubernetes.client import Client, Recorded
 from incumbent.stores.kubernetes.formats import LEADER_KEY, AnnotationFormat, ConfigMapFormat
 from incumbent.stores.kubernetes.pods import pod_in
-from incumbent.stores.kubernetes.resource import CONFIG_MAPS, LEASES, PODS, Resource
+from incumbent.stores.kubernetes.resource import (
+    CONFIG_MAPS,
+    ENDPOINT_SLICES,
+    LEASES,
+    PODS,
+    Resource,
+)
 from incumbent.stores.kubernetes.sessions import wire as sessions
+from incumbent.stores.kubernetes.slices import RECORD_KEY, SliceFormat
 from incumbent.stores.kubernetes.wire import FORMAT_KEY, LEASE, Format, Object, notes_of
 
 __all__ = ["Election", "Pod", "Survey", "survey"]
@@ -135,10 +142,12 @@ async def survey(client: Client) -> Survey:
             found.notes.append(f"{resource.plural} may not be listed: {missing}")
             return Recorded([], None)
 
-    leases, maps, pods = await asyncio.gather(*map(listed, (LEASES, CONFIG_MAPS, PODS)))
+    leases, maps, slices, pods = await asyncio.gather(
+        *map(listed, (LEASES, CONFIG_MAPS, ENDPOINT_SLICES, PODS))
+    )
     found.at = leases.at
     looked = _Pods(pods.items)
-    records = [*_in_leases(leases.items), *_in_maps(maps.items)]
+    records = [*_in_leases(leases.items), *_in_maps(maps.items), *_in_slices(slices.items)]
     for record in records:
         found.elections.append(looked.joined(record.election(leases.at)))
     found.elections.sort(key=lambda each: (each.namespace, each.snapshot.name))
@@ -212,6 +221,14 @@ def _in_maps(items: Iterable[Object]) -> Iterator[_Record]:
         elif theirs.is_election(obj):
             field = ("f:metadata", "f:annotations", f"f:{LEADER_KEY}")
             yield _Record("ConfigMap", theirs, obj, obj, field)
+
+
+def _in_slices(items: Iterable[Object]) -> Iterator[_Record]:
+    ours = SliceFormat()
+    for obj in items:
+        if ours.is_election(obj):
+            field = ("f:metadata", "f:annotations", f"f:{RECORD_KEY}")
+            yield _Record("EndpointSlice", ours, obj, obj, field)
 
 
 def _taken_in(obj: Object, field: tuple[str, ...]) -> datetime | None:
