@@ -22,6 +22,7 @@ class Site:
         ledger_url: where to write; "" for nowhere.
         ttl_s: of elections.
         grace_s: how long a Pod may take to end.
+        store: where elections are.
     """
 
     image: str
@@ -29,6 +30,7 @@ class Site:
     ledger_url: str = ""
     ttl_s: int = 6
     grace_s: int = 3
+    store: str = "kubernetes://"
     environment: dict[str, str] = field(
         default_factory=lambda: {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
     )

@@ -42,7 +42,7 @@ def objects(mode: str, site: Site, *, node: str = "") -> list[Object]:
     """Return the objects of a mode's application, in the order in which they are to be made."""
     found = [_service(mode)]
     if mode in ELECTED:
-        found = [*_rights(_APPLICATIONS[mode]), *found]
+        found = [*_rights(_APPLICATIONS[mode], site), *found]
     return [*found, _workload(mode, site, node)]
 
 
@@ -118,7 +118,7 @@ def _door(mode: str) -> str:
 def _environment(mode: str, site: Site) -> list[Object]:
     given = dict(site.environment)
     if mode in ELECTED:
-        given |= {"INCUMBENT_STORE": "kubernetes://", "INCUMBENT_TTL": str(site.ttl_s)}
+        given |= {"INCUMBENT_STORE": site.store, "INCUMBENT_TTL": str(site.ttl_s)}
     fields = {"POD_UID": "metadata.uid", "NODE_NAME": "spec.nodeName"}
     return [
         *({"name": name, "value": value} for name, value in given.items()),
@@ -161,8 +161,8 @@ def _service(mode: str) -> Object:
     return {"apiVersion": "v1", "kind": "Service", "metadata": {"name": name}, "spec": spec}
 
 
-def _rights(name: str) -> list[Object]:
-    """The Lease, and who may renew it: by name, and nothing else."""
+def _rights(name: str, site: Site) -> list[Object]:
+    """The Lease, and who may renew it: by name; and hear of deaths, if that is asked for."""
     rbac = "rbac.authorization.k8s.io"
     rule = {
         "apiGroups": ["coordination.k8s.io"],
@@ -170,6 +170,7 @@ def _rights(name: str) -> list[Object]:
         "resourceNames": [name],
         "verbs": ["get", "update", "watch"],
     }
+    pods = {"apiGroups": [""], "resources": ["pods"], "verbs": ["watch"]}
     metadata = {"name": name}
     return [
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata},
@@ -177,7 +178,7 @@ def _rights(name: str) -> list[Object]:
             "apiVersion": f"{rbac}/v1",
             "kind": "Role",
             "metadata": metadata,
-            "rules": [rule],
+            "rules": [rule, *([pods] if "evidence=1" in site.store else [])],
         },
         {
             "apiVersion": f"{rbac}/v1",

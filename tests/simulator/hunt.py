@@ -41,6 +41,7 @@ from tests.fencing.planted import PLANTED as FENCING
 from tests.manifests.planted import PLANTED as GUARD
 from tests.simulator.mutants import MUTANTS, Edit, Mutant
 from tests.stores.planted import PLANTED
+from tests.stores.planted_live import PLANTED_LIVE
 from tests.stores.planted_locks import PLANTED_LOCKS
 from tests.stores.planted_queues import PLANTED_QUEUES
 
@@ -50,7 +51,15 @@ if TYPE_CHECKING:
 __all__ = ["EVERYTHING", "MOST_HISTORIES", "ForkServer", "Verdict", "of_every_run"]
 
 ROOT = Path(__file__).parents[2]
-EVERYTHING = (*MUTANTS, *PLANTED, *PLANTED_LOCKS, *PLANTED_QUEUES, *FENCING, *GUARD)
+EVERYTHING = (
+    *MUTANTS,
+    *PLANTED,
+    *PLANTED_LIVE,
+    *PLANTED_LOCKS,
+    *PLANTED_QUEUES,
+    *FENCING,
+    *GUARD,
+)
 MOST_HISTORIES = 1000
 LIMIT_S = 10.0
 """How long a test of a mistake waits for what a mistake may keep from happening. Without it, that

@@ -108,7 +108,11 @@ def test_everything_else_is_silence(what: str) -> None:
     assert proof_of_death(SILENCE[what], IDENTITY) == ""
 
 
-@pytest.mark.parametrize("identity", ["", "a", "a_abc", f"a_{UID}", "host_1_2"])
+@pytest.mark.parametrize(
+    "identity",
+    ["", "a", "a_abc", f"a_{UID}", "host_1_2"],
+    ids=["nothing", "a", "a_abc", "a_UID", "numbers"],
+)
 def test_an_identity_that_names_no_pod_for_certain_is_never_proven_dead(identity: str) -> None:
     obj = pod(state=ended(identity))
     assert proof_of_death(obj, identity) == ""
@@ -263,6 +267,29 @@ def test_two_in_one_pod_are_told_apart(pods: Pods, tmp_path: Path) -> None:
             pods.report("a", state=RUNNING, lastState=ended(second), restartCount=2)
             await until(lambda: told.evidence)
             assert [each.lease_key for each in told.evidence] == [now.term]
+
+    run(work)
+
+
+def test_evidence_is_about_the_term_that_was_held_then(pods: Pods, tmp_path: Path) -> None:
+    """The Pod of the last holder is still watched when another has taken over."""
+
+    async def work() -> None:
+        await _dies(pods, "a", tmp_path / "a")
+        async with (
+            inside(pods, "b", tmp_path / "b") as b,
+            inside(pods, "b", tmp_path / "c") as standby,
+        ):
+            told = Told()
+            standby.follow("wiki", told)
+            await until(lambda: told.seen)
+            held = await taken(b, "wiki", pods.identity("b"))
+            await until(lambda: told.seen[-1].snapshot.term == held.term)
+            pods.report("a", state=ended(pods.identity("a")))
+            pods.report("b", state=ended(pods.identity("b")))
+            await until(lambda: told.evidence)
+            assert {each.lease_key for each in told.evidence} == {held.term}
+            assert all("'b'" in each.why for each in told.evidence)
 
     run(work)
 

@@ -33,6 +33,10 @@ COMMANDS = {
     "status": ("incumbent.cli.status:command", "Show who holds which election."),
     "watch": ("incumbent.cli.watch:command", "Show every change as it happens."),
     "step-down": ("incumbent.cli.step_down:command", "Ask a holder to hand over."),
+    "assert-death": (
+        "incumbent.cli.assert_death:command",
+        "Say that a holder on Kubernetes is dead.",
+    ),
     "migrate": ("incumbent.cli.migrate:command", "Move a live election to another store."),
     "manifests": (
         "incumbent.cli.manifests:command",

@@ -338,6 +338,29 @@ class KubernetesStore(StoreDefaults):
             return await super().unbar(over)
         return await self._swap_bar(over, None)
 
+    async def void(self, over: Snapshot) -> Snapshot:
+        """Make vacant exactly the record that was seen, on the word of a person.
+
+        No proof stands behind it, so it is no part of what candidates do. It swaps that very
+        version: a holder that has renewed since is left alone.
+
+        Raises:
+            Refused: the record is another one, or nobody holds.
+            StoreUnusable: the format is another library's, whose members may hold.
+        """
+        if not self.capabilities.bars:
+            raise StoreUnusable(f"{self.url} has records of another library: nothing is voided")
+        if over.holding is not Holding.HELD or not over.term:
+            raise Refused(over)
+        form = self._layout.format_of(over.name)
+
+        def change(obj: Object | None) -> Object:
+            if obj is None:
+                raise AssertionError("what is held is there")
+            return form.released(obj, "", self._wall())
+
+        return self._ledger.present(over.name, await self._swap(over.name, over, change))[0]
+
     async def _swap_bar(self, over: Snapshot, bar: Bar | None) -> Snapshot:
         """Replace exactly this bar, at its version: what is read now may be another one."""
         if over.bar is None:
