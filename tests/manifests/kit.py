@@ -26,6 +26,7 @@ _PATHS = {
     "ServiceAccount": "/api/v1/namespaces/{}/serviceaccounts",
     "Role": "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/roles",
     "RoleBinding": "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/rolebindings",
+    "EndpointSlice": "/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices",
     "Lease": "/apis/coordination.k8s.io/v1/namespaces/{}/leases",
     "PersistentVolumeClaim": "/api/v1/namespaces/{}/persistentvolumeclaims",
     "Service": "/api/v1/namespaces/{}/services",
@@ -93,10 +94,18 @@ _ELSEWHERE = {
     "elsewhere": replace(PLAIN[Mode.ACTIVE_STANDBY], store="etcd://etcd-0.etcd,etcd-1.etcd/team"),
     "secret": replace(PLAIN[Mode.PARTLY_SINGLETON], store_secret="stores/redis"),
 }
+_CALLED: dict[str, Any] = {"ports": (Port(8080),), "evidence": True}
+ROUTED = {
+    "label": replace(PLAIN[Mode.ACTIVE_STANDBY], routing="label", **_CALLED),
+    "label-partly": replace(PLAIN[Mode.PARTLY_SINGLETON], routing="label"),
+    "endpointslice": replace(PLAIN[Mode.ACTIVE_STANDBY], routing="endpointslice", **_CALLED),
+    "evidence": replace(PLAIN[Mode.ACTIVE_STANDBY], evidence=True),
+}
 EVERY: dict[str, Application] = {
     **{f"plain-{mode}": app for mode, app in PLAIN.items()},
     **{f"full-{mode}": app for mode, app in FULL.items()},
     **_ELSEWHERE,
+    **ROUTED,
 }
 
 

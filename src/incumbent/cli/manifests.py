@@ -50,6 +50,8 @@ _WORDS = {
     "resources.memory": "--memory",
     "storage": "--storage",
     "storage.size": "--storage",
+    "evidence": "--evidence",
+    "routing": "--routing",
     "store": "--store",
     "store_secret": "--store-secret",
     "tolerations_s": "--tolerations",
@@ -58,6 +60,7 @@ _WORDS = {
 }
 """Which option a field is."""
 _PLAIN = (
+    "evidence",
     "grace_s",
     "image",
     "lease",
@@ -66,6 +69,7 @@ _PLAIN = (
     "owner",
     "priority_class",
     "replicas",
+    "routing",
     "store",
     "store_secret",
     "tolerations_s",
@@ -117,6 +121,17 @@ class _Manifests(click.Command):
 @click.option("--lease", metavar="NAME", help="The election [as NAME].")
 @click.option("--store", metavar="URL", help="Where the election is kept [Leases of the cluster].")
 @click.option("--store-secret", metavar="SECRET/KEY", help="Where the store's URL is kept.")
+@click.option(
+    "--routing",
+    type=click.Choice(["label", "endpointslice"]),
+    help="How calls find the active one of several.",
+)
+@click.option(
+    "--evidence",
+    is_flag=True,
+    default=None,
+    help="Take over at once when the kubelet saw the active container end.",
+)
 @click.option("--port", "ports", multiple=True, metavar="[NAME=]NUMBER", help="What it listens on.")
 @click.option("--env", "env", multiple=True, metavar="NAME=TEXT", help="A variable.")
 @click.option("--cpu", metavar="AMOUNT", help="Requested, and the limit [100m].")

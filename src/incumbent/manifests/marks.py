@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-__all__ = ["GUARD", "MODE", "OWNER", "ROLE", "SINGLETON", "WAIVE", "matches"]
+__all__ = ["ACTIVE_IN", "GUARD", "MODE", "OWNER", "ROLE", "SINGLETON", "WAIVE", "matches"]
 
 SINGLETON = "incumbent.dev/singleton"
 """A label, value "true": never more than one replica. In the labels, the selector, the template."""
@@ -16,6 +16,8 @@ MODE = "incumbent.dev/mode"
 """A label on the workload and its Pods, one of `modes.Mode`. Not in the selector."""
 ROLE = "incumbent.dev/role"
 """A label set on a Pod at run time only, value "active"; never in a template."""
+ACTIVE_IN = "incumbent.dev/active-in"
+"""An annotation beside that label, as `namespace/election`: in which one it is active."""
 OWNER = "incumbent.dev/owner"
 """An annotation: whom to ask before it is moved."""
 WAIVE = "waive.incumbent.dev/"

@@ -51,6 +51,8 @@ class Application:
         lease: the election, and the Lease; as the workload is called, if unsaid.
         store: where elections are kept; the Pods' own namespace, if unsaid.
         store_secret: `SECRET/KEY` with a store's URL that is nobody else's business.
+        routing: how calls find the active one of several: `label` or `endpointslice`.
+        evidence: whether a standby believes the kubelet that the active container has ended.
         ports: what the container listens on, the first one first.
         resources: of each replica.
         priority_class: the name of a PriorityClass.
@@ -81,6 +83,8 @@ class Application:
     lease: str = ""
     store: str = ""
     store_secret: str = ""
+    routing: str = ""
+    evidence: bool = False
     ports: tuple[Port, ...] = ()
     resources: Resources = field(default_factory=Resources)
     priority_class: str = ""
@@ -167,7 +171,21 @@ class Application:
         """Where the election is kept; "" if a Secret says it, or nothing is elected."""
         if self.mode.single or self.store_secret:
             return ""
-        return self.store or "kubernetes://"
+        return (self.store or "kubernetes://") + self._asked
+
+    @property
+    def _asked(self) -> str:
+        """What is asked of the store beside its usual ways, as the query of its URL."""
+        if self.store and not self.store.startswith("kubernetes:"):
+            return ""
+        routed = {"label": ["role_label=1"], "endpointslice": ["recipe=endpointslice"]}
+        asked = [*routed.get(self.routing, ()), *(["evidence=1"] if self.evidence else ())]
+        return f"?{'&'.join(asked)}" if asked else ""
+
+    @property
+    def sliced(self) -> bool:
+        """Whether the lock is the EndpointSlice of the Service."""
+        return self.leased and self.routing == "endpointslice"
 
     @property
     def leased(self) -> bool:
@@ -189,7 +207,7 @@ class Application:
                 f"autoscaling: what scales is not single, and mode {self.mode} is: leave it out, "
                 "or use mode partly-singleton"
             )
-        for name in ("lease", "store", "store_secret"):
+        for name in ("lease", "store", "store_secret", "routing", "evidence"):
             if getattr(self, name):
                 raise ConfigError(
                     f"{name}: in mode {self.mode} nothing is elected: leave it out, or use mode "
@@ -217,6 +235,7 @@ class Application:
         if self.lease:
             fields.subdomain("lease", self.lease)
         self._check_store()
+        self._check_asked()
         if self.mode is Mode.ACTIVE_STANDBY:
             self._check_standby()
         elif not self.ports:
@@ -246,11 +265,11 @@ class Application:
                 "autoscaling: standbys do no work, so more of them help nobody: set replicas, or "
                 "use mode partly-singleton"
             )
-        if self.ports:
+        if self.ports and not self.routing:
             raise ConfigError(
                 "ports: in mode active-standby only the active replica listens, and a Service "
-                "would send calls to standbys as well: use mode partly-singleton, where every "
-                "replica answers, or at-most-one"
+                "would send calls to standbys as well: say how the active one is found by routing "
+                "(label or endpointslice), or use mode partly-singleton, where all replicas answer"
             )
 
     def _check_store(self) -> None:
@@ -285,6 +304,40 @@ class Application:
                     f"store: the Lease lies in namespace {url.host!r}, and the rights in "
                     f"{self.namespace!r}: use kubernetes:// alone"
                 )
+
+    def _check_asked(self) -> None:
+        """Refuse what only a Lease or a slice of this cluster can do, and where it cannot."""
+        if self.routing:
+            fields.known("routing", self.routing, ["label", "endpointslice"])
+        if not isinstance(self.evidence, bool):
+            raise fields.refuse("evidence", self.evidence, "must be true or false")
+        for name in ("routing", "evidence"):
+            if getattr(self, name) and not self.leased:
+                raise ConfigError(
+                    f"{name}: it is about Pods and records of this cluster: leave out store and "
+                    "store_secret"
+                )
+        if self.routing and not self.ports:
+            raise ConfigError(
+                "routing: what is called listens, and a Service needs to know where: add ports"
+            )
+        if self.mode is Mode.ACTIVE_STANDBY:
+            if self.routing == "endpointslice" and self.lease not in ("", self.name):
+                raise ConfigError(
+                    "lease: with routing endpointslice the lock is the slice of the Service, and "
+                    "is called like it: leave lease out"
+                )
+            return
+        if self.evidence:
+            raise ConfigError(
+                f"evidence: in mode {self.mode} the containers share a process namespace, so the "
+                "end of one proves the end of no other: leave it out"
+            )
+        if self.routing == "endpointslice":
+            raise ConfigError(
+                f"routing: in mode {self.mode} every replica answers behind the Service, which has "
+                "a selector: use label, which adds a Service for the active one"
+            )
 
     def _check_probes(self) -> None:
         for name in ("startup", "liveness", "readiness"):

@@ -126,7 +126,10 @@ def _command(app: Application) -> list[str]:
 def _variables(app: Application) -> list[Object]:
     found: dict[str, Any] = {name: {"value": text} for name, text in app.env.items()}
     if app.mode.elected:
-        for name, path in (("POD_NAME", "metadata.name"), ("POD_UID", "metadata.uid")):
+        told = {"POD_NAME": "metadata.name", "POD_UID": "metadata.uid"}
+        if app.sliced:
+            told |= {"POD_IP": "status.podIP", "NODE_NAME": "spec.nodeName"}
+        for name, path in told.items():
             found[name] = {"valueFrom": {"fieldRef": {"fieldPath": path}}}
         if app.store_secret:
             secret, _, key = app.store_secret.partition("/")

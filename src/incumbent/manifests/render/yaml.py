@@ -34,6 +34,8 @@ _WHY = {
     "RoleBinding": "The Pods may do it.",
     "Lease": "The election, made here so that nobody needs the right to create one. Without a "
     "spec, so that it can be applied again under a live holder. Do not delete or replace it.",
+    "EndpointSlice": "The election, and the address of whoever holds it: one write changes both. "
+    "Without endpoints, so that it can be applied again under a live holder. Do not delete it.",
     "PersistentVolumeClaim": "The volume.",
     "Service": "How it is found.",
     "Deployment": "The replicas.",
@@ -77,6 +79,8 @@ def parsed(text: str) -> object:
 
 def why(obj: Object) -> str:
     """Return in a sentence what an object is for."""
+    if obj["kind"] == "Role" and len(obj["rules"]) > 1:
+        return "All that a candidate may do: this one lock, by name, and what no name can limit."
     return _WHY[obj["kind"]]
 
 
