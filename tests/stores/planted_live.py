@@ -153,6 +153,13 @@ PLANTED_LIVE: tuple[Mutant, ...] = (
         test=f"{_LABEL}test_who_wakes_from_a_pause_mends_nothing",
     ),
     planted(
+        "label: who was not confirmed keeps it",
+        LABEL,
+        "        if self._held and not self._holding:\n",
+        "        if not self._held:\n",
+        test=f"{_LABEL}test_what_nobody_confirmed_for_a_ttl_is_taken_off",
+    ),
+    planted(
         "label: a release waits for it",
         LABEL,
         "            async with asyncio.timeout(min(PATIENCE_S, self._ttl_s * SHARE)):\n",

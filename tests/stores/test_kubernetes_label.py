@@ -9,10 +9,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
+from incumbent.clock import boottime
 from incumbent.core.records import Holding
 from incumbent.errors import ConfigError, Refused
 from incumbent.stores import open_store
 from incumbent.stores.kubernetes import KubernetesStore, label
+from incumbent.stores.kubernetes.client import Client
+from incumbent.stores.kubernetes.config import load
 from incumbent.stores.kubernetes.label import RoleLabel
 from incumbent.stores.kubernetes.pods import OwnPod
 from incumbent.stores.kubernetes.resource import PODS
@@ -200,15 +203,12 @@ def test_a_silent_server_delays_no_release(
     monkeypatch.setattr(label, "PATIENCE_S", 0.2)
 
     async def work() -> None:
-        from incumbent.stores.kubernetes.client import Client
-        from incumbent.stores.kubernetes.config import load
-
         config = pods.server.kubeconfig(url=f"https://{api_proxy.address}")
         silent = Client(load(kubeconfig=str(config)), pods.namespace, PODS)
         async with inside(pods, "a") as a:
             own = OwnPod(pods.namespace, "a", pods.uids["a"])
             kept = RoleLabel(silent, own, pods.namespace)
-            a.equip(kept, None, silent.close)
+            a.equip(kept, None, silent)
             held = await taken(a, "wiki", pods.identity("a"))
             await shows(pods, "a")
             await asyncio.to_thread(api_proxy.hold_requests)
@@ -226,9 +226,6 @@ def test_who_wakes_from_a_pause_mends_nothing(pods: Pods) -> None:
     """Its deadline is over: it neither sets its own again, nor takes that of its successor off."""
 
     async def work() -> None:
-        from incumbent.stores.kubernetes.client import Client
-        from incumbent.stores.kubernetes.config import load
-
         now = 100.0
         client = Client(load(kubeconfig=_config(pods)), pods.namespace, PODS)
         own = OwnPod(pods.namespace, "a", pods.uids["a"])
@@ -248,6 +245,37 @@ def test_who_wakes_from_a_pause_mends_nothing(pods: Pods) -> None:
             await client.close()
 
     run(work)
+
+
+def test_what_nobody_confirmed_for_a_ttl_is_taken_off(pods: Pods) -> None:
+    async def work() -> None:
+        client = Client(load(kubeconfig=_config(pods)), pods.namespace, PODS)
+        kept = RoleLabel(client, OwnPod(pods.namespace, "a", pods.uids["a"]), pods.namespace)
+        try:
+            kept.confirmed("wiki", boottime(), 2.0)
+            await shows(pods, "a")
+            await shows(pods)
+        finally:
+            await kept.close()
+            await client.close()
+
+    run(work)
+
+
+def test_doctor_asks_for_the_rights_to_pods(pods: Pods) -> None:
+    user = CANDIDATES[3]
+    grant = pods.server.grant(user, [NAMED], pods.namespace)
+
+    async def work() -> None:
+        async with inside(pods, "a", user=user) as a:
+            found = {one.text: one for one in await a.examine_election("wiki")}
+            missing = found[f"may not patch pods in {pods.namespace!r}"]
+            assert missing.ok is False
+            assert "verbs: [patch]" in missing.fix
+            assert found[f"may not watch pods in {pods.namespace!r}"].ok is False
+
+    run(work)
+    pods.server.revoke(grant)
 
 
 @pytest.mark.parametrize(

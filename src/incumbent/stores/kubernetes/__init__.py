@@ -135,4 +135,4 @@ def _equip(
         label = RoleLabel(pods, pod, namespace)
     if _asked(options, "evidence"):
         deaths = Deaths(pods, options.get("termination_log", TERMINATION_LOG))
-    store.equip(label, deaths, pods.close)
+    store.equip(label, deaths, pods)

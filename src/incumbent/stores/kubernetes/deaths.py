@@ -44,7 +44,7 @@ from dataclasses import dataclass, field
 from incumbent.core.events import Evidence, Seen
 from incumbent.core.records import Holding, Snapshot
 from incumbent.errors import StoreError
-from incumbent.stores.api import Sink
+from incumbent.stores.api import Finding, Sink
 from incumbent.stores.kubernetes.api import Expired, Kind, NotFound
 from incumbent.stores.kubernetes.patience import SLACK_S, WATCH_S, pause_after_s
 from incumbent.stores.kubernetes.pods import PodApi, pod_in
@@ -150,6 +150,14 @@ class Deaths:
             _log.warning("nobody will be told of our death: %s: %s", self._path, error.strerror)
         finally:
             os.close(log)
+
+    def examine(self) -> Finding:
+        """Look whether others would be told of our death. From outside of a Pod they are not."""
+        check = "termination log"
+        if os.access(self._path, os.W_OK):
+            return Finding(check, True, f"{self._path} can be written")
+        text = f"{self._path} cannot be written here: our own death would be waited out"
+        return Finding(check, None, text, "run it in the container, or set termination_log=")
 
     # -- that of others ---------------------------------------------------------------------------
 

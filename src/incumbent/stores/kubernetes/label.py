@@ -19,7 +19,8 @@ Rules
 3. **Who holds is a deadline, not a flag**: the last confirmed renewal and the TTL. A holder that
    wakes from a pause does not mend anything before it has renewed.
 4. **Who does not hold takes off its own**: what a predecessor in this very Pod left behind (its
-   container was restarted), and what could not be taken off before a release.
+   container was restarted), what could not be taken off before a release, and what it still has
+   when nothing was confirmed for a TTL.
 5. A Pod carries it for one election: the first that its process holds, of the next it is logged.
 """
 
@@ -75,6 +76,7 @@ class RoleLabel:
         self._labelled = False
         self._task: asyncio.Task[None] | None = None
         self._setting: asyncio.Task[None] | None = None
+        self._alarm: asyncio.TimerHandle | None = None
         self._complaint = ""
 
     def follow(self, name: str) -> None:
@@ -95,13 +97,23 @@ class RoleLabel:
             self._labelled = False
             self._look_again()
         self.follow(name)
+        loop = asyncio.get_running_loop()
         if not self._labelled and self._setting is None:
-            self._setting = asyncio.get_running_loop().create_task(self._set())
+            self._setting = loop.create_task(self._set())
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm = loop.call_later(max(0.0, self._until - self._clock()), self._over)
 
     def lost(self, name: str) -> None:
         """Take in that somebody else holds: what we carry is taken off in the background."""
         if self._held == f"{self._namespace}/{name}":
             self._held, self._until, self._labelled = "", 0.0, False
+            self._look_again()
+
+    def _over(self) -> None:
+        """Take off what we carry when nothing was confirmed for a TTL."""
+        if self._held and not self._holding:
+            self._labelled = False
             self._look_again()
 
     async def ended(self, name: str) -> None:
@@ -122,6 +134,8 @@ class RoleLabel:
 
     async def close(self) -> None:
         """Look after it no more."""
+        if self._alarm is not None:
+            self._alarm.cancel()
         tasks = [task for task in (self._task, self._setting) if task is not None]
         self._task = self._setting = None
         for task in tasks:

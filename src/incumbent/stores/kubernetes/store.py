@@ -37,14 +37,14 @@ within one TTL. Forbid `delete` to everybody; nothing here needs it.
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import replace
 
 from incumbent.clock import boottime
 from incumbent.core.records import Bar, Claim, Held, Holding, Lease, Snapshot, StepDownRequest
 from incumbent.errors import Refused, StoreUnavailable, StoreUnusable
 from incumbent.stores.api import ON_ONE_SERVER, Capabilities, Finding, Grade, Sink, StoreDefaults
-from incumbent.stores.kubernetes import doctor, wire
+from incumbent.stores.kubernetes import doctor, rbac, wire
 from incumbent.stores.kubernetes.api import Conflict, NotFound, ObjectApi
 from incumbent.stores.kubernetes.deaths import WHY, Deaths
 from incumbent.stores.kubernetes.label import RoleLabel
@@ -104,7 +104,7 @@ class KubernetesStore(StoreDefaults):
         self.url = url
         self._label: RoleLabel | None = None
         self._deaths: Deaths | None = None
-        self._close_pods: Callable[[], Awaitable[None]] | None = None
+        self._pods: ObjectApi | None = None
         self._api = api
         self._candidate = candidate
         self._wall = wall
@@ -117,13 +117,13 @@ class KubernetesStore(StoreDefaults):
         self,
         label: RoleLabel | None,
         deaths: Deaths | None,
-        close: Callable[[], Awaitable[None]],
+        pods: ObjectApi,
     ) -> None:
         """Have the active Pod labelled, or deaths reported; before anything else.
 
-        `close` gives back what these two use.
+        `pods` is what these two use, and is closed with the store.
         """
-        self._label, self._deaths, self._close_pods = label, deaths, close
+        self._label, self._deaths, self._pods = label, deaths, pods
         if deaths is not None:
             self.capabilities = replace(self.capabilities, evidence=WHY)
 
@@ -147,8 +147,8 @@ class KubernetesStore(StoreDefaults):
             await self._label.close()
         if self._deaths is not None:
             await self._deaths.close()
-        if self._close_pods is not None:
-            await self._close_pods()
+        if self._pods is not None:
+            await self._pods.close()
         await self._watcher.close()
         await self._api.close()
 
@@ -433,11 +433,22 @@ class KubernetesStore(StoreDefaults):
 
     async def examine(self) -> list[Finding]:
         """Look at the server, the namespace and our rights."""
-        return await doctor.examine(self._api)
+        return [*await doctor.examine(self._api), *await self._examine_pods()]
 
     async def examine_election(self, name: str) -> list[Finding]:
         """Look at the same, with the rights to one object."""
-        return await doctor.examine(self._api, self._layout.object_of(name))
+        called = self._layout.object_of(name)
+        return [*await doctor.examine(self._api, called), *await self._examine_pods()]
+
+    async def _examine_pods(self) -> list[Finding]:
+        """Look at our rights to Pods, where they are needed."""
+        if self._pods is None:
+            return []
+        needed = ("watch",) if self._label is None else ("watch", "patch")
+        found = await doctor.asked(self._pods, "", rbac.Rights(needed, (), "", by_name=False))
+        if self._deaths is not None:
+            found.append(self._deaths.examine())
+        return found
 
 
 def _version(obj: Object | None) -> str | None:
