@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+from typing import TypeVar
 
 import pytest
 
@@ -14,6 +16,8 @@ from incumbent.stores import open_store
 from incumbent.stores.kubernetes import KubernetesStore
 from tests.cli.processes import Result, run
 from tests.servers.kubernetes import ApiServer
+
+T = TypeVar("T")
 
 
 class Place:
@@ -29,20 +33,22 @@ class Place:
     def hold(self, who: str = "a_1", ttl_s: float = 1.0, attempt: int = 1) -> Held:
         async def work(store: KubernetesStore) -> Held:
             claim = Claim(who, f"{who}/{attempt}", ttl_s)
-            return await store.take("wiki", claim, await store.read("wiki"))
+            held = await store.take("wiki", claim, await store.read("wiki"))
+            lease = await store.renew(held.lease)  # With this the record tells the token.
+            return replace(held, lease=lease)
 
         return self.with_store(work)
 
     def read(self) -> Snapshot:
         return self.with_store(lambda store: store.read("wiki"))
 
-    def with_store(self, work: Callable[[KubernetesStore], object]) -> object:
-        async def main() -> object:
+    def with_store(self, work: Callable[[KubernetesStore], Awaitable[T]]) -> T:
+        async def main() -> T:
             store = open_store(self.url)
             assert isinstance(store, KubernetesStore)
             try:
                 await store.open()
-                return await work(store)  # type: ignore[misc]
+                return await work(store)
             finally:
                 await store.close()
 

@@ -61,4 +61,4 @@ class KubernetesEndpointSlice(Kubernetes):
 
     def _url(self, lane: int, addresses: Sequence[str]) -> str:
         url = super()._url(lane, addresses)
-        return f"{url}&recipe=endpointslice&address=10.0.0.{lane + 1}&port=80"
+        return f"{url}&recipe=slice&address=10.0.0.{lane + 1}&port=80"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 
 from incumbent.core.timing import Timing
 from incumbent.errors import ConfigError, ImpossibleTiming
+from incumbent.manifests.marks import ROLE
 from incumbent.manifests.model import Application
 from incumbent.manifests.modes import Mode
 from incumbent.manifests.objects import objects_of
@@ -199,7 +201,8 @@ def test_every_selector_takes_its_own_pods_and_no_others(name: str) -> None:
         chosen = obj.get("spec", {}).get("selector")
         if chosen is None:
             continue
-        chosen = chosen.get("matchLabels", chosen)
+        chosen = dict(chosen.get("matchLabels", chosen))
+        assert chosen.pop(ROLE, "active") == "active", "a label that Pods have at run time only"
         labels = [pod["spec"]["template"]["metadata"]["labels"].items() for pod in workloads]
         assert sum(chosen.items() <= of for of in labels) == 1, obj["metadata"]["name"]
 
@@ -230,7 +233,8 @@ def test_nobody_but_a_candidate_for_a_lease_has_a_token() -> None:
         objects = objects_of(app)
         kinds = {obj["kind"] for obj in objects}
         leased = app.mode.elected and name not in ("elsewhere", "secret")
-        assert ("Lease" in kinds, "Role" in kinds) == (leased, leased), name
+        locked = ("EndpointSlice" if name == "endpointslice" else "Lease") in kinds
+        assert (locked, "Role" in kinds) == (leased, leased), name
         for obj in objects:
             if obj["kind"] in ("Deployment", "StatefulSet"):
                 pod = obj["spec"]["template"]["spec"]
@@ -247,3 +251,41 @@ def test_a_port_is_a_port_only() -> None:
             owner="x",
             ports=(Port(1, "a"), 2),  # type: ignore[arg-type]
         )
+
+
+@pytest.mark.parametrize(
+    ("mode", "told", "words"),
+    [
+        (Mode.ACTIVE_STANDBY, {"routing": "label"}, "add ports"),
+        (Mode.ACTIVE_STANDBY, {"routing": "dns", "ports": (Port(80),)}, "routing: 'dns'"),
+        (Mode.ACTIVE_STANDBY, {"evidence": "yes"}, "must be true or false"),
+        (Mode.ACTIVE_STANDBY, {"evidence": True, "store": "etcd://e/x"}, "of this cluster"),
+        (Mode.ACTIVE_STANDBY, {"evidence": True, "store_secret": "a/b"}, "of this cluster"),
+        (
+            Mode.ACTIVE_STANDBY,
+            {"routing": "endpointslice", "ports": (Port(80),), "lease": "other"},
+            "is called like it",
+        ),
+        (Mode.PARTLY_SINGLETON, {"evidence": True}, "share a process namespace"),
+        (Mode.PARTLY_SINGLETON, {"routing": "endpointslice"}, "has a selector"),
+        (Mode.AT_MOST_ONE, {"routing": "label"}, "nothing is elected"),
+        (Mode.AT_MOST_ONE, {"evidence": True}, "nothing is elected"),
+    ],
+)
+def test_what_cannot_be_asked_for(mode: Mode, told: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        replace(PLAIN[mode], **told)
+
+
+def test_the_active_one_is_found_as_was_asked() -> None:
+    by_label = by_name(objects_of(EVERY["label"]))["Service", "reports"]["spec"]["selector"]
+    assert by_label[ROLE] == "active"
+    partly = by_name(objects_of(EVERY["label-partly"]))
+    assert ROLE not in partly["Service", "reports"]["spec"]["selector"]
+    assert partly["Service", "reports-active"]["spec"]["selector"][ROLE] == "active"
+    sliced = by_name(objects_of(EVERY["endpointslice"]))
+    assert "selector" not in sliced["Service", "reports"]["spec"]
+    made = sliced["EndpointSlice", "reports"]
+    assert "endpoints" not in made
+    assert made["metadata"]["labels"]["kubernetes.io/service-name"] == "reports"
+    assert made["ports"][0]["name"] == sliced["Service", "reports"]["spec"]["ports"][0]["name"]

@@ -145,7 +145,7 @@ ASKED: dict[str, dict[str, Any]] = {
 def test_what_is_asked_for_adds_what_it_uses(
     api_server: ApiServer, app: Application, tmp_path: Path, asked: str
 ) -> None:
-    more = {"ports": (Port(8080),)} if "routing" in ASKED[asked] else {}
+    more: dict[str, Any] = {"ports": (Port(8080),)} if "routing" in ASKED[asked] else {}
     made = Installed(api_server, replace(app, **ASKED[asked], **more))
     pods = Pods(api_server, app.namespace)
     places = []

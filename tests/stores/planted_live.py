@@ -46,9 +46,16 @@ PLANTED_LIVE: tuple[Mutant, ...] = (
     planted(
         "deaths: a kubelet that does not know is believed",
         DEATHS,
-        '        if not ended or ended.get("reason") not in WAITED_FOR:\n',
-        "        if not ended:\n",
+        '        if not ended or ended.get("reason") not in WAITED_FOR or ',
+        "        if not ended or ",
         test=f"{_SILENCE}[the kubelet lost it]",
+    ),
+    planted(
+        "deaths: a container that the runtime has lost has ended",
+        DEATHS,
+        ' or ended.get("exitCode") == LOST:\n',
+        ":\n",
+        test=f"{_SILENCE}[the runtime killed it, and did not wait]",
     ),
     planted(
         "deaths: the Pod's processes live on in its namespace",

@@ -397,7 +397,7 @@ SUBJECTS: dict[str, Made] = {
         OnKubernetes,
         "api_server",
         "namespace",
-        options="&recipe=endpointslice&address=10.1.2.3&port=80",
+        options="&recipe=slice&address=10.1.2.3&port=80",
         resource=ENDPOINT_SLICES,
     ),
     "memory": lambda request: Subject("memory"),

@@ -31,10 +31,12 @@ FAR_S = 5.0
 """Much less than the TTL of 15 s, and much more than news of a Pod takes."""
 
 
-def ended(identity: str = IDENTITY, reason: str = "Error", message: str = "") -> dict[str, Any]:
+def ended(
+    identity: str = IDENTITY, reason: str = "Error", message: str = "", code: int = 137
+) -> dict[str, Any]:
     """Return how a kubelet reports the end of a container in which a candidate ran."""
     text = message or f"\n{line_of(identity)}\n"
-    return {"terminated": {"exitCode": 137, "reason": reason, "message": text}}
+    return {"terminated": {"exitCode": code, "reason": reason, "message": text}}
 
 
 def pod(**status: Any) -> dict[str, Any]:
@@ -84,6 +86,7 @@ SILENCE = {
     "the report of the one before came late": pod(state=ended(OTHER)),
     "the kubelet lost it": pod(state=ended(reason="ContainerStatusUnknown")),
     "the runtime lost it": pod(state=ended(reason="Unknown")),
+    "the runtime killed it, and did not wait": pod(state=ended(code=255)),
     "a reason that nobody knows": pod(state=ended(reason="Evaporated")),
     "no reason": pod(state=ended(reason="")),
     "another Pod of this name": changed(DEAD, "metadata", "uid", to=UID.replace("0", "1")),

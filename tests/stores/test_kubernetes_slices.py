@@ -25,7 +25,7 @@ _MERGE = "application/merge-patch+json"
 
 
 class Harness(KubernetesHarness):
-    options = f"&recipe=endpointslice&address={A}&port=80"
+    options = f"&recipe=slice&address={A}&port=80"
 
     def _path(self, name: str) -> str:
         return f"{ENDPOINT_SLICES.path(self._namespace)}/{name}"
@@ -56,7 +56,7 @@ class Slice:
     def run(self, work: Callable[[Store, Store], Awaitable[None]]) -> None:
         async def main() -> None:
             config = self.server.kubeconfig()
-            where = f"kubernetes://{self.namespace}?kubeconfig={config}&recipe=endpointslice"
+            where = f"kubernetes://{self.namespace}?kubeconfig={config}&recipe=slice"
             stores = [open_store(f"{where}&address={each}&port=http:80") for each in (A, B)]
             try:
                 for store in stores:
@@ -153,9 +153,7 @@ def test_a_record_that_was_taken_away_is_an_absence(slice_: Slice) -> None:
 def test_who_has_no_address_may_look_and_not_take(slice_: Slice) -> None:
     async def main() -> None:
         config = slice_.server.kubeconfig()
-        store = open_store(
-            f"kubernetes://{slice_.namespace}?kubeconfig={config}&recipe=endpointslice"
-        )
+        store = open_store(f"kubernetes://{slice_.namespace}?kubeconfig={config}&recipe=slice")
         try:
             await store.open()
             found = await store.read("wiki")
@@ -180,7 +178,7 @@ def test_who_has_no_address_may_look_and_not_take(slice_: Slice) -> None:
 )
 def test_what_the_url_cannot_say(options: str, text: str) -> None:
     with pytest.raises(ConfigError, match=text):
-        open_store(f"kubernetes://shop?recipe=endpointslice&{options}")
+        open_store(f"kubernetes://shop?recipe=slice&{options}")
 
 
 @pytest.mark.parametrize("name", ["a.b", "1st", "x" * 64])

@@ -178,7 +178,7 @@ class Application:
         """What is asked of the store beside its usual ways, as the query of its URL."""
         if self.store and not self.store.startswith("kubernetes:"):
             return ""
-        routed = {"label": ["role_label=1"], "endpointslice": ["recipe=endpointslice"]}
+        routed = {"label": ["role_label=1"], "endpointslice": ["recipe=slice"]}
         asked = [*routed.get(self.routing, ()), *(["evidence=1"] if self.evidence else ())]
         return f"?{'&'.join(asked)}" if asked else ""
 

@@ -150,7 +150,7 @@ def _sliced(cluster: Cluster) -> App:
     return ours(
         cluster,
         name,
-        store="kubernetes://?recipe=endpointslice",
+        store="kubernetes://?recipe=slice",
         command=_serving(name, cluster),
         lock=lock,
         more=[_service(name, None)],

@@ -64,4 +64,4 @@ def _holder(app: App) -> str:
     """Return the UID of the Pod that the Lease of client-go's names."""
     lease = f"/apis/coordination.k8s.io/v1/namespaces/default/leases/{app.name}"
     identity: str = app.cluster.api.get(lease)["spec"]["holderIdentity"]
-    return identity.rpartition("_")[2]
+    return identity.split("_")[1]

@@ -200,11 +200,13 @@ def clientgo(cluster: Cluster, name: str, *, replicas: int = 2) -> App:
         token, url = cluster.api.token, f"https://{CONTROL}:{API_PORT}"
         kubeconfig(place / "kubeconfig", url, authority, token)
     path = cluster.site.marks_of(name)
+    # A container that is restarted must not be taken for itself: as is the custom, it is random.
+    unique = 'read id </proc/sys/kernel/random/uuid; exec "$@" --id="${POD_NAME}_${POD_UID}_$id"'
     words = [
+        *("/bin/sh", "-c", unique, "sh"),
         str(program),
         f"--kubeconfig={place / 'kubeconfig'}",
         f"--name={name}",
-        "--id=$(POD_NAME)_$(POD_UID)",
         "--release-on-cancel=true",
         f"--marks={path}",
     ]

@@ -137,8 +137,7 @@ def _play(cluster: Cluster, app: App, case: Case) -> bool:
             break
     if case.lives:
         return most == 1 and not later
-    # Silence is waited out. Who is proven dead, as by its runtime here, may be followed at once.
-    early = next_s is not None and next_s < TTL_S - RENEWED_S and not said.terminated
+    early = next_s is not None and next_s < TTL_S - RENEWED_S
     return most == 1 and bool(later) and not early
 
 
@@ -152,7 +151,6 @@ class _Said:
     """What the API has had in the status of one Pod's container."""
 
     def __init__(self, app: App, uid: str) -> None:
-        self.terminated = False
         self._app, self._uid = app, uid
         self._heard: list[str] = []
         self._over = threading.Event()
@@ -186,7 +184,6 @@ class _Said:
                 ended = container.get(where, {}).get("terminated")
                 if ended:
                     named = "incumbent.dev/candidate" in ended.get("message", "")
-                    self.terminated = self.terminated or named
                     whose = "with its line" if named else "without its line"
                     return f"{ended.get('reason')} {ended.get('exitCode')} {whose}"
             return str(next(iter(container["state"]), ""))

@@ -7,7 +7,7 @@
     kubernetes://NAMESPACE?role_label=1     the holder's Pod is labelled; see `label`
     kubernetes://NAMESPACE?evidence=1       a container's death is not waited out; see `deaths`
     kubernetes://NAMESPACE?recipe=configmap             a ConfigMap instead of a Lease
-    kubernetes://NAMESPACE?recipe=endpointslice&port=80 the holder's address beside it; `slices`
+    kubernetes://NAMESPACE?recipe=slice&port=80 the holder's address beside it; `slices`
     kubernetes://NAMESPACE?recipe=clientgo-configmap    client-go's annotation on a ConfigMap
     kubernetes://NAMESPACE?recipe=pekko&takeover_s=96   Pekko's lease; recipe=akka: Akka's
     kubernetes://NAMESPACE?recipe=camel-lease&takeover_s=15&labels=app%3Djobs   Camel's Lease

@@ -19,7 +19,9 @@ Rules
    container, and in its message the whole line that its holder wrote.
 2. **The reason is one that follows from a wait**: `Completed`, `Error`, `OOMKilled`. A kubelet that
    does not find a container says `ContainerStatusUnknown`, and a runtime that has lost one says
-   `Unknown`; both mean that nobody knows. What is not on the list is silence.
+   `Unknown`; both mean that nobody knows. What is not on the list is silence. So is the exit code
+   255: containerd reports it, as an `Error`, of a container whose parent it has lost. It has tried
+   to kill it by then, and has not waited for its end (tried: `tests/cluster/live/silence.py`).
 3. **The container must be a PID namespace of its own**: with `hostPID` or `shareProcessNamespace`
    the end of its first process ends nobody else. Of another `runtimeClassName` we know nothing.
 4. **The message is the file's and not the log's**: with `FallbackToLogsOnError` it may be what
@@ -55,6 +57,7 @@ __all__ = ["TERMINATION_LOG", "WHY", "Deaths", "line_of", "proof_of_death"]
 TERMINATION_LOG = "/dev/termination-log"
 """Kubernetes' own `terminationMessagePath`."""
 WAITED_FOR = frozenset({"Completed", "Error", "OOMKilled"})
+LOST = 255
 WHY = "the kubelet has seen the end of the very container that the holder ran in"
 
 _log = logging.getLogger("incumbent.stores.kubernetes")
@@ -96,7 +99,7 @@ def proof_of_death(pod: Object, identity: str) -> str:
 def _ended(container: Object, identity: str) -> bool:
     for state in ("state", "lastState"):
         ended = (container.get(state) or {}).get("terminated")
-        if not ended or ended.get("reason") not in WAITED_FOR:
+        if not ended or ended.get("reason") not in WAITED_FOR or ended.get("exitCode") == LOST:
             continue
         if line_of(identity) in str(ended.get("message", "")).splitlines():
             return True

@@ -222,7 +222,7 @@ MODES = {
         _of_anybody(lambda options: ObjectEach(ConfigMapFormat(), _names(options))),
         ours=True,
     ),
-    "endpointslice": Mode(_SLICE, _of_anybody(_slices), ("address", "port"), ours=True),
+    "slice": Mode(_SLICE, _of_anybody(_slices), ("address", "port"), ours=True),
     "clientgo-configmap": Mode(
         _CLIENT_GO,
         _of_anybody(lambda options: ObjectEach(AnnotationFormat(), _names(options))),

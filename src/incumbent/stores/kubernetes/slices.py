@@ -1,4 +1,4 @@
-"""`?recipe=endpointslice`: lock and address in one object, so that one write changes both.
+"""`?recipe=slice`: lock and address in one object, so that one write changes both.
 
 The record stands in an annotation of one EndpointSlice, and its `endpoints` have the address of the
 holder's Pod, and nothing else. The object is called like the election, and so is the Service, which
@@ -113,7 +113,7 @@ class SliceFormat(Format):
         """Make sure that there is an address to write."""
         if not self._address:
             raise StoreUnusable(
-                "recipe=endpointslice writes the holder's address, and ours is not known: set "
+                "recipe=slice writes the holder's address, and ours is not known: set "
                 "POD_IP from status.podIP by the downward API, or give address="
             )
 
@@ -184,7 +184,7 @@ def service_name(name: str) -> str:
     """
     if not _SERVICE_NAME.fullmatch(name):
         raise ConfigError(
-            f"with recipe=endpointslice the election {name!r} is a Service of its name: use at "
+            f"with recipe=slice the election {name!r} is a Service of its name: use at "
             "most 63 of a-z, 0-9 and '-', beginning with a letter"
         )
     return name

@@ -104,7 +104,7 @@ class KubernetesStore(StoreDefaults):
         self.url = url
         self._label: RoleLabel | None = None
         self._deaths: Deaths | None = None
-        self._pods: ObjectApi | None = None
+        self._pod_api: ObjectApi | None = None
         self._api = api
         self._candidate = candidate
         self._wall = wall
@@ -123,7 +123,7 @@ class KubernetesStore(StoreDefaults):
 
         `pods` is what these two use, and is closed with the store.
         """
-        self._label, self._deaths, self._pods = label, deaths, pods
+        self._label, self._deaths, self._pod_api = label, deaths, pods
         if deaths is not None:
             self.capabilities = replace(self.capabilities, evidence=WHY)
 
@@ -147,8 +147,8 @@ class KubernetesStore(StoreDefaults):
             await self._label.close()
         if self._deaths is not None:
             await self._deaths.close()
-        if self._pods is not None:
-            await self._pods.close()
+        if self._pod_api is not None:
+            await self._pod_api.close()
         await self._watcher.close()
         await self._api.close()
 
@@ -442,10 +442,10 @@ class KubernetesStore(StoreDefaults):
 
     async def _examine_pods(self) -> list[Finding]:
         """Look at our rights to Pods, where they are needed."""
-        if self._pods is None:
+        if self._pod_api is None:
             return []
         needed = ("watch",) if self._label is None else ("watch", "patch")
-        found = await doctor.asked(self._pods, "", rbac.Rights(needed, (), "", by_name=False))
+        found = await doctor.asked(self._pod_api, "", rbac.Rights(needed, (), "", by_name=False))
         if self._deaths is not None:
             found.append(self._deaths.examine())
         return found
