@@ -13,7 +13,7 @@ from tests.faults.adapter import Servers
 from tests.servers.kubernetes import ApiServer
 from tests.servers.process import ServerProcess
 
-__all__ = ["Kubernetes", "KubernetesSession"]
+__all__ = ["Kubernetes", "KubernetesConfigMap", "KubernetesEndpointSlice", "KubernetesSession"]
 
 
 class Kubernetes(Servers):
