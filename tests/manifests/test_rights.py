@@ -134,8 +134,6 @@ def test_the_role_is_what_a_whole_life_uses(installed: Installed, tmp_path: Path
 
 
 ASKED: dict[str, dict[str, Any]] = {
-    "label": {"routing": "label"},
-    "evidence": {"evidence": True},
     "endpointslice": {"routing": "endpointslice"},
     "all": {"routing": "label", "evidence": True},
 }

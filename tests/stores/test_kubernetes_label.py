@@ -191,7 +191,8 @@ def test_two_rights_are_enough(pods: Pods) -> None:
     asked = {
         event["verb"]
         for event in pods.server.audit_events(user)
-        if event.get("objectRef", {}).get("resource") == "pods"
+        for where in [event.get("objectRef", {})]
+        if (where.get("namespace"), where.get("resource")) == (pods.namespace, "pods")
     }
     assert asked == {"watch", "patch"}
     pods.server.revoke(grant)
