@@ -32,15 +32,15 @@ PLANTED_LIVE: tuple[Mutant, ...] = (
     planted(
         "deaths: whichever container of the Pod ended",
         DEATHS,
-        '        if line_of(identity) in str(ended.get("message", "")).splitlines():\n',
+        '        if line_of(candidacy) in str(ended.get("message", "")).splitlines():\n',
         "        if ended:\n",
         test=f"{_SILENCE}[the next instance runs, and the one before was another]",
     ),
     planted(
         "deaths: a message that mentions it",
         DEATHS,
-        '        if line_of(identity) in str(ended.get("message", "")).splitlines():\n',
-        '        if line_of(identity) in str(ended.get("message", "")):\n',
+        '        if line_of(candidacy) in str(ended.get("message", "")).splitlines():\n',
+        '        if line_of(candidacy) in str(ended.get("message", "")):\n',
         test=f"{_SILENCE}[within a line]",
     ),
     planted(
@@ -74,8 +74,8 @@ PLANTED_LIVE: tuple[Mutant, ...] = (
     planted(
         "deaths: what somebody printed is the message",
         DEATHS,
-        '            if policies.get(each.get("name")) == "File" and _ended(each, identity):\n',
-        '            if each.get("name") in policies and _ended(each, identity):\n',
+        '            if policies.get(each.get("name")) == "File" and _ended(each, candidacy):\n',
+        '            if each.get("name") in policies and _ended(each, candidacy):\n',
         test=f"{_SILENCE}[a message from the log]",
     ),
     planted(
@@ -91,17 +91,17 @@ PLANTED_LIVE: tuple[Mutant, ...] = (
     planted(
         "deaths: a holder says nothing",
         STORE,
-        "            self._deaths.announce(claim.identity)\n",
+        "            self._deaths.announce(claim.term)\n",
         "            pass\n",
         test=f"{_DEATHS}test_a_holder_says_who_it_is_before_it_holds",
     ),
     planted(
         "deaths: a Pod that is gone is dead",
         DEATHS,
-        "                watched.proof = proof_of_death(change.object, watched.identity)\n",
-        "                gone = change.kind is Kind.DELETED\n"
-        "                watched.proof = WHY if gone else "
-        "proof_of_death(change.object, watched.identity)\n",
+        "        watched.proof = proof_of_death(change.object, watched.candidacy)\n",
+        "        gone = change.kind is Kind.DELETED\n"
+        "        watched.proof = WHY if gone else "
+        "proof_of_death(change.object, watched.candidacy)\n",
         test=f"{_DEATHS}test_a_pod_that_is_gone_is_silence",
     ),
     planted(
@@ -119,6 +119,20 @@ PLANTED_LIVE: tuple[Mutant, ...] = (
         "(over.name, await self._swap(over.name, over, change))[0]\n",
         "(over.name, await self._swap(over.name, await self.read(over.name), change))[0]\n",
         test="tests/cli/test_assert_death.py::test_the_very_version_is_swapped",
+    ),
+    planted(
+        "deaths: whichever instance of the container ended, in histories",
+        DEATHS,
+        '        if line_of(candidacy) in str(ended.get("message", "")).splitlines():\n',
+        "        if ended:\n",
+        store="kubernetes-evidence",
+    ),
+    planted(
+        "deaths: a kubelet that does not know is believed, in histories",
+        DEATHS,
+        '        if not ended or ended.get("reason") not in WAITED_FOR or ',
+        "        if not ended or ",
+        store="kubernetes-evidence",
     ),
     # -- the label
     planted(

@@ -19,7 +19,7 @@ MERGE = "application/merge-patch+json"
 
 
 def claim(identity: str, attempt: int = 1, ttl_s: float = 15.0) -> Claim:
-    return Claim(identity, f"{identity}/{attempt}", ttl_s)
+    return Claim(identity, f"{identity}/r.{attempt}", ttl_s)
 
 
 class Pods:
@@ -51,6 +51,10 @@ class Pods:
     def identity(self, name: str, random: str = "abc") -> str:
         """Return the identity of a candidate in a Pod."""
         return f"{name}_{self.uids[name]}_{random}"
+
+    def candidacy(self, name: str, random: str = "abc") -> str:
+        """Return what its terms begin with."""
+        return f"{self.identity(name, random)}/r"
 
     def change(self, name: str, change: dict[str, Any], part: str = "") -> None:
         self.server.request("PATCH", f"{self.path}/{name}{part}", change, content_type=MERGE)

@@ -25,8 +25,8 @@ from tests.stores.pods_kit import Pods, taken
 from tests.stores.subjects import eventually
 
 UID = "0a0b0c0d-1111-2222-3333-444455556666"
-IDENTITY = f"a_{UID}_abc"
-OTHER = f"a_{UID}_xyz"
+IDENTITY = f"a_{UID}_abc/abc"
+OTHER = f"a_{UID}_xyz/xyz"
 FAR_S = 5.0
 """Much less than the TTL of 15 s, and much more than news of a Pod takes."""
 
@@ -83,6 +83,7 @@ SILENCE = {
     "the next instance runs, and the one before was another": pod(
         state=RUNNING, lastState=ended(OTHER)
     ),
+    "another process of the same identity": pod(state=ended(f"a_{UID}_abc/xyz")),
     "the report of the one before came late": pod(state=ended(OTHER)),
     "the kubelet lost it": pod(state=ended(reason="ContainerStatusUnknown")),
     "the runtime lost it": pod(state=ended(reason="Unknown")),
@@ -176,12 +177,12 @@ def test_a_holder_says_who_it_is_before_it_holds(pods: Pods, tmp_path: Path) -> 
     async def work() -> None:
         async with inside(pods, "a", log) as a:
             held = await taken(a, "wiki", pods.identity("a"))
-            assert line_of(pods.identity("a")) in log.read_text().splitlines()
+            assert line_of(pods.candidacy("a")) in log.read_text().splitlines()
             assert log.read_text().startswith("of the application\n")
             size = log.stat().st_size
             await a.release(held, held.lease, "")
             await taken(a, "wiki", pods.identity("a"))
-            assert log.stat().st_size == size, "once for each identity"
+            assert log.stat().st_size == size, "once for each process"
 
     run(work)
 
@@ -265,9 +266,9 @@ def test_two_in_one_pod_are_told_apart(pods: Pods, tmp_path: Path) -> None:
             told = Told()
             b.follow("wiki", told)
             await until(lambda: told.seen)
-            pods.report("a", state=RUNNING, lastState=ended(first), restartCount=1)
-            pods.report("a", state=ended(second, reason="ContainerStatusUnknown"))
-            pods.report("a", state=RUNNING, lastState=ended(second), restartCount=2)
+            pods.report("a", state=RUNNING, lastState=ended(f"{first}/r"), restartCount=1)
+            pods.report("a", state=ended(f"{second}/r", reason="ContainerStatusUnknown"))
+            pods.report("a", state=RUNNING, lastState=ended(f"{second}/r"), restartCount=2)
             await until(lambda: told.evidence)
             assert [each.lease_key for each in told.evidence] == [now.term]
 
@@ -288,8 +289,8 @@ def test_evidence_is_about_the_term_that_was_held_then(pods: Pods, tmp_path: Pat
             await until(lambda: told.seen)
             held = await taken(b, "wiki", pods.identity("b"))
             await until(lambda: told.seen[-1].snapshot.term == held.term)
-            pods.report("a", state=ended(pods.identity("a")))
-            pods.report("b", state=ended(pods.identity("b")))
+            pods.report("a", state=ended(pods.candidacy("a")))
+            pods.report("b", state=ended(pods.candidacy("b")))
             await until(lambda: told.evidence)
             assert {each.lease_key for each in told.evidence} == {held.term}
             assert all("'b'" in each.why for each in told.evidence)
@@ -326,7 +327,7 @@ def test_without_the_right_it_is_silence_and_the_log_says_so(
 
     async def work() -> None:
         await _dies(pods, "a", tmp_path / "a")
-        pods.report("a", state=ended(pods.identity("a")))
+        pods.report("a", state=ended(pods.candidacy("a")))
         async with inside(pods, "b", tmp_path / "b", user=user) as b:
             told = Told()
             b.follow("wiki", told)
@@ -352,7 +353,7 @@ def test_a_pod_that_is_gone_is_silence(
 
     async def work() -> None:
         await _dies(pods, "a", tmp_path / "a")
-        dead = pods.identity("a")
+        dead = pods.candidacy("a")
         pods.report("a", state=RUNNING)
         async with inside(pods, "b", tmp_path / "b") as b:
             told = Told()

@@ -124,7 +124,7 @@ def _equip(
     """Give the store what is about Pods. Who is in none only looks, and has no label to set."""
     from incumbent.stores.kubernetes.client import Client
     from incumbent.stores.kubernetes.config import own_pod
-    from incumbent.stores.kubernetes.deaths import TERMINATION_LOG, Deaths
+    from incumbent.stores.kubernetes.deaths import TERMINATION_LOG, Deaths, TerminationLog
     from incumbent.stores.kubernetes.label import RoleLabel
     from incumbent.stores.kubernetes.resource import PODS
 
@@ -134,5 +134,5 @@ def _equip(
     if _asked(options, "role_label") and pod is not None:
         label = RoleLabel(pods, pod, namespace)
     if _asked(options, "evidence"):
-        deaths = Deaths(pods, options.get("termination_log", TERMINATION_LOG))
+        deaths = Deaths(pods, TerminationLog(options.get("termination_log", TERMINATION_LOG)))
     store.equip(label, deaths, pods)

@@ -7,11 +7,11 @@ When that one ends, the kernel kills every other process of its PID namespace be
 reap it. So `terminated` for a container means that everything in it is dead.
 
 Which container that is, is the hard half. A name says nothing: the next instance in the same Pod
-has it too, and a status may come late. So **the holder writes its identity, which is random for
-each process, into its container's termination log before it takes**, and the kubelet reports that
-file, which it makes anew for each instance, as the `message` of `terminated`. A message with our
-line is about the very container in which the very candidate ran, in `state` or, if that Pod has
-gone on with a new instance, in `lastState`.
+has it too, and a status may come late. So **the holder writes its candidacy into its container's
+termination log before it takes**: what all nonces of its terms begin with, which is random for each
+process. The kubelet reports that file, which it makes anew for each instance, as the `message` of
+`terminated`. A message with our line is about the very container in which the very process ran, in
+`state` or, if that Pod has gone on with a new instance, in `lastState`.
 
 Rules
 -----
@@ -42,17 +42,18 @@ import logging
 import os
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from incumbent.core.events import Evidence, Seen
 from incumbent.core.records import Holding, Snapshot
 from incumbent.errors import StoreError
 from incumbent.stores.api import Finding, Sink
-from incumbent.stores.kubernetes.api import Expired, Kind, NotFound
+from incumbent.stores.kubernetes.api import Change, Expired, Kind, NotFound
 from incumbent.stores.kubernetes.patience import SLACK_S, WATCH_S, pause_after_s
 from incumbent.stores.kubernetes.pods import PodApi, pod_in
 from incumbent.stores.kubernetes.wire import PREFIX, Object
 
-__all__ = ["TERMINATION_LOG", "WHY", "Deaths", "line_of", "proof_of_death"]
+__all__ = ["TERMINATION_LOG", "WHY", "Deaths", "Log", "TerminationLog", "line_of", "proof_of_death"]
 
 TERMINATION_LOG = "/dev/termination-log"
 """Kubernetes' own `terminationMessagePath`."""
@@ -63,19 +64,24 @@ WHY = "the kubelet has seen the end of the very container that the holder ran in
 _log = logging.getLogger("incumbent.stores.kubernetes")
 
 
-def line_of(identity: str) -> str:
+def candidacy_of(term: str) -> str:
+    """Return what all terms of the same process begin with; a whole term, if it has no number."""
+    return term.rpartition(".")[0] or term
+
+
+def line_of(candidacy: str) -> str:
     """Return the line that a candidate writes into its container's termination log."""
-    return f"{PREFIX}candidate {identity}"
+    return f"{PREFIX}candidate {candidacy}"
 
 
-def proof_of_death(pod: Object, identity: str) -> str:
-    """Return what in a Pod proves that this candidate is dead, or "".
+def proof_of_death(pod: Object, candidacy: str) -> str:
+    """Return what in a Pod proves that the process of this candidacy is dead, or "".
 
     Args:
         pod: as the API server has it.
-        identity: of a holder, as a record names it.
+        candidacy: of a holder; it begins with its identity.
     """
-    name, uid = pod_in(identity)
+    name, uid = pod_in(candidacy.partition("/")[0])
     metadata, spec = pod.get("metadata") or {}, pod.get("spec") or {}
     if not uid or (metadata.get("name"), metadata.get("uid")) != (name, uid):
         return ""
@@ -91,17 +97,17 @@ def proof_of_death(pod: Object, identity: str) -> str:
             for each in spec.get(kind) or ()
         }
         for each in status.get(statuses) or ():
-            if policies.get(each.get("name")) == "File" and _ended(each, identity):
+            if policies.get(each.get("name")) == "File" and _ended(each, candidacy):
                 return f"{WHY}: {each['name']!r} of Pod {name!r}"
     return ""
 
 
-def _ended(container: Object, identity: str) -> bool:
+def _ended(container: Object, candidacy: str) -> bool:
     for state in ("state", "lastState"):
         ended = (container.get(state) or {}).get("terminated")
         if not ended or ended.get("reason") not in WAITED_FOR or ended.get("exitCode") == LOST:
             continue
-        if line_of(identity) in str(ended.get("message", "")).splitlines():
+        if line_of(candidacy) in str(ended.get("message", "")).splitlines():
             return True
     return False
 
@@ -110,10 +116,47 @@ def _ended(container: Object, identity: str) -> bool:
 class _Watched:
     """A holder whose Pod is watched."""
 
-    identity: str
+    candidacy: str
     task: asyncio.Task[None] | None = None
     names: set[str] = field(default_factory=set)
     proof: str = ""
+
+
+class Log(Protocol):
+    """The termination log of our own container."""
+
+    def append(self, line: str) -> None:
+        """Add a line. That it could not be is logged, and no more: then nobody is told."""
+        ...
+
+    def obstacle(self) -> str:
+        """Return why it cannot be written, or ""."""
+        ...
+
+
+class TerminationLog:
+    """The file that the kubelet has put into the container.
+
+    A write is a line at the end of a small file on the node: nothing that has to be waited for.
+    """
+
+    def __init__(self, path: str = TERMINATION_LOG) -> None:
+        self._path = path
+
+    def append(self, line: str) -> None:
+        """Add a line, on a line of its own whatever the application has written there."""
+        try:
+            log = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+            try:
+                os.write(log, f"\n{line}\n".encode())
+            finally:
+                os.close(log)
+        except OSError as error:
+            _log.warning("nobody will be told of our death: %s: %s", self._path, error.strerror)
+
+    def obstacle(self) -> str:
+        """Ask the file system."""
+        return "" if os.access(self._path, os.W_OK) else f"{self._path} cannot be written here"
 
 
 class Deaths:
@@ -124,9 +167,9 @@ class Deaths:
         log: the termination log of our own container.
     """
 
-    def __init__(self, pods: PodApi, log: str = TERMINATION_LOG) -> None:
+    def __init__(self, pods: PodApi, log: Log) -> None:
         self._pods = pods
-        self._path = log
+        self._log = log
         self._own: set[str] = set()
         self._sinks: dict[str, list[tuple[Sink, Sink]]] = {}
         self._keys: dict[str, tuple[str, str]] = {}
@@ -134,32 +177,19 @@ class Deaths:
 
     # -- our own death ----------------------------------------------------------------------------
 
-    def announce(self, identity: str) -> None:
-        """Write who we are into our container's termination log, once, before a take.
-
-        It is a line at the end of a small file on the node: nothing that has to be waited for.
-        """
-        if identity in self._own:
-            return
-        self._own.add(identity)
-        try:
-            log = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-        except OSError as error:
-            _log.warning("nobody will be told of our death: %s: %s", self._path, error.strerror)
-            return
-        try:
-            os.write(log, f"\n{line_of(identity)}\n".encode())
-        except OSError as error:
-            _log.warning("nobody will be told of our death: %s: %s", self._path, error.strerror)
-        finally:
-            os.close(log)
+    def announce(self, term: str) -> None:
+        """Write who we are, once for each candidacy, before a take."""
+        candidacy = candidacy_of(term)
+        if candidacy not in self._own:
+            self._own.add(candidacy)
+            self._log.append(line_of(candidacy))
 
     def examine(self) -> Finding:
         """Look whether others would be told of our death. From outside of a Pod they are not."""
-        check = "termination log"
-        if os.access(self._path, os.W_OK):
-            return Finding(check, True, f"{self._path} can be written")
-        text = f"{self._path} cannot be written here: our own death would be waited out"
+        check, why = "termination log", self._log.obstacle()
+        if not why:
+            return Finding(check, True, "it can be written")
+        text = f"{why}: our own death would be waited out"
         return Finding(check, None, text, "run it in the container, or set termination_log=")
 
     # -- that of others ---------------------------------------------------------------------------
@@ -197,65 +227,69 @@ class Deaths:
         await asyncio.gather(*tasks, return_exceptions=True)
 
     def _seen(self, name: str, snapshot: Snapshot, sink: Sink) -> None:
-        held = snapshot.holding is Holding.HELD and bool(snapshot.term)
-        identity = snapshot.holder if held and snapshot.holder not in self._own else ""
+        held = snapshot.holding is Holding.HELD and bool(pod_in(snapshot.holder)[1])
+        candidacy = candidacy_of(snapshot.term) if held else ""
         known = self._keys.get(name)
-        wanted = (identity, snapshot.lease_key) if identity and pod_in(identity)[1] else None
+        theirs = bool(candidacy) and candidacy not in self._own
+        wanted = (candidacy, snapshot.lease_key) if theirs else None
         if wanted != known:
             self._leave(name)
             if wanted is not None and name in self._sinks:
                 self._keys[name] = wanted
-                self._watch(identity, name)
-        watched = self._holders.get(identity)
+                self._watch(candidacy, name)
+        watched = self._holders.get(candidacy)
         if wanted is not None and watched is not None and watched.proof:
             sink(Evidence(wanted[1], watched.proof))
 
-    def _watch(self, identity: str, name: str) -> None:
-        watched = self._holders.get(identity)
+    def _watch(self, candidacy: str, name: str) -> None:
+        watched = self._holders.get(candidacy)
         if watched is None:
-            watched = self._holders[identity] = _Watched(identity)
+            watched = self._holders[candidacy] = _Watched(candidacy)
             watched.task = asyncio.get_running_loop().create_task(self._follow_pod(watched))
         watched.names.add(name)
 
     def _leave(self, name: str) -> None:
-        identity, _ = self._keys.pop(name, ("", ""))
-        watched = self._holders.get(identity)
+        candidacy, _ = self._keys.pop(name, ("", ""))
+        watched = self._holders.get(candidacy)
         if watched is None:
             return
         watched.names.discard(name)
         if not watched.names:
-            del self._holders[identity]
+            del self._holders[candidacy]
             if watched.task is not None:
                 watched.task.cancel()
 
     async def _follow_pod(self, watched: _Watched) -> None:
         """Watch one Pod until it proves a death; whatever fails is silence."""
+        name, _ = pod_in(watched.candidacy.partition("/")[0])
         failures, complaint = 0, ""
         while not watched.proof:
             try:
                 async with asyncio.timeout(WATCH_S + SLACK_S):
-                    await self._look(watched)
+                    async with aclosing(self._pods.watch(name, "", WATCH_S)) as changes:
+                        async for change in changes:
+                            if self._proves(watched, change):
+                                return
                 failures = 0
             except (StoreError, NotFound, Expired, TimeoutError) as error:
                 if complaint != (complaint := str(error) or "no answer in time"):
-                    _log.warning("the Pod of %s cannot be watched: %s", watched.identity, complaint)
-            except Exception:
-                _log.exception("watching the Pod of %s", watched.identity)
+                    _log.warning(
+                        "the Pod of %s cannot be watched: %s", watched.candidacy, complaint
+                    )
+            except Exception:  # A mistake of ours is silence, too: nobody waits for this task.
+                _log.exception("watching the Pod of %s", watched.candidacy)
+                return
             failures += 1
-            if not watched.proof:
-                await asyncio.sleep(pause_after_s(failures))
+            await asyncio.sleep(pause_after_s(failures))
 
-    async def _look(self, watched: _Watched) -> None:
-        name, _ = pod_in(watched.identity)
-        watch = self._pods.watch(name, "", WATCH_S)
-        async with aclosing(watch) as changes:
-            async for change in changes:
-                if change.kind not in (Kind.ADDED, Kind.MODIFIED, Kind.DELETED):
-                    continue
-                watched.proof = proof_of_death(change.object, watched.identity)
-                if watched.proof:
-                    self._report(watched)
-                    return
+    def _proves(self, watched: _Watched, change: Change) -> bool:
+        """Report a death that this proves, and tell whether it does."""
+        if change.kind not in (Kind.ADDED, Kind.MODIFIED, Kind.DELETED):
+            return False
+        watched.proof = proof_of_death(change.object, watched.candidacy)
+        if watched.proof:
+            self._report(watched)
+        return bool(watched.proof)
 
     def _report(self, watched: _Watched) -> None:
         for name in sorted(watched.names):

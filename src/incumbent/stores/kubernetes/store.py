@@ -191,7 +191,7 @@ class KubernetesStore(StoreDefaults):
         if over.holding is Holding.FOREIGN:
             raise Refused(await self.read(name))
         if self._deaths is not None:
-            self._deaths.announce(claim.identity)
+            self._deaths.announce(claim.term)
         sent = boottime()
 
         def change(obj: Object | None) -> Object:
