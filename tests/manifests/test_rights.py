@@ -144,7 +144,8 @@ def test_what_is_asked_for_adds_what_it_uses(
     api_server: ApiServer, app: Application, tmp_path: Path, asked: str
 ) -> None:
     more: dict[str, Any] = {"ports": (Port(8080),)} if "routing" in ASKED[asked] else {}
-    made = Installed(api_server, replace(app, **ASKED[asked], **more))
+    # The first election on a slice waits out an absence.
+    made = Installed(api_server, replace(app, ttl_s=3.0, **ASKED[asked], **more))
     pods = Pods(api_server, app.namespace)
     places = []
     for name in ("a", "b"):
