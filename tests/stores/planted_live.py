@@ -72,6 +72,13 @@ PLANTED_LIVE: tuple[Mutant, ...] = (
         test=f"{_SILENCE}[processes of the node]",
     ),
     planted(
+        "deaths: every runtime is one that was tried",
+        DEATHS,
+        ' or spec.get("runtimeClassName"):\n',
+        ":\n",
+        test=f"{_SILENCE}[a runtime of its own]",
+    ),
+    planted(
         "deaths: what somebody printed is the message",
         DEATHS,
         '            if policies.get(each.get("name")) == "File" and _ended(each, candidacy):\n',
