@@ -159,8 +159,8 @@ PLANTED_LIVE: tuple[Mutant, ...] = (
     planted(
         "label: what others carried before is not looked at",
         LABEL,
-        "            self._labelled = False\n            self._look_again()\n",
-        "            self._labelled = False\n",
+        "until now.\n            self._labelled = False\n            self._look_again()\n",
+        "until now.\n            self._labelled = False\n",
         test=f"{_LABEL}test_the_successor_takes_it_off_who_died",
     ),
     planted(
