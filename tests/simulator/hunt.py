@@ -54,10 +54,10 @@ ROOT = Path(__file__).parents[2]
 EVERYTHING = (
     *MUTANTS,
     *PLANTED,
-    *PLANTED_LIVE,
     *PLANTED_LOCKS,
     *PLANTED_QUEUES,
     *FENCING,
+    *PLANTED_LIVE,
     *GUARD,
 )
 MOST_HISTORIES = 1000
@@ -88,10 +88,12 @@ PYTEST = (
 
 def of_every_run() -> tuple[Mutant, ...]:
     """Return those that are tried by `make test`."""
-    others = EVERYTHING[len(MUTANTS) : -len(GUARD)]
-    quick = [mutant for mutant in others if not mutant.test]
+    on_api_servers = (*PLANTED_LIVE, *GUARD)
+    others = EVERYTHING[len(MUTANTS) : -len(on_api_servers)]
+    quick = [mutant for mutant in (*others, *PLANTED_LIVE) if not mutant.test]
     slow = [mutant for mutant in others if mutant.test]
-    return (*MUTANTS, *quick, *slow[::5], *GUARD[::12])
+    slower = [mutant for mutant in on_api_servers if mutant.test]
+    return (*MUTANTS, *quick, *slow[::5], *slower[::12])
 
 
 @dataclass(frozen=True, slots=True)
