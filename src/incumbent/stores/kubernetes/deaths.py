@@ -50,7 +50,7 @@ from incumbent.errors import StoreError
 from incumbent.stores.api import Finding, Sink
 from incumbent.stores.kubernetes.api import Change, Expired, Kind, NotFound
 from incumbent.stores.kubernetes.patience import SLACK_S, WATCH_S, pause_after_s
-from incumbent.stores.kubernetes.pods import PodApi, pod_in
+from incumbent.stores.kubernetes.pods import PodWatch, pod_in
 from incumbent.stores.kubernetes.wire import PREFIX, Object
 
 __all__ = ["TERMINATION_LOG", "WHY", "Deaths", "Log", "TerminationLog", "line_of", "proof_of_death"]
@@ -167,7 +167,7 @@ class Deaths:
         log: the termination log of our own container.
     """
 
-    def __init__(self, pods: PodApi, log: Log) -> None:
+    def __init__(self, pods: PodWatch, log: Log) -> None:
         self._pods = pods
         self._log = log
         self._own: set[str] = set()

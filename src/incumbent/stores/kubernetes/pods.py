@@ -10,7 +10,7 @@ from typing import Protocol
 from incumbent.stores.kubernetes.api import Change
 from incumbent.stores.kubernetes.wire import Object
 
-__all__ = ["OwnPod", "PodApi", "pod_in"]
+__all__ = ["OwnPod", "PodApi", "PodWatch", "pod_in"]
 
 _UID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -33,17 +33,21 @@ class OwnPod:
     node: str = ""
 
 
-class PodApi(Protocol):
-    """What is asked of the API server about Pods."""
-
-    async def patch(self, name: str, change: Object) -> Object:
-        """Merge a change into a Pod; a uid or resourceVersion in it is compared."""
-        ...
+class PodWatch(Protocol):
+    """Hears of Pods."""
 
     def watch(
         self, name: str, version: str, limit_s: float, selector: str = ""
     ) -> AsyncGenerator[Change]:
         """Report Pods, those that exist first."""
+        ...
+
+
+class PodApi(PodWatch, Protocol):
+    """Changes Pods as well."""
+
+    async def patch(self, name: str, change: Object) -> Object:
+        """Merge a change into a Pod; a uid or resourceVersion in it is compared."""
         ...
 
 
