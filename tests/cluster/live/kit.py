@@ -13,7 +13,7 @@ from typing import Any
 
 from tests.cluster import reader
 from tests.cluster.api import path_of
-from tests.cluster.cluster import Cluster
+from tests.cluster.cluster import NODES, Cluster
 from tests.cluster.control import kubeconfig
 from tests.cluster.network import API_PORT, CONTROL
 from tests.cluster.observer import now_ns
@@ -294,13 +294,7 @@ def _deployment(
             }
         ],
         "volumes": [{"name": "marks", "hostPath": {"path": place}}],
-        "affinity": {
-            "podAntiAffinity": {
-                "preferredDuringSchedulingIgnoredDuringExecution": [
-                    {"weight": 100, "podAffinityTerm": apart}
-                ]
-            }
-        },
+        "affinity": {"podAntiAffinity": _apart(apart, must=replicas == len(NODES))},
     }
     if account:
         pod["serviceAccountName"] = account
@@ -316,6 +310,14 @@ def _deployment(
             "template": {"metadata": {"labels": labels}, "spec": pod},
         },
     }
+
+
+def _apart(term: Object, *, must: bool) -> Object:
+    """Keep replicas apart. A drain would take both, and there would be nobody to follow."""
+    if must:
+        return {"requiredDuringSchedulingIgnoredDuringExecution": [term]}
+    rather = [{"weight": 100, "podAffinityTerm": term}]
+    return {"preferredDuringSchedulingIgnoredDuringExecution": rather}
 
 
 def first_process(uid: str) -> int:
