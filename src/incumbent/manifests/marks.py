@@ -8,7 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-__all__ = ["GUARD", "MODE", "OWNER", "ROLE", "SINGLETON", "WAIVE", "matches"]
+__all__ = [
+    "APPLIED",
+    "GUARD",
+    "KEPT_BY",
+    "MODE",
+    "OPERATOR_TERM",
+    "OWNER",
+    "ROLE",
+    "SINGLETON",
+    "WAIVE",
+    "matches",
+]
 
 SINGLETON = "incumbent.dev/singleton"
 """A label, value "true": never more than one replica. In the labels, the selector, the template."""
@@ -22,6 +33,13 @@ WAIVE = "waive.incumbent.dev/"
 """The prefix of an annotation: `waive.incumbent.dev/INC031: <reason>`."""
 GUARD = "incumbent.dev/guard"
 """A label on a namespace, value "enforce": the guard's bindings select such namespaces."""
+
+KEPT_BY = "incumbent.dev/kept-single-by"
+"""An annotation on the Pods that the operator has made: what keeps them from being two."""
+APPLIED = "incumbent.dev/applied"
+"""An annotation on the objects that the operator has made: the digest of what it last applied."""
+OPERATOR_TERM = "incumbent.dev/operator-term"
+"""An annotation on workloads: the fencing token of the operator that was the last to look at it."""
 
 
 def matches(labels: Mapping[str, object] | None) -> bool:

@@ -27,7 +27,12 @@ _LEADERSHIP = {
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A TCP port that the container listens on, and that its Service has, too."""
+    """A TCP port that the container listens on, and that its Service has, too.
+
+    Attributes:
+        number: from 1 to 65535.
+        name: by which probes and Services mean it.
+    """
 
     number: int
     name: str = "http"
@@ -90,7 +95,12 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Resources:
-    """What the container has; requests are limits, so that it is evicted last."""
+    """What the container has; requests are limits, so that it is evicted last.
+
+    Attributes:
+        cpu: as in 250m.
+        memory: as in 512Mi.
+    """
 
     cpu: str = "100m"
     memory: str = "128Mi"
@@ -102,7 +112,13 @@ class Resources:
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """A PersistentVolumeClaim, and where it is mounted."""
+    """A PersistentVolumeClaim, and where it is mounted.
+
+    Attributes:
+        size: as in 10Gi.
+        path: the folder in the container.
+        storage_class: the name of a StorageClass; the cluster's default, if unsaid.
+    """
 
     size: str
     path: str = "/data"
@@ -117,7 +133,13 @@ class Storage:
 
 @dataclass(frozen=True, slots=True)
 class Autoscaling:
-    """Bounds of a HorizontalPodAutoscaler that follows the use of the CPU."""
+    """Bounds of a HorizontalPodAutoscaler that follows the use of the CPU.
+
+    Attributes:
+        min_replicas: the fewest.
+        max_replicas: the most.
+        cpu_percent: the use that it aims at.
+    """
 
     min_replicas: int
     max_replicas: int
