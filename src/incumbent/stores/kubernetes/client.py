@@ -7,7 +7,8 @@ lightkube is the smallest that there is for asyncio. Read in its version 1.0.1 (
 and does not know an answer of 410 as such; an error without a Content-Type becomes a KeyError; a
 transport with a bounded pool loses the configured trust; a list of files in KUBECONFIG and exec
 plugins that speak v1 are refused; a private key stays in a temporary file; and it stands on httpx2,
-for which see `http`. What is left, seven requests on one resource, is this module.
+for which see `http`. What is left, seven requests on one resource, and others as they are told, is
+this module.
 
 What is known after an error
 ----------------------------
@@ -47,6 +48,7 @@ from incumbent.stores.kubernetes.wire import Object, trimmed
 __all__ = ["Client"]
 
 POOL_CONNECTIONS = 16
+_JSON = "application/json"
 _KINDS = {kind.value: kind for kind in Kind}
 _OK = range(200, 300)
 _Effect = Literal["read", "write"]
@@ -132,6 +134,22 @@ class Client:
                         yield self._change(name, line)
                     return
 
+    async def send(
+        self,
+        verb: str,
+        name: str,
+        method: str,
+        path: str,
+        body: Object | None = None,
+        content_type: str = _JSON,
+    ) -> Object:
+        """Send any request, about an object of this resource, and return the answer as it is.
+
+        Raises:
+            Conflict, NotFound: see `api`; so are the others.
+        """
+        return await self._ask(verb, name, method, path, body, content_type=content_type)
+
     async def allowed(self, verb: str, name: str) -> bool:
         """Ask the server's authorizer."""
         attributes = {
@@ -191,22 +209,25 @@ class Client:
         path: str,
         body: Object | None = None,
         effect: _Effect | None = None,
+        content_type: str = _JSON,
     ) -> Object:
         if effect is None:
             effect = "read" if body is None else "write"
         content = None if body is None else json.dumps(body, separators=(",", ":")).encode()
         with _meanings(effect, self._place):
-            response = await self._send(method, path, content)
+            response = await self._send(method, path, content, content_type)
             if response.status in _OK:
                 parsed: Object = json.loads(response.body)
                 return parsed
         raise self._refusal(verb, name, response.status, response.body, effect)
 
-    async def _send(self, method: str, path: str, content: bytes | None) -> Response:
+    async def _send(
+        self, method: str, path: str, content: bytes | None, content_type: str
+    ) -> Response:
         """Send a request; once more only if it was refused for credentials that got old."""
         header = await self._credentials.header(refused=False)
         while True:
-            headers = _headers(header, content)
+            headers = _headers(header, content, content_type)
             response = await self._requests.request(method, path, headers, content)
             if response.status != 401:
                 return response
@@ -257,10 +278,12 @@ class Client:
         raise self._refusal("watch", name, code or 500, json.dumps(status).encode())
 
 
-def _headers(authorization: str | None, content: bytes | None) -> list[tuple[str, str]]:
+def _headers(
+    authorization: str | None, content: bytes | None, content_type: str = _JSON
+) -> list[tuple[str, str]]:
     headers = [("Accept", "application/json"), ("User-Agent", "incumbent")]
     if content is not None:
-        headers.append(("Content-Type", "application/json"))
+        headers.append(("Content-Type", content_type))
     if authorization is not None:
         headers.append(("Authorization", authorization))
     return headers

@@ -45,7 +45,9 @@ class Resource:
         return f"{self.plural}.{self.group}" if self.group else self.plural
 
     def path(self, namespace: str) -> str:
-        """Return the path of all objects in a namespace."""
+        """Return the path of all objects in a namespace; "" for those in every one."""
+        if not namespace:
+            return f"{self.root}/{self.plural}"
         return f"{self.root}/namespaces/{namespace}/{self.plural}"
 
 
