@@ -8,6 +8,8 @@ matter of another test, with the real ones.
 from __future__ import annotations
 
 import asyncio
+import json
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -39,7 +41,7 @@ class Stage:
 
     def __init__(self, server: ApiServer, namespace: str) -> None:
         self.server, self.namespace = server, namespace
-        self._kubeconfig = str(server.kubeconfig(namespace=namespace))
+        self.kubeconfig = str(server.kubeconfig(namespace=namespace))
         self.name = "reports"
         self._known: Reconciler | None = None
 
@@ -101,7 +103,7 @@ class Stage:
         """Call something with a cluster."""
 
         async def connected() -> R:
-            connection = config.load(kubeconfig=self._kubeconfig)
+            connection = config.load(kubeconfig=self.kubeconfig)
             client = Client(connection, self.namespace, SINGLETONS)
             try:
                 return await call(made(client, check))
@@ -195,6 +197,27 @@ class Stage:
             named = (obj for obj in items if obj["metadata"]["name"] == self.name)
             found.extend({"kind": kind, **obj} for obj in named)
         return found
+
+    def whole(self) -> dict[str, Any]:
+        """Return everything that was made, without what is another one each time."""
+        found: dict[str, Any] = {}
+        for kind, of in KINDS.items():
+            for obj in self.server.request("GET", of.path(self.namespace))["items"]:
+                metadata = obj["metadata"]
+                kept = {key: metadata.get(key) for key in ("labels", "annotations")}
+                fields = [
+                    (entry["manager"], entry["operation"], entry["fieldsV1"])
+                    for entry in metadata["managedFields"]
+                    if not entry.get("subresource")
+                ]
+                rest = {key: value for key, value in obj.items() if key in ("spec", "rules")}
+                found[f"{kind}/{metadata['name']}"] = {**kept, **rest, "fields": fields}
+        text = json.dumps(found).replace(self.namespace, "NAMESPACE")
+        text = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "UID", text)
+        text = re.sub(r'("incumbent.dev/applied": )"\w+"', r'\1"DIGEST"', text)
+        text = re.sub(r'"10\.0\.0\.\d+"', '"ADDRESS"', text)
+        whole: dict[str, Any] = json.loads(text)
+        return whole
 
     def kept_by(self) -> set[str]:
         return {pod["metadata"]["annotations"][KEPT_BY] for pod in self.pods()}

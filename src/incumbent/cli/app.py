@@ -42,6 +42,10 @@ COMMANDS = {
     "audit": ("incumbent.cli.audit:command", "Judge Kubernetes manifests, or a cluster."),
     "stores": ("incumbent.cli.stores:command", "List the stores and what each can do."),
     "guard": ("incumbent.cli.guard:command", "Print policies that keep marked singletons single."),
+    "operator": (
+        "incumbent.cli.operator:command",
+        "Keep the objects of every Singleton in a cluster.",
+    ),
     "demo": ("incumbent.cli.demo:command", "See takeovers on this machine, in half a minute."),
 }
 """Where each command is, and its line of help; in the order in which they are listed."""
