@@ -169,12 +169,13 @@ def test_the_number_of_an_autoscaler_is_left_alone(stage: Stage) -> None:
     target = stage.get("HorizontalPodAutoscaler")["spec"]["scaleTargetRef"]
     assert target["name"] == "reports"
     path = f"{KINDS['Deployment'].path(stage.namespace)}/reports/scale"
-    scale = stage.server.request("GET", path)
-    scale["spec"]["replicas"] = 7
-    stage.server.request("PUT", f"{path}?fieldManager=autoscaler", scale)
-    stage.apply(replace(app, image="registry.example/reports:2"))
-    stage.operate()
-    assert stage.get("Deployment")["spec"]["replicas"] == 7
+    for version, count in enumerate((7, 0)):
+        scale = stage.server.request("GET", path)
+        scale["spec"]["replicas"] = count
+        stage.server.request("PUT", f"{path}?fieldManager=autoscaler", scale)
+        stage.apply(replace(app, image=f"registry.example/reports:{version}"))
+        stage.operate()
+        assert stage.get("Deployment")["spec"]["replicas"] == count, "0 is a pause, not a birth"
     assert "forced" not in stage.status
 
 

@@ -40,6 +40,7 @@ _TARGETS_OF_FIXTURES = {
     "certified_api_server": (*_API_SERVER_TARGETS, "certificates"),
     "helm": ("helm",),
     "kubectl": ("kubectl",),
+    "governed": (*_API_SERVER_TARGETS, "kube-controller-manager"),
     "clientgo_candidate": ("clientgo-candidate",),
     "encrypted_zookeeper": ("certificates",),
     "etcd": ("etcd",),

@@ -21,6 +21,7 @@ may update `singletons/finalizers` may say that a Singleton's deletion waits for
 from __future__ import annotations
 
 from incumbent.manifests import Object
+from incumbent.manifests.marks import WAIVE
 from incumbent.manifests.model import Application
 from incumbent.manifests.modes import Mode
 from incumbent.manifests.objects import objects_of
@@ -35,6 +36,7 @@ __all__ = ["NAME", "installation", "rules"]
 
 NAME = "incumbent-operator"
 _RBAC = "rbac.authorization.k8s.io"
+_WAIVED = "it gives Pods the right to their Lease, and nobody gives a right that he has not"
 _READ = ("get", "list", "watch")
 
 
@@ -72,17 +74,19 @@ def rules() -> list[Object]:
         _rule(SINGLETONS, *_READ),
         _rule(SINGLETONS, "update", sub="status"),
         _rule(SINGLETONS, "update", sub="finalizers"),
-        *(
-            _rule(of, *_READ, "create", "patch", "delete")
-            for kind, of in KINDS.items()
-            if kind not in KEPT
-        ),
+        *(_rule(of, *_changes(kind)) for kind, of in KINDS.items() if kind not in KEPT),
         *(_rule(KINDS[kind], *_READ, "create") for kind in KEPT),
         _rule(LEASES, "update"),
         _rule(PODS, "list", "watch"),
         _rule(REPLICA_SETS, "list"),
         _rule(EVENTS, "create"),
     ]
+
+
+def _changes(kind: str) -> tuple[str, ...]:
+    """A Singleton has its ServiceAccount in every mode, so that is deleted with it, by nobody."""
+    made = (*_READ, "create", "patch")
+    return made if kind == "ServiceAccount" else (*made, "delete")
 
 
 def _rule(of: Resource, *verbs: str, sub: str = "") -> Object:
@@ -92,7 +96,7 @@ def _rule(of: Resource, *verbs: str, sub: str = "") -> Object:
 
 def _rights(app: Application, only: str) -> list[Object]:
     kind = "Role" if only else "ClusterRole"
-    metadata = meta(app, NAME)
+    metadata = meta(app, NAME, annotations={f"{WAIVE}INC065": _WAIVED})
     metadata = {**metadata, "namespace": only} if only else _everywhere(metadata)
     subject = {"kind": "ServiceAccount", "name": NAME, "namespace": app.namespace}
     return [
