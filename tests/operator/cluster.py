@@ -8,8 +8,10 @@ matter of another test, with the real ones.
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import re
+import ssl
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
@@ -36,11 +38,36 @@ def _fine() -> None:
     return
 
 
+class Line:
+    """One connection for all that a test asks: a handshake costs more than most questions."""
+
+    def __init__(self, server: ApiServer) -> None:
+        trust = ssl.create_default_context(cafile=str(server.ca_file))
+        self._connection = http.client.HTTPSConnection(server.host, server.port, context=trust)
+        self._headers = {"Authorization": f"Bearer {server.token()}"}
+
+    def request(
+        self, method: str, path: str, body: Any = None, *, content_type: str = "application/json"
+    ) -> Object:
+        content = None if body is None else json.dumps(body)
+        headers = {**self._headers, "Content-Type": content_type}
+        self._connection.request(method, path, content, headers)
+        with self._connection.getresponse() as response:
+            answer: Object = json.loads(response.read())
+            if response.status >= 300:
+                raise ApiError(response.status, answer["reason"], answer["message"])
+        return answer
+
+    def close(self) -> None:
+        self._connection.close()
+
+
 class Stage:
     """A Singleton in a namespace of its own."""
 
     def __init__(self, server: ApiServer, namespace: str) -> None:
-        self.server, self.namespace = server, namespace
+        self.namespace = namespace
+        self.server = Line(server)
         self.kubeconfig = str(server.kubeconfig(namespace=namespace))
         self.name = "reports"
         self._known: Reconciler | None = None
@@ -74,10 +101,10 @@ class Stage:
         *,
         check: Callable[[], None] = _fine,
         made: Callable[[Client, Callable[[], None]], Cluster] = Cluster,
-    ) -> bool:
+    ) -> bool | None:
         """Have an operator look after it once; tell whether it wants to come again."""
 
-        async def look(cluster: Cluster) -> bool:
+        async def look(cluster: Cluster) -> bool | None:
             known = self._known or Reconciler(cluster, token, "test")
             known.cluster = cluster
             return await known.reconcile((self.namespace, self.name))

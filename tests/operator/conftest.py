@@ -28,6 +28,8 @@ def defined(api_server: ApiServer) -> ApiServer:
 def governed(tmp_path: Path) -> Iterator[ApiServer]:
     """An API server of the test's own, with the real controllers that make and collect."""
     with ApiServer(tmp_path / "api-server", audit=True) as server:
+        # Later, the garbage collector would hear of it within half a minute.
+        crds.define(server, replace(SINGLETONS, definition=dumped(definition())))
         controllers = ChildProcess(
             "kube-controller-manager",
             [

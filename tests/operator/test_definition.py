@@ -127,7 +127,7 @@ def _specs() -> st.SearchStrategy[dict[str, Any]]:
 def test_what_the_model_takes_the_api_server_takes(defined: ApiServer) -> None:
     taken: list[str] = []
 
-    @settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
     @given(_specs())
     def same(spec: dict[str, Any]) -> None:
         resource = _resource(spec)

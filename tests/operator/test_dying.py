@@ -25,11 +25,14 @@ _MOST_WRITES = 60
 
 
 @pytest.fixture
-def stages(defined: ApiServer, namespace: str) -> tuple[Stage, Stage]:
+def stages(defined: ApiServer, namespace: str) -> Iterator[tuple[Stage, Stage]]:
     """One that is disturbed, and one that is not."""
     undisturbed = f"{namespace}-undisturbed"
     defined.create_namespace(undisturbed)
-    return Stage(defined, namespace), Stage(defined, undisturbed)
+    found = Stage(defined, namespace), Stage(defined, undisturbed)
+    yield found
+    for stage in found:
+        stage.server.close()
 
 
 @pytest.fixture
@@ -102,7 +105,7 @@ def test_two_at_once(stages: tuple[Stage, Stage]) -> None:
     async def together(cluster: Cluster) -> None:
         name = stage.namespace, stage.name
         pair = [Reconciler(cluster, None, f"operator-{number}") for number in range(2)]
-        for _ in range(3):
+        for _ in range(2):
             await asyncio.gather(*(one.reconcile(name) for one in pair))
 
     scaled = replace(PLAIN[Mode.ACTIVE_STANDBY], replicas=3)

@@ -32,10 +32,12 @@ _UNUSED = {("update", "singletons/finalizers")}
 
 
 @pytest.fixture
-def stage(governed: ApiServer) -> Stage:
+def stage(governed: ApiServer) -> Iterator[Stage]:
     for name in (_OPERATORS, _TEAM):
         governed.create_namespace(name)
-    return Stage(governed, _TEAM)
+    found = Stage(governed, _TEAM)
+    yield found
+    found.server.close()
 
 
 @pytest.fixture
@@ -117,8 +119,10 @@ def _left(stage: Stage) -> dict[str, list[str]]:
 
 
 @pytest.mark.slow
-def test_from_installation_to_deletion(stage: Stage, start: Callable[[], Process]) -> None:
-    server = stage.server
+def test_from_installation_to_deletion(
+    governed: ApiServer, stage: Stage, start: Callable[[], Process]
+) -> None:
+    server = governed
     first = start()
     until(lambda: bool(_holder(server)), "the first one is elected")
     leader = _holder(server)
@@ -186,7 +190,7 @@ def test_our_own_audit_finds_nothing(tmp_path: Path) -> None:
     written.write_text(run("operator", *told).out, encoding="utf-8")
     done = run("audit", str(written), "--json")
     assert done.code == 0
-    assert done.json["findings"] == []
+    assert [one["rule"] for one in done.json["findings"] if not one["waived"]] == []
 
 
 def test_in_one_namespace_it_has_no_right_elsewhere() -> None:

@@ -20,11 +20,11 @@ from incumbent.manifests.modes import Mode
 from incumbent.operator import observed as seen
 from incumbent.operator import plan as planner
 from incumbent.operator.desired import wanted_of
-from incumbent.operator.kinds import KEPT, key_of
+from incumbent.operator.kinds import KEPT, KINDS, key_of
 from incumbent.operator.observed import MANAGER, Observed
 from incumbent.operator.plan import plan
 from incumbent.operator.steps import Apply, Claim, Create, Delete
-from tests.manifests.kit import FULL, PLAIN
+from tests.manifests.kit import EVERY, FULL, PLAIN
 from tests.operator.world import OWNER, Two, World, history, settle, small
 
 _STANDBY = PLAIN[Mode.ACTIVE_STANDBY]
@@ -37,7 +37,7 @@ APPLICATIONS = [
     _SCALED,
 ]
 SPECS = [small(app) for app in APPLICATIONS]
-_HISTORIES = 40
+_HISTORIES = 20
 _MOVES = 600
 
 
@@ -68,7 +68,7 @@ _UNLESS: dict[str, tuple[Any, str, Callable[..., Any]]] = {
 def test_a_mistake_is_found(mistake: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(*_UNLESS[mistake])
     with pytest.raises(Two):
-        _play(3 * _HISTORIES)
+        _play(6 * _HISTORIES)
 
 
 def _play(histories: int) -> None:
@@ -214,6 +214,14 @@ def test_an_autoscaler_of_yesterday_goes_before_anything_is_made() -> None:
     steps = world.plan(3).steps
     assert [type(step) for step in steps] == [Delete, Delete]
     assert {step.key[0] for step in steps} == {"Deployment", "HorizontalPodAutoscaler"}
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_every_kind_that_there_can_be_is_known(name: str) -> None:
+    """One that is not could be neither read, nor made, nor taken away."""
+    app = replace(EVERY[name], namespace="default")
+    wanted = wanted_of(app, {"metadata": {"name": app.name, "uid": OWNER}})
+    assert {kind for kind, _ in wanted.objects} <= set(KINDS)
 
 
 def test_a_lease_and_a_volume_are_made_once_and_kept() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,7 +11,9 @@ import pytest
 from incumbent.core.records import Bar, Claim
 from incumbent.manifests import Object
 from incumbent.manifests.modes import Mode
+from incumbent.operator.reconciling import Reconciler
 from incumbent.operator.tenure import RELEASED, SILENT, UNKNOWN, Tenure, pod_of, seen
+from incumbent.stores.kubernetes.resource import LEASES
 from incumbent.stores.kubernetes.wire import LEASE
 from tests.manifests.kit import PLAIN
 from tests.operator.cluster import Stage
@@ -83,13 +86,18 @@ def test_a_record_that_is_barred_has_no_holder_that_could_be_told() -> None:
 
 
 @pytest.fixture
-def stage(defined: ApiServer, namespace: str) -> Stage:
-    return Stage(defined, namespace)
+def stage(defined: ApiServer, namespace: str) -> Iterator[Stage]:
+    found = Stage(defined, namespace)
+    yield found
+    found.server.close()
 
 
-def _write(stage: Stage, how: Any) -> None:
-    path = stage.server.lease_path(stage.namespace, stage.name)
-    stage.server.request("PUT", path, how(stage.server.request("GET", path)))
+def _write(stage: Stage, operator: Reconciler, how: Any, *, watched: bool = True) -> None:
+    """Write the record, and let the watch tell the operator of it."""
+    path = f"{LEASES.path(stage.namespace)}/{stage.name}"
+    lease = stage.server.request("PUT", path, how(stage.server.request("GET", path)))
+    if watched:
+        operator.held(lease, True)
 
 
 def test_an_election_from_beginning_to_end(stage: Stage) -> None:
@@ -100,9 +108,9 @@ def test_an_election_from_beginning_to_end(stage: Stage) -> None:
     first, second = stage.start(), stage.start()
     stage.operate()
     assert stage.condition("Ready") == ("False", "NobodyActive")
-    _write(stage, lambda lease: LEASE.taken(lease, _claim(first), 5.0))
+    _write(stage, operator, lambda lease: LEASE.taken(lease, _claim(first), 5.0))
     stage.operate()
-    _write(stage, lambda lease: LEASE.renewed(lease, 23, 6.0))
+    _write(stage, operator, lambda lease: LEASE.renewed(lease, 23, 6.0))
     stage.operate()
     status = stage.status
     assert (status["holder"], status["token"]) == (first, 23)
@@ -111,9 +119,8 @@ def test_an_election_from_beginning_to_end(stage: Stage) -> None:
     assert stage.condition("Ready") == ("True", "Active")
     assert stage.condition("Progressing") == ("False", "Done")
     # Faster than anybody reads: the watch passes each of them on.
-    _write(stage, lambda lease: LEASE.released(lease, "", 7.0))
-    operator.held(stage.get("Lease"), True)
-    _write(stage, lambda lease: LEASE.taken(lease, _claim(second), 8.0))
+    _write(stage, operator, lambda lease: LEASE.released(lease, "", 7.0))
+    _write(stage, operator, lambda lease: LEASE.taken(lease, _claim(second), 8.0))
     stage.operate()
     handover = stage.status["lastHandover"]
     assert handover == {
@@ -123,7 +130,7 @@ def test_an_election_from_beginning_to_end(stage: Stage) -> None:
         "why": "Released",
     }
     assert "token" not in stage.status, "that of the former term is not this one's"
-    _write(stage, lambda lease: LEASE.taken(lease, _claim(first), 40.0))
+    _write(stage, operator, lambda lease: LEASE.taken(lease, _claim(first), 40.0))
     stage.operate()
     assert stage.status["lastHandover"]["why"] == "Silent"
     told = [(kind, reason) for kind, reason, _ in stage.events()]
@@ -134,6 +141,39 @@ def test_an_election_from_beginning_to_end(stage: Stage) -> None:
         ("Normal", "HandedOver"),
         ("Warning", "TakenOver"),
     ]
+
+
+def test_what_happened_while_no_operator_was_there(stage: Stage) -> None:
+    stage.apply(PLAIN[Mode.ACTIVE_STANDBY])
+    operator = stage.remember()
+    stage.operate()
+    first, second = stage.start(), stage.start()
+    _write(stage, operator, lambda lease: LEASE.taken(lease, _claim(first), 5.0))
+    stage.operate()
+    stage.remember()
+    _write(stage, operator, lambda lease: LEASE.taken(lease, _claim(second), 9.0), watched=False)
+    stage.operate()
+    handover = stage.status["lastHandover"]
+    assert (handover["from"], handover["to"], handover["why"]) == (first, second, "Unknown")
+
+
+def test_what_is_read_before_the_watch_tells_it_is_not_judged(stage: Stage) -> None:
+    """Else a release and a take, read as one change, would look like a silent holder's end."""
+    stage.apply(PLAIN[Mode.ACTIVE_STANDBY])
+    operator = stage.remember()
+    stage.operate()
+    first, second = stage.start(), stage.start()
+    _write(stage, operator, lambda lease: LEASE.taken(lease, _claim(first), 5.0))
+    stage.operate()
+    told = [LEASE.released(stage.get("Lease"), "", 7.0)]
+    _write(stage, operator, lambda lease: LEASE.released(lease, "", 7.0), watched=False)
+    _write(stage, operator, lambda lease: LEASE.taken(lease, _claim(second), 8.0), watched=False)
+    stage.operate()
+    assert "lastHandover" not in stage.status
+    for lease in (*told, stage.get("Lease")):
+        operator.held(lease, True)
+    stage.operate()
+    assert stage.status["lastHandover"]["why"] == "Released"
 
 
 def _claim(pod: str) -> Claim:

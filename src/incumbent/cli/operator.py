@@ -66,12 +66,13 @@ async def _serve(namespace: str, only: str) -> int:
     from incumbent.stores.kubernetes import config
 
     try:
-        from incumbent.operator.controller import operate
+        from incumbent.operator.controller import operate, require_definition
     except ModuleNotFoundError as missing:
         raise MissingExtra(
             f"the operator needs the package {missing.name!r}: pip install 'incumbent[operator]'"
         ) from missing
     connection = config.load()
+    await require_definition(connection)
     election = aio.Election(NAME, store=f"kubernetes://{namespace or connection.namespace}")
     instance = os.environ.get("POD_NAME") or socket.gethostname()
 

@@ -5,7 +5,8 @@ a time limit as well; a write that met it may have happened, and the next round 
 
 How a step names what it replaces
 ---------------------------------
-- `Create` is a POST, which an API server refuses if the name is taken.
+- `Create` is a POST, which an API server refuses if the name is taken. What it has made is claimed
+  at once, which sets nothing going; if that fails, the next round does it.
 - `Claim` is a merge patch with uid and resourceVersion in it.
 - `Apply` is a server-side apply with both. With a uid it creates nothing, and at another version it
   is a conflict.
@@ -25,19 +26,21 @@ from incumbent.errors import IncumbentError, OutcomeUnknown, StoreUnavailable
 from incumbent.manifests import Object
 from incumbent.manifests.objects.labels import COMPANION, COMPONENT
 from incumbent.operator.definition import SINGLETONS
-from incumbent.operator.kinds import KINDS, REPLICA_SETS, WORKLOADS, Key
-from incumbent.operator.observed import MANAGER, Observed
+from incumbent.operator.kinds import KEPT, KINDS, REPLICA_SETS, WORKLOADS, Key
+from incumbent.operator.observed import MANAGER, Observed, claimable
 from incumbent.operator.steps import Apply, Claim, Create, Delete, Step
 from incumbent.stores.kubernetes.api import Conflict, NotFound
 from incumbent.stores.kubernetes.client import Client
 from incumbent.stores.kubernetes.resource import LEASES, PODS, Resource
 
-__all__ = ["EVENTS", "OURS", "Cluster", "Disputed"]
+__all__ = ["EVENTS", "MANAGED_BY", "OURS", "Cluster", "Disputed"]
 
 EVENTS = Resource("events.k8s.io", "v1", "events", "Event")
-OURS = "app.kubernetes.io/managed-by=incumbent"
+MANAGED_BY = "app.kubernetes.io/managed-by"
+OURS = f"{MANAGED_BY}=incumbent"
 _NAME = "app.kubernetes.io/name"
 _REQUEST_S = 15.0
+_AT_ONCE = 4
 _APPLY = "application/apply-patch+yaml"
 _MERGE = "application/merge-patch+json"
 _DISPUTED = "Apply failed with"
@@ -58,6 +61,7 @@ class Cluster:
     def __init__(self, client: Client, check: Callable[[], None]) -> None:
         self._client = client
         self._check = check
+        self._turn = asyncio.Semaphore(_AT_ONCE)
 
     # -- reading ----------------------------------------------------------------------------------
 
@@ -102,8 +106,8 @@ class Cluster:
 
     # -- writing ----------------------------------------------------------------------------------
 
-    async def carry_out(self, step: Step, namespace: str, *, force: bool = False) -> None:
-        """Do one step.
+    async def carry_out(self, step: Step, namespace: str, *, force: bool = False) -> bool:
+        """Do one step; tell whether anything has changed by it.
 
         Args:
             step: what is done.
@@ -121,7 +125,10 @@ class Cluster:
             case Create(obj):
                 query = urlencode({"fieldManager": MANAGER, "fieldValidation": "Strict"})
                 where = f"{of.path(namespace)}?{query}"
-                await self._write(of, "create", name, "POST", where, obj)
+                made = await self._write(of, "create", name, "POST", where, obj)
+                made = {**made, "kind": of.kind}
+                if of.kind not in KEPT and (entries := claimable(made)) is not None:
+                    await self.carry_out(Claim(made, entries), namespace)
             case Claim(obj, entries):
                 account: Object = {"metadata": {**_version(obj), "managedFields": entries}}
                 where = f"{path}?{urlencode({'fieldManager': MANAGER})}"
@@ -130,11 +137,12 @@ class Cluster:
                 query = urlencode({"fieldManager": MANAGER, "force": str(force).lower()})
                 where = f"{path}?{query}"
                 try:
-                    await self._write(of, "patch", name, "PATCH", where, obj, _APPLY)
+                    found = await self._write(of, "patch", name, "PATCH", where, obj, _APPLY)
                 except Conflict as error:
                     if str(error).startswith(_DISPUTED):
                         raise Disputed(str(error)) from None
                     raise
+                return bool(_version(found) != _version(obj))
             case Delete(obj, foreground):
                 body: Object = {
                     "apiVersion": "v1",
@@ -143,6 +151,7 @@ class Cluster:
                     "propagationPolicy": "Foreground" if foreground else "Background",
                 }
                 await self._write(of, "delete", name, "DELETE", path, body)
+        return True
 
     async def tell_status(self, singleton: Object, status: Object) -> None:
         """Replace the status of a Singleton that is still at the version of `singleton`.
@@ -175,9 +184,9 @@ class Cluster:
         path: str,
         body: Object,
         content_type: str = "application/json",
-    ) -> None:
+    ) -> Object:
         self._check()
-        await self._send(of, verb, name, method, path, body, content_type)
+        return await self._send(of, verb, name, method, path, body, content_type)
 
     async def _send(
         self,
@@ -190,7 +199,7 @@ class Cluster:
         content_type: str = "application/json",
     ) -> Object:
         try:
-            async with asyncio.timeout(_REQUEST_S):
+            async with self._turn, asyncio.timeout(_REQUEST_S):
                 client = self._client.beside(of)
                 return await client.send(verb, name, method, path, body, content_type)
         except TimeoutError:

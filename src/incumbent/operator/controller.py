@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from incumbent.errors import StoreError
+from incumbent.errors import ConfigError, LeadershipLost, StoreError
 from incumbent.operator.cluster import Cluster
 from incumbent.operator.definition import SINGLETONS
 from incumbent.operator.queue import Name, Queue
@@ -15,12 +15,30 @@ from incumbent.operator.waking import WATCHED, follow
 from incumbent.stores.kubernetes.client import Client
 from incumbent.stores.kubernetes.config import Connection
 
-__all__ = ["operate"]
+__all__ = ["operate", "require_definition"]
 
 _TASKS = 4
 _AGAIN_S = 300.0
 
 _log = logging.getLogger("incumbent.operator")
+
+
+async def require_definition(connection: Connection) -> None:
+    """Make sure that the cluster knows Singletons.
+
+    Raises:
+        ConfigError: it does not.
+        StoreError: it does not answer.
+    """
+    client = Client(connection, connection.namespace, SINGLETONS)
+    try:
+        if not await client.resource_found():
+            raise ConfigError(
+                "this cluster does not know Singletons: apply what `incumbent operator "
+                "--manifests` prints"
+            )
+    finally:
+        await client.close()
 
 
 async def operate(
@@ -61,11 +79,17 @@ async def operate(
 async def _look_after(queue: Queue, reconciler: Reconciler) -> None:
     while True:
         name: Name = await queue.take()
-        failed = True
+        again: bool | None = True
         try:
-            failed = await reconciler.reconcile(name)
+            again = await reconciler.reconcile(name)
         except StoreError as error:
             _log.warning("%s/%s: %s", *name, error)
+        except LeadershipLost:
+            raise
+        except Exception:
+            # One that we cannot cope with must not keep us from all the others.
+            _log.exception("%s/%s", *name)
         finally:
-            queue.done(name, failed=failed)
-        queue.wake(name, _AGAIN_S)
+            queue.done(name, failed=bool(again))
+        if again is not None:
+            queue.wake(name, _AGAIN_S)

@@ -21,7 +21,7 @@ _COLUMNS = (
     ("Ready", "string", '.status.conditions[?(@.type=="Ready")].status', "Whether it works.", 0),
     ("Active", "string", ".status.holder", "The Pod that is active.", 0),
     ("Since", "date", ".status.since", "Since when.", 0),
-    ("Held", "string", '.status.conditions[?(@.type=="Held")].reason', "What is waited for.", 0),
+    ("Held", "string", '.status.conditions[?(@.type=="Held")].status', "Whether it waits.", 0),
     ("Token", "integer", ".status.token", "The fencing token of its term.", 1),
     ("Handover", "string", ".status.lastHandover.why", "How it came to the active one.", 1),
     ("Image", "string", ".spec.image", "What runs.", 1),

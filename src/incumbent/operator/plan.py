@@ -35,6 +35,11 @@ Rules
 
 A plan is a round. What it makes, the next round sees, and goes on from there; so an operator that
 dies behind any step leaves a state from which the next one goes on in the same way.
+
+A creation and its setting going are never of one round, and what lies between them is a read. That
+is what keeps two operators apart of which nobody was elected, or one is deposed: each makes its
+workload first and looks around then, so of two that begin at once at least one sees the other's,
+and waits.
 """
 
 from __future__ import annotations

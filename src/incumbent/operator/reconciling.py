@@ -21,7 +21,7 @@ from incumbent.errors import (
     StoreUnusable,
 )
 from incumbent.manifests import Object
-from incumbent.operator.cluster import Cluster, Disputed
+from incumbent.operator.cluster import MANAGED_BY, Cluster, Disputed
 from incumbent.operator.desired import wanted_of
 from incumbent.operator.plan import plan
 from incumbent.operator.queue import Name
@@ -69,15 +69,15 @@ class Reconciler:
     patience: dict[tuple[str, ...], tuple[float, float]] = field(default_factory=dict)
 
     def held(self, lease: Object, complete: bool) -> None:
-        """Take note of a Lease that has changed; `complete`: nothing was missed before."""
+        """Take note of a Lease as a watch tells of it; `complete`: nothing was missed before."""
         key = lease["metadata"]["namespace"], lease["metadata"]["name"]
         before = self.tenures.get(key)
         if before is not None and not complete:
             before = replace(before, watched=False)
         self.tenures[key] = seen(before, lease)
 
-    async def reconcile(self, name: Name) -> bool:
-        """Look after a Singleton; tell whether it has to be done again soon.
+    async def reconcile(self, name: Name) -> bool | None:
+        """Look after a Singleton; tell whether it has to be done again soon, None if it is gone.
 
         Raises:
             LeadershipLost: the term is over, or one of a greater term was here.
@@ -85,13 +85,13 @@ class Reconciler:
         """
         singleton = await self.cluster.singleton(*name)
         if singleton is None or "deletionTimestamp" in singleton["metadata"]:
-            return False
+            return None
         found = Round()
         for _ in range(_MOST_ROUNDS):
             found = await self._round(singleton, found)
             latest = await self.cluster.singleton(*name)
             if latest is None or "deletionTimestamp" in latest["metadata"]:
-                return False
+                return None
             same = _is_same(latest, singleton)
             singleton = latest
             if same and (found.refused is not None or not found.acted):
@@ -139,14 +139,18 @@ class Reconciler:
         if isinstance(step, Delete):
             _log.info("%s/%s is deleted: %s", namespace, "/".join(step.key), step.why)
         try:
-            await self.cluster.carry_out(step, namespace)
+            changed = await self.cluster.carry_out(step, namespace)
         except Disputed as error:
             text = " ".join(str(error).split())
             if not self._may_force(namespace, step, found):
                 return replace(found, refused=("FieldsSetByOthers", text))
-            await self.cluster.carry_out(step, namespace, force=True)
+            changed = await self.cluster.carry_out(step, namespace, force=True)
             found = replace(found, forced=[*found.forced, Forced("/".join(step.key), text)])
-        return replace(found, acted=True)
+        if changed:
+            return replace(found, acted=True)
+        # The API server writes it otherwise than we do, "1" for "1000m", and means the same.
+        left = tuple(one for one in found.planned.steps if one is not step)
+        return replace(found, planned=replace(found.planned, steps=left))
 
     def _may_force(self, namespace: str, step: Step, found: Round) -> bool:
         """Tell whether to set back now what somebody else has set.
@@ -169,11 +173,20 @@ class Reconciler:
         return True
 
     async def _tenure(self, namespace: str, name: str) -> Tenure | None:
+        """Return what is known of an election.
+
+        What is read may be later than what the watch has told so far, and how it came to that
+        holder is what the watch is about to tell: then it wakes us. A Lease that it does not
+        follow, for want of our label, is known by reading, and what happened in between is not.
+        """
+        key = namespace, name
         lease = await self.cluster.lease(namespace, name)
         if lease is None:
             return None
-        self.held(lease, True)
-        return self.tenures[namespace, name]
+        followed = (lease["metadata"].get("labels") or {}).get(MANAGED_BY) == "incumbent"
+        if not followed or key not in self.tenures:
+            self.held(lease, False)
+        return self.tenures[key]
 
     async def _tell(self, singleton: Object, found: Round) -> None:
         """Tell what has changed, events first; a Singleton that is another one by now is due."""

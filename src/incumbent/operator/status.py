@@ -24,7 +24,7 @@ from incumbent.manifests.model import Application
 from incumbent.operator.desired import Wanted
 from incumbent.operator.observed import Observed, deleting
 from incumbent.operator.plan import Plan
-from incumbent.operator.tenure import Tenure, pod_of
+from incumbent.operator.tenure import UNKNOWN, Tenure, pod_of
 
 __all__ = ["Forced", "Round", "condition", "status_of"]
 
@@ -150,11 +150,13 @@ def _elected(before: Object, tenure: Tenure, now: str) -> Object:
         "token": tenure.token,
         "since": tenure.since if tenure.identity else None,
     }
-    if tenure.identity and tenure.why and before.get("identity") != tenure.identity:
-        former = pod_of(tenure.former)
-        at = tenure.since or now
-        handover = {"from": former, "to": found["holder"], "at": at, "why": tenure.why}
-        found["lastHandover"] = handover
+    told = str(before.get("identity") or "")
+    if tenure.identity and told != tenure.identity:
+        former = pod_of(tenure.former) or _last(before)
+        why = tenure.why or UNKNOWN
+        handover = {"from": former, "to": found["holder"], "at": tenure.since or now, "why": why}
+        if former:
+            found["lastHandover"] = handover
     return found
 
 

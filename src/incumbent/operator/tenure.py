@@ -13,7 +13,7 @@ from incumbent.core.records import Holding
 from incumbent.manifests import Object
 from incumbent.stores.kubernetes.wire import LEASE
 
-__all__ = ["Tenure", "pod_of", "seen"]
+__all__ = ["RELEASED", "SILENT", "UNKNOWN", "Tenure", "pod_of", "seen"]
 
 RELEASED = "Released"
 SILENT = "Silent"

@@ -22,7 +22,7 @@ from incumbent.operator.cluster import OURS
 from incumbent.operator.definition import SINGLETONS
 from incumbent.operator.kinds import KINDS
 from incumbent.operator.queue import Name
-from incumbent.stores.kubernetes.api import Change, Expired, Kind
+from incumbent.stores.kubernetes.api import Change, Expired, Kind, NotFound
 from incumbent.stores.kubernetes.client import Client
 from incumbent.stores.kubernetes.resource import LEASES, PODS, Resource
 from incumbent.stores.kubernetes.wire import TOKEN_KEY
@@ -65,7 +65,7 @@ async def follow(
                     wake(name)
         except Expired:
             continue
-        except (StoreError, TimeoutError) as error:
+        except (StoreError, NotFound, TimeoutError) as error:
             _log.warning("cannot watch %s: %s", of.plural, error)
             await asyncio.sleep(pause_s)
             pause_s = min(_LONGEST_PAUSE_S, 2 * pause_s)
@@ -81,6 +81,7 @@ async def _changes(client: Client, of: Resource) -> AsyncIterator[tuple[Name, Ob
         yield _name_of(of, obj), obj if of is LEASES else None, False
     version = listing.version
     while True:
+        began = asyncio.get_running_loop().time()
         async with (
             asyncio.timeout(_STALLED_S),
             aclosing(client.watch("", version, _LIMIT_S, selector)) as changes,
@@ -89,8 +90,15 @@ async def _changes(client: Client, of: Resource) -> AsyncIterator[tuple[Name, Ob
                 version = _version(change, version)
                 if change.kind in (Kind.OPENED, Kind.BOOKMARK):
                     continue
-                if change.kind is Kind.DELETED or _is_news(of, change.object, known):
-                    yield _name_of(of, change.object), change.object if of is LEASES else None, True
+                gone = change.kind is Kind.DELETED
+                if not gone and not _is_news(of, change.object, known):
+                    continue
+                lease = change.object if of is LEASES else None
+                if lease is not None and gone:
+                    lease = {**lease, "spec": {}}
+                yield _name_of(of, change.object), lease, not gone
+        if asyncio.get_running_loop().time() - began < _PAUSE_S:
+            await asyncio.sleep(_PAUSE_S)
 
 
 def _version(change: Change, version: str) -> str:
