@@ -132,7 +132,11 @@ def _deposed(wanted: Wanted, observed: Observed, token: int | None) -> Held | No
         obj = observed.objects.get((kind, wanted.workload[1]))
         told = annotation(obj, OPERATOR_TERM) if obj is not None else ""
         if token is not None and told.isdecimal() and int(told) > token:
-            return Held("Deposed", f"an operator of term {told} looks after {kind} by now")
+            return Held(
+                "Deposed",
+                f"an operator of term {told} looks after {kind} {wanted.workload[1]} by now, "
+                f"and this one's is {token}. If it goes on, there are two installations",
+            )
     return None
 
 

@@ -34,6 +34,10 @@ class Queue:
         self._due[name] = min(at, self._due.get(name, at))
         self._changed.set()
 
+    def due_at(self, name: Name) -> float:
+        """Return when it is due, in the event loop's time."""
+        return self._due[name]
+
     async def take(self) -> Name:
         """Return the next one, when it is due."""
         loop = asyncio.get_running_loop()
