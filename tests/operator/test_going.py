@@ -13,7 +13,7 @@ from incumbent.manifests import Object
 from incumbent.operator import controller
 from incumbent.operator.definition import SINGLETONS
 from incumbent.operator.queue import Name, Queue
-from incumbent.operator.waking import follow
+from incumbent.operator.waking import WATCHED, follow
 from incumbent.stores.kubernetes import config
 from incumbent.stores.kubernetes.client import Client
 from incumbent.stores.kubernetes.resource import LEASES
@@ -95,6 +95,7 @@ def test_a_lease_wakes_when_its_holder_changes_and_not_when_it_is_renewed(
     made = {"metadata": {"name": "reports", "namespace": namespace, "labels": labels}}
     defined.request("POST", LEASES.path(namespace), made)
     held: list[tuple[str, bool]] = []
+    (leases,) = [of for of in WATCHED if of.plural == "leases"]
 
     async def play() -> None:
         connection = config.load(kubeconfig=str(defined.kubeconfig()))
@@ -104,7 +105,7 @@ def test_a_lease_wakes_when_its_holder_changes_and_not_when_it_is_renewed(
         def note(lease: Object, complete: bool) -> None:
             held.append((str((lease.get("spec") or {}).get("holderIdentity", "")), complete))
 
-        following = asyncio.ensure_future(follow(client, LEASES, woken.put_nowait, note))
+        following = asyncio.ensure_future(follow(client, leases, woken.put_nowait, note))
         try:
             assert await woken.get() == (namespace, "reports")
             for how in (

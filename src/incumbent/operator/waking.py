@@ -73,12 +73,12 @@ async def follow(
 
 async def _changes(client: Client, of: Resource) -> AsyncIterator[tuple[Name, Object | None, bool]]:
     """List, and watch from there, until the server does not remember any more."""
-    selector = "" if of is SINGLETONS else OURS
+    selector = "" if of == SINGLETONS else OURS
     listing = await client.list(selector)
     known: dict[Name, object] = {}
     for obj in listing.items:
         _is_news(of, obj, known)
-        yield _name_of(of, obj), obj if of is LEASES else None, False
+        yield _name_of(of, obj), obj if of == LEASES else None, False
     version = listing.version
     while True:
         began = asyncio.get_running_loop().time()
@@ -93,7 +93,7 @@ async def _changes(client: Client, of: Resource) -> AsyncIterator[tuple[Name, Ob
                 gone = change.kind is Kind.DELETED
                 if not gone and not _is_news(of, change.object, known):
                     continue
-                lease = change.object if of is LEASES else None
+                lease = change.object if of == LEASES else None
                 if lease is not None and gone:
                     lease = {**lease, "spec": {}}
                 yield _name_of(of, change.object), lease, not gone
@@ -107,7 +107,7 @@ def _version(change: Change, version: str) -> str:
 
 def _name_of(of: Resource, obj: Object) -> Name:
     metadata = obj["metadata"]
-    if of is SINGLETONS:
+    if of == SINGLETONS:
         return metadata["namespace"], metadata["name"]
     return metadata["namespace"], str((metadata.get("labels") or {}).get(_NAME, ""))
 
@@ -119,10 +119,10 @@ def _is_news(of: Resource, obj: Object, known: dict[Name, object]) -> bool:
     the status, which is our own word.
     """
     metadata, spec = obj["metadata"], obj.get("spec") or {}
-    if of is LEASES:
+    if of == LEASES:
         token = (metadata.get("annotations") or {}).get(TOKEN_KEY)
         now: object = (spec.get("holderIdentity"), spec.get("acquireTime"), token)
-    elif of is SINGLETONS:
+    elif of == SINGLETONS:
         now = (metadata["uid"], metadata["generation"], metadata.get("deletionTimestamp"))
     else:
         return True
