@@ -131,12 +131,19 @@ def test_a_pod_that_does_not_end_is_waited_for(before: Application, after: Appli
 
 
 def test_where_the_election_stays_nothing_is_waited_for() -> None:
-    """The election keeps old and new apart, so another image or mode comes by a rollout."""
     world = _world(_STANDBY)
-    partly = replace(PLAIN[Mode.PARTLY_SINGLETON], image="registry.example/reports:2")
-    world.wanted = small(partly)
+    world.wanted = small(replace(_STANDBY, image="registry.example/reports:2"))
     (step,) = world.plan(3).steps
-    assert isinstance(step, Apply)
+    assert isinstance(step, Apply), "another image comes by a rollout"
+    world.wanted = small(PLAIN[Mode.PARTLY_SINGLETON])
+    planned = world.plan(3)
+    (step,) = planned.steps
+    assert isinstance(step, Delete), "a rollout would wait where each node has a standby"
+    assert planned.held is None
+    assert world.pods
+    world.objects.clear()
+    (step,) = world.plan(3).steps
+    assert isinstance(step, Create)
 
 
 # -- rules against other harm -----------------------------------------------------------------

@@ -20,6 +20,10 @@ containers have ended. On a node that is lost that is never, and then the change
 says for which Pod. Who removes such a Pod by force says that it is dead, and it is taken at its
 word, as everywhere on the platform.
 
+Between the two elected modes with one election nothing has to be waited for, but their workload is
+made anew as well. A rollout from one to the other could wait for itself for ever: standbys keep
+every further replica off their node, also one that would replace them, if each node has one.
+
 Rules
 -----
 1. Where a name is taken by somebody else, nothing is done at all.
@@ -49,7 +53,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from incumbent.manifests import Object
-from incumbent.manifests.marks import OPERATOR_TERM
+from incumbent.manifests.marks import MODE, OPERATOR_TERM
 from incumbent.operator.desired import Wanted, newborn
 from incumbent.operator.kinds import KEPT, WORKLOADS, key_of
 from incumbent.operator.observed import (
@@ -184,8 +188,15 @@ def _deletions(wanted: Wanted, observed: Observed) -> Iterator[Delete]:
             yield Delete(obj, is_workload, "it is not wanted any more")
         elif is_workload and kept_by_of(obj) != wanted.kept_by:
             yield Delete(obj, True, f"its Pods are kept single by {kept_by_of(obj) or 'nothing'}")
+        elif is_workload and _mode_of(obj) != _mode_of(wanted.objects[key]):
+            yield Delete(obj, True, f"it is {_mode_of(obj)}")
         elif _is_immovable(wanted.objects[key], obj):
             yield Delete(obj, False, "a field has changed that cannot be")
+
+
+def _mode_of(workload: Object) -> str:
+    labels = workload["spec"]["template"]["metadata"].get("labels") or {}
+    return str(labels.get(MODE, "another mode"))
 
 
 def _is_immovable(wanted: Object, found: Object) -> bool:
