@@ -98,7 +98,7 @@ def test_another_mode_waits_until_the_old_pods_are_gone(stage: Stage) -> None:
     assert stage.get("Service")["spec"]["clusterIP"] == "None"
 
 
-def test_another_election_is_another_singleton(stage: Stage) -> None:
+def test_another_election_is_another_workload(stage: Stage) -> None:
     app = PLAIN[Mode.ACTIVE_STANDBY]
     stage.apply(app)
     stage.operate()
@@ -106,6 +106,10 @@ def test_another_election_is_another_singleton(stage: Stage) -> None:
     stage.apply(replace(app, image="registry.example/reports:2"))
     stage.operate()
     assert stage.get("Deployment")["metadata"]["uid"] == uid, "an image comes by a rollout"
+    stage.apply(PLAIN[Mode.PARTLY_SINGLETON])
+    stage.operate()
+    assert stage.condition("Progressing") == ("True", "Replacing")
+    assert stage.condition("Held") == ("False", "NothingInTheWay")
     stage.apply(replace(app, lease="nightly"))
     stage.operate()
     assert "deletionTimestamp" in stage.get("Deployment")["metadata"]

@@ -199,11 +199,12 @@ def _progressing(seen: Round, workload: Object | None) -> tuple[bool, str, str]:
     if seen.planned.steps:
         steps = ", ".join("/".join(step.key) for step in seen.planned.steps)
         return True, "Applying", f"still to be done: {steps}"
-    told = {} if workload is None else workload.get("status") or {}
-    generation = 0 if workload is None else workload["metadata"].get("generation", 0)
-    replicas = 1 if workload is None else workload["spec"].get("replicas", 1)
-    updated = told.get("updatedReplicas", 0)
-    if told.get("observedGeneration", 0) < generation or updated < replicas:
+    if workload is None or deleting(workload):
+        return True, "Replacing", "the workload is made anew when the former one is gone"
+    told = workload.get("status") or {}
+    replicas, updated = workload["spec"].get("replicas", 1), told.get("updatedReplicas", 0)
+    behind = told.get("observedGeneration", 0) < workload["metadata"].get("generation", 0)
+    if behind or updated < replicas:
         return True, "RollingOut", f"{updated} of {replicas} replicas are of the present template"
     return False, "Done", ""
 
