@@ -117,6 +117,7 @@ def test_an_election_from_beginning_to_end(stage: Stage) -> None:
     assert status["since"] == "1970-01-01T00:00:05.000000Z"
     assert "lastHandover" not in status
     assert stage.condition("Ready") == ("True", "Active")
+    assert stage.condition("Ready") == ("True", "Active")
     assert stage.condition("Progressing") == ("False", "Done")
     # Faster than anybody reads: the watch passes each of them on.
     _write(stage, operator, lambda lease: LEASE.released(lease, "", 7.0))
@@ -133,12 +134,17 @@ def test_an_election_from_beginning_to_end(stage: Stage) -> None:
     _write(stage, operator, lambda lease: LEASE.taken(lease, _claim(first), 40.0))
     stage.operate()
     assert stage.status["lastHandover"]["why"] == "Silent"
+    _write(stage, operator, lambda lease: LEASE.taken(lease, _claim("stranger"), 60.0))
+    stage.operate()
+    assert stage.condition("Ready") == ("False", "HeldElsewhere")
     told = [(kind, reason) for kind, reason, _ in stage.events()]
     assert told == [
         ("Warning", "NoReplicaReady"),
         ("Warning", "NobodyActive"),
         ("Normal", "Active"),
         ("Normal", "HandedOver"),
+        ("Warning", "TakenOver"),
+        ("Warning", "HeldElsewhere"),
         ("Warning", "TakenOver"),
     ]
 

@@ -2,8 +2,8 @@
 
 Conditions, each with a reason in one word and a message that says what to do:
 
-    Ready        somebody is active: of an election, somebody holds it; of an only replica, it is
-                 ready
+    Ready        somebody is active: of an election, one of its Pods holds it; of an only replica,
+                 it is ready
     Progressing  something is under way: steps that have just been done, a rollout
     Held         the workload is held back until what is left of another one is gone
     Degraded     it needs somebody: the spec cannot be meant, the API server refuses it, a name is
@@ -188,8 +188,14 @@ def _ready(seen: Round, after: Object, workload: Object | None) -> tuple[bool, s
         return False, "NotThere", "the workload is not there yet"
     if not after["readyReplicas"]:
         return False, "NoReplicaReady", "no replica is ready: look at the events of its Pods"
-    if app.leased and not after.get("holder"):
+    holder = after.get("holder")
+    if app.leased and not holder:
         return False, "NobodyActive", f"nobody holds the election {app.election}"
+    if app.leased and holder not in [pod["metadata"]["name"] for pod in _pods(seen)]:
+        # A record says who was elected, and not who lives.
+        who = f"{holder} holds the election {app.election} and is no Pod of this Singleton"
+        text = f"{who}: a former one, whose TTL is waited for, or somebody else"
+        return False, "HeldElsewhere", text
     return True, "Active", f"{after.get('holder') or 'a replica'} is active"
 
 
