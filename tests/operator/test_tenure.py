@@ -138,15 +138,14 @@ def test_an_election_from_beginning_to_end(stage: Stage) -> None:
     stage.operate()
     assert stage.condition("Ready") == ("False", "HeldElsewhere")
     told = [(kind, reason) for kind, reason, _ in stage.events()]
-    assert told == [
+    assert told[:5] == [
         ("Warning", "NoReplicaReady"),
         ("Warning", "NobodyActive"),
         ("Normal", "Active"),
         ("Normal", "HandedOver"),
         ("Warning", "TakenOver"),
-        ("Warning", "HeldElsewhere"),
-        ("Warning", "TakenOver"),
     ]
+    assert sorted(told[5:]) == [("Warning", "HeldElsewhere"), ("Warning", "TakenOver")]
 
 
 def test_what_happened_while_no_operator_was_there(stage: Stage) -> None:
