@@ -47,13 +47,17 @@ class Change:
 
 
 def _applications(marks: Path) -> dict[str, Application]:
-    worker = (PYTHON, "-I", "-S", str(HERE / "marks.py"), str(marks))
+    worker = (PYTHON, "-m", "tests.operator.slow", str(marks))
     # By the last one a candidate knows that it is in a Pod, and calls itself so.
     environment = {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "KUBERNETES_SERVICE_HOST": "127.0.0.1"}
     common = {"name": _NAME, "image": _IMAGE, "env": environment}
     single = {**common, "command": worker, "owner": "somebody@example.com", "grace_s": 3.0}
     elected = {**common, "ttl_s": 6.0}
-    standby = Application(**elected, mode=Mode.ACTIVE_STANDBY, command=worker)  # type: ignore[arg-type]
+    standby = Application(
+        **elected,  # type: ignore[arg-type]
+        mode=Mode.ACTIVE_STANDBY,
+        command=worker,
+    )
     poller = (PYTHON, str(HERE / "poller.py"), str(marks), _NAME)
     return {
         "at-least-one": Application(**single, mode=Mode.AT_LEAST_ONE),  # type: ignore[arg-type]
