@@ -42,6 +42,11 @@ COMMANDS = {
     "audit": ("incumbent.cli.audit:command", "Judge Kubernetes manifests, or a cluster."),
     "stores": ("incumbent.cli.stores:command", "List the stores and what each can do."),
     "guard": ("incumbent.cli.guard:command", "Print policies that keep marked singletons single."),
+    "consent": ("incumbent.cli.consent:command", "Consent that a Pod is evicted; say what waits."),
+    "consent-webhook": (
+        "incumbent.cli.consent_webhook:command",
+        "Answer evictions: yes, or not before its owner consents.",
+    ),
     "demo": ("incumbent.cli.demo:command", "See takeovers on this machine, in half a minute."),
 }
 """Where each command is, and its line of help; in the order in which they are listed."""

@@ -8,7 +8,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-__all__ = ["GUARD", "MODE", "OWNER", "ROLE", "SINGLETON", "WAIVE", "matches"]
+__all__ = [
+    "CONSENT",
+    "EVICTION_REPEATED",
+    "EVICTION_REQUESTED",
+    "EVICTION_REQUESTED_BY",
+    "GUARD",
+    "LET_GO",
+    "LET_GO_FOR",
+    "MAINTENANCE_WINDOW",
+    "MODE",
+    "OWNER",
+    "ROLE",
+    "SINGLETON",
+    "WAIVE",
+    "matches",
+]
 
 SINGLETON = "incumbent.dev/singleton"
 """A label, value "true": never more than one replica. In the labels, the selector, the template."""
@@ -22,6 +37,21 @@ WAIVE = "waive.incumbent.dev/"
 """The prefix of an annotation: `waive.incumbent.dev/INC031: <reason>`."""
 GUARD = "incumbent.dev/guard"
 """A label on a namespace, value "enforce": the guard's bindings select such namespaces."""
+
+EVICTION_REQUESTED = "incumbent.dev/eviction-requested"
+"""An annotation on a Pod: when its eviction was first refused, in RFC 3339."""
+EVICTION_REQUESTED_BY = "incumbent.dev/eviction-requested-by"
+"""An annotation on a Pod: the user whose eviction that was."""
+EVICTION_REPEATED = "incumbent.dev/eviction-repeated"
+"""An annotation on a Pod: about when it was last refused, in RFC 3339."""
+CONSENT = "incumbent.dev/consent"
+"""An annotation on a Pod: what its owner allows, "once" or "until <RFC 3339>"."""
+MAINTENANCE_WINDOW = "incumbent.dev/maintenance-window"
+"""An annotation on a workload, or on its Pods: when nobody need be asked; see `consent.windows`."""
+LET_GO = "incumbent.dev/let-go"
+"""A label on a Pod, value "true": its eviction was let through. A budget leaves such Pods out."""
+LET_GO_FOR = "incumbent.dev/let-go-for"
+"""An annotation on a Pod: when that was, and the uid of the request."""
 
 
 def matches(labels: Mapping[str, object] | None) -> bool:

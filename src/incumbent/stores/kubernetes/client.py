@@ -49,6 +49,8 @@ __all__ = ["Client"]
 POOL_CONNECTIONS = 16
 _KINDS = {kind.value: kind for kind in Kind}
 _OK = range(200, 300)
+_JSON = "application/json"
+_MERGE = "application/merge-patch+json"
 _Effect = Literal["read", "write"]
 
 
@@ -66,11 +68,12 @@ class Client:
         self._requests = Pool(server, tls, name, POOL_CONNECTIONS)
         self._watches = Pool(server, tls, name, None)
 
-    def beside(self, resource: Resource) -> Client:
+    def beside(self, resource: Resource, namespace: str = "") -> Client:
         """Return a client for another resource on the same connections, to be closed once."""
         made = copy.copy(self)
         made.resource = resource
-        made._objects = resource.path(self.namespace)
+        made.namespace = namespace or self.namespace
+        made._objects = resource.path(made.namespace)
         return made
 
     async def get(self, name: str) -> Object:
@@ -86,6 +89,11 @@ class Client:
         """Replace an object."""
         name = obj["metadata"]["name"]
         return trimmed(await self._ask("update", name, "PUT", f"{self._objects}/{name}", obj))
+
+    async def patch(self, name: str, change: Object) -> Object:
+        """Merge a change into an object; a uid and a version in its metadata are conditions."""
+        path = f"{self._objects}/{name}"
+        return trimmed(await self._ask("patch", name, "PATCH", path, change))
 
     async def delete(self, name: str, uid: str, version: str) -> None:
         """Delete an object."""
@@ -206,7 +214,7 @@ class Client:
         """Send a request; once more only if it was refused for credentials that got old."""
         header = await self._credentials.header(refused=False)
         while True:
-            headers = _headers(header, content)
+            headers = _headers(header, content, _MERGE if method == "PATCH" else _JSON)
             response = await self._requests.request(method, path, headers, content)
             if response.status != 401:
                 return response
@@ -257,10 +265,12 @@ class Client:
         raise self._refusal("watch", name, code or 500, json.dumps(status).encode())
 
 
-def _headers(authorization: str | None, content: bytes | None) -> list[tuple[str, str]]:
-    headers = [("Accept", "application/json"), ("User-Agent", "incumbent")]
+def _headers(
+    authorization: str | None, content: bytes | None, content_type: str = _JSON
+) -> list[tuple[str, str]]:
+    headers = [("Accept", _JSON), ("User-Agent", "incumbent")]
     if content is not None:
-        headers.append(("Content-Type", "application/json"))
+        headers.append(("Content-Type", content_type))
     if authorization is not None:
         headers.append(("Authorization", authorization))
     return headers
