@@ -10,12 +10,14 @@ import asyncio
 import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import click
 
 from incumbent.cli import codes
 from incumbent.cli.logs import show_log
 from incumbent.cli.options import Options, common, seconds
+from incumbent.cli.output import write_json
 from incumbent.errors import ConfigError, MissingExtra
 
 __all__ = ["command"]
@@ -48,6 +50,30 @@ POLICIES = ("Ignore", "Fail")
 )
 @click.option("--kubeconfig", default="", metavar="PATH", help="Instead of the Pod's account.")
 @click.option("--context", default="", help="Of the kubeconfig.")
+@click.option("--manifests", is_flag=True, help="Print the Kubernetes objects that run it.")
+@click.option("--image", metavar="IMAGE:VERSION", help="With --manifests: what runs.")
+@click.option(
+    "--guard",
+    "guarded",
+    metavar="NAMESPACE",
+    multiple=True,
+    help="With --manifests: where evictions are asked about; may be given several times.",
+)
+@click.option("--namespace", metavar="NAME", help="With --manifests: where it runs [incumbent].")
+@click.option(
+    "--days",
+    type=click.IntRange(1, 3650),
+    default=None,
+    metavar="N",
+    help="With --manifests: how long the certificate is good for [365].",
+)
+@click.option(
+    "--cert-manager",
+    "issuer",
+    default="",
+    metavar="ISSUER",
+    help="With --manifests: let cert-manager make it; Issuer/NAME or ClusterIssuer/NAME.",
+)
 @common(store=False)
 def command(
     options: Options,
@@ -61,11 +87,40 @@ def command(
     failure_policy: str,
     kubeconfig: str,
     context: str,
+    manifests: bool,
+    image: str | None,
+    guarded: tuple[str, ...],
+    namespace: str | None,
+    days: int | None,
+    issuer: str,
 ) -> int:
     """Answer evictions for the API server: yes, or 429 until an owner has consented.
 
-    An admission webhook for `pods/eviction`. It runs in the cluster, twice.
+    An admission webhook for `pods/eviction`. It runs in the cluster, twice: `--manifests` prints
+    what to apply.
     """
+    if manifests:
+        if image is None:
+            raise ConfigError("--image: say what runs, as in registry.example/incumbent:1.0")
+        if tls_cert or tls_key:
+            raise ConfigError("--manifests makes the certificate: leave --tls-cert and --tls-key")
+        chosen = (("--expire-after", expiry_s), ("--handover-wait", handover_s))
+        arguments = [
+            word for option, value in chosen if value is not None for word in (option, f"{value:g}")
+        ]
+        _print(
+            options,
+            image=image,
+            guarded=guarded,
+            namespace=namespace or "incumbent",
+            failure_policy=failure_policy,
+            arguments=(*arguments, "--retry-after", str(retry_s)),
+            issuer=issuer,
+            days=days,
+        )
+        return codes.OK
+    if image or guarded or namespace or days or issuer:
+        raise ConfigError("--image, --guard, --namespace, --days, --cert-manager: add --manifests")
     if tls_cert is None or tls_key is None:
         raise ConfigError("the API server speaks TLS only: give --tls-cert and --tls-key")
     show_log(lambda text: click.echo(f"incumbent: {text}", err=True))
@@ -87,6 +142,26 @@ def command(
     except KeyboardInterrupt:
         return codes.INTERRUPTED
     return codes.OK
+
+
+def _print(options: Options, *, days: int | None, **told: Any) -> None:
+    from incumbent.consent import objects
+
+    made = objects.Installation(**told)
+    pair = None
+    if made.issuer and days is not None:
+        raise ConfigError("--days is for a certificate that is made here: leave it out")
+    if not made.issuer:
+        from incumbent.consent import certificates
+
+        pair = certificates.made(objects.service_name(made), days or 365, datetime.now(UTC))
+    found = objects.webhook_objects(made, pair)
+    if options.json:
+        write_json({"apiVersion": "v1", "kind": "List", "items": found})
+        return
+    from incumbent.manifests.render.yaml import dumped
+
+    click.echo("".join(f"---\n{dumped(one)}" for one in found), nl=False)
 
 
 async def _serve(
