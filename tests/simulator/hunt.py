@@ -37,6 +37,7 @@ from queue import SimpleQueue
 from types import CodeType, ModuleType
 from typing import TYPE_CHECKING
 
+from tests.consent.planted import PLANTED as CONSENT
 from tests.fencing.planted import PLANTED as FENCING
 from tests.manifests.planted import PLANTED as GUARD
 from tests.simulator.mutants import MUTANTS, Edit, Mutant
@@ -50,7 +51,7 @@ if TYPE_CHECKING:
 __all__ = ["EVERYTHING", "MOST_HISTORIES", "ForkServer", "Verdict", "of_every_run"]
 
 ROOT = Path(__file__).parents[2]
-EVERYTHING = (*MUTANTS, *PLANTED, *PLANTED_LOCKS, *PLANTED_QUEUES, *FENCING, *GUARD)
+EVERYTHING = (*MUTANTS, *PLANTED, *PLANTED_LOCKS, *PLANTED_QUEUES, *FENCING, *CONSENT, *GUARD)
 MOST_HISTORIES = 1000
 LIMIT_S = 10.0
 """How long a test of a mistake waits for what a mistake may keep from happening. Without it, that

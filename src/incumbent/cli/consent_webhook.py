@@ -36,7 +36,7 @@ POLICIES = ("Ignore", "Fail")
     "--retry-after",
     "retry_s",
     type=click.IntRange(1, 300),
-    default=2,
+    default=1,
     show_default=True,
     metavar="S",
     help="When to ask again, as told to whoever evicts.",

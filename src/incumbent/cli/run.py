@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import AbstractContextManager, nullcontext
 
 import click
 
@@ -73,6 +74,13 @@ class _Run(click.Command):
     type=click.Choice(["token", "exclusive", "renewal"]),
     help="Refuse a store or set-up without it [nothing].",
 )
+@click.option(
+    "--hand-over-on",
+    "causes",
+    type=click.Choice(["eviction", "cordon"]),
+    multiple=True,
+    help="In a Pod: hand over before it goes, if another is there to take over.",
+)
 @common()
 @click.pass_context
 def command(
@@ -90,6 +98,7 @@ def command(
     again: bool,
     contain: str,
     require: str | None,
+    causes: tuple[str, ...],
 ) -> int:
     """Run COMMAND in one replica at a time: the one that is elected for NAME.
 
@@ -142,7 +151,8 @@ def command(
         voice=voice,
     )
     try:
-        code = runner.run()
+        with _before_it_goes(runner, causes):
+            code = runner.run()
     except OSError as error:
         voice.error(error)
         return codes.code_of(error)
@@ -151,6 +161,17 @@ def command(
         voice.error(denied)
         return codes.code_of(denied)
     return code
+
+
+def _before_it_goes(runner: Runner, causes: tuple[str, ...]) -> AbstractContextManager[object]:
+    """Have it hand over before its Pod goes, if that is wanted; only then is it imported."""
+    if not causes:
+        return nullcontext()
+    from incumbent.consent.handover import Handover
+
+    return Handover(
+        lambda cause: runner.step_down(cause=cause), lambda: runner.leads, on=frozenset(causes)
+    )
 
 
 def refusal(word: str) -> tuple[int, str] | None:

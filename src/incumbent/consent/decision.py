@@ -119,7 +119,7 @@ class Rules:
     """
 
     expiry: timedelta | None = None
-    retry_s: int = 2
+    retry_s: int = 1
     handover: timedelta = timedelta(seconds=60)
 
 

@@ -31,7 +31,7 @@ from typing import Any, Protocol
 from incumbent.core.records import check_identity
 from incumbent.errors import ConfigError, InvalidName, StoreUnavailable
 
-__all__ = ["Connection", "Credentials", "candidate_name", "load"]
+__all__ = ["Connection", "Credentials", "candidate_name", "load", "pod_name"]
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 DEFAULT_KUBECONFIG = Path("~/.kube/config")
@@ -349,6 +349,11 @@ def candidate_name(
         return check_identity(f"{name}_{uid}" if uid else name)
     except InvalidName:
         return None
+
+
+def pod_name(environ: Mapping[str, str] = os.environ, account: Path = SERVICE_ACCOUNT) -> str:
+    """Return the name of the Pod that this runs in, or "" if that is not known."""
+    return environ.get("POD_NAME") or _bound_pod(account)[0]
 
 
 def _bound_pod(account: Path) -> tuple[str, str]:
