@@ -114,7 +114,7 @@ PLANTED: tuple[Mutant, ...] = (
         DECISION,
         "        if self._requested is None:\n            notes[marks.EVICTION_REQUESTED]",
         "        if True:\n            notes[marks.EVICTION_REQUESTED]",
-        test=f"{_DESK}the_first_request_is_recorded_with_who_and_when",
+        test=f"{_DECISION}the_first_request_is_kept_and_repetitions_are_rarely_written",
     ),
     planted(
         "handover: for nobody",

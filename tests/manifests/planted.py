@@ -159,7 +159,7 @@ PLANTED: tuple[Mutant, ...] = (
     planted(
         "guard: the mark alone has to stay on a Pod",
         PODS,
-        "key == {quoted(ROLE)}",
+        "key in [{quoted(ROLE)}, {quoted(LET_GO)}]",
         "key != {quoted(SINGLETON)}",
         test=f"{_SHUT}[take a label off]",
     ),
