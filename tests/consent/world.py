@@ -83,14 +83,18 @@ class World:
         labels: Mapping[str, str] | None = None,
         notes: Mapping[str, str] | None = None,
         owner: Object | None = None,
+        replica_set: str = "",
     ) -> Object:
-        """Make a Pod that runs and is ready."""
+        """Make a Pod that runs and is ready; of the StatefulSet, or of a ReplicaSet."""
         if labels is None:
             labels = {"app": "reports", marks.SINGLETON: "true"}
         metadata: Object = {"name": name, "labels": dict(labels), "annotations": dict(notes or {})}
-        reference = {"apiVersion": "apps/v1", "kind": "StatefulSet", "controller": True}
+        reference: Object = {"apiVersion": "apps/v1", "kind": "StatefulSet", "controller": True}
         uid = owner["metadata"]["uid"] if owner else "none"
-        metadata["ownerReferences"] = [{**reference, "name": "reports", "uid": uid}]
+        above = {**reference, "name": "reports", "uid": uid}
+        if replica_set:
+            above |= {"kind": "ReplicaSet", "name": replica_set}
+        metadata["ownerReferences"] = [above]
         spec = _pod_spec(self.node)
         self.server.request("POST", self.path(), {"metadata": metadata, "spec": spec})
         conditions = [{"type": "Ready", "status": "True"}]
