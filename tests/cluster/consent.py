@@ -185,6 +185,8 @@ def singleton(image: str) -> list[Object]:
         command=(PYTHON, "-c", _WAITS),
         grace_s=2.0,
         pull_policy="Never",
+        # The interpreter may lie below /tmp, which an empty folder would hide.
+        writable=(),
     )
     return objects_of(app)
 

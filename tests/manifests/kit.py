@@ -93,10 +93,12 @@ _ELSEWHERE = {
     "elsewhere": replace(PLAIN[Mode.ACTIVE_STANDBY], store="etcd://etcd-0.etcd,etcd-1.etcd/team"),
     "secret": replace(PLAIN[Mode.PARTLY_SINGLETON], store_secret="stores/redis"),
 }
+_HANDOVER = {"handover": replace(PLAIN[Mode.ACTIVE_STANDBY], handover=True)}
 EVERY: dict[str, Application] = {
     **{f"plain-{mode}": app for mode, app in PLAIN.items()},
     **{f"full-{mode}": app for mode, app in FULL.items()},
     **_ELSEWHERE,
+    **_HANDOVER,
 }
 
 

@@ -72,6 +72,8 @@ BAD = [
     ),
     ("one", {"companion": {"image": "x:1", "ports": [0]}}, "companion: ports.number: 0 must be"),
     ("one", {"companion": {"image": "x:1", "resources": {"cp": 1}}}, "companion: resources.cp: no"),
+    ("one", {"handover": True}, "handover: in mode at-most-one there is nobody to hand over to"),
+    ("standby", {"handover": "eviction"}, "handover: 'eviction' must be true or false"),
     ("one", {"pull_policy": "Sometimes"}, "pull_policy: 'Sometimes' must be one of"),
     ("one", {"pull_secrets": ["A_b"]}, "pull_secrets: 'A_b' is no name of an object"),
     ("one", {"priority_class": "A b"}, "priority_class: 'A b' is no name"),

@@ -33,6 +33,7 @@ _WORDS = {
     "companion": "--companion",
     "env": "--env",
     "grace_s": "--grace",
+    "handover": "--handover",
     "image": "--image",
     "lease": "--lease",
     "liveness": "--liveness",
@@ -59,6 +60,7 @@ _WORDS = {
 """Which option a field is."""
 _PLAIN = (
     "grace_s",
+    "handover",
     "image",
     "lease",
     "mode",
@@ -128,6 +130,12 @@ class _Manifests(click.Command):
 @click.option("--min-replicas", type=int, metavar="N", help="Of an autoscaler.")
 @click.option("--max-replicas", type=int, metavar="N", help="Of an autoscaler.")
 @click.option("--companion", metavar="IMAGE:VERSION", help="The stateless service beside it.")
+@click.option(
+    "--handover",
+    is_flag=True,
+    default=None,
+    help="The active one hands over before it is evicted; see docs/drain.md.",
+)
 @click.option("--user", type=int, metavar="UID", help="The user that it runs as [10001].")
 @click.option(
     "--format",

@@ -66,6 +66,8 @@ class Application:
         pull_secrets: names of Secrets to pull it with.
         user: the user and group that it runs as.
         writable: folders that it may write to, each empty at the start.
+        handover: whether the active replica hands over before it is evicted; needs the right to
+            look at the Pods of the namespace.
     """
 
     name: str
@@ -96,6 +98,7 @@ class Application:
     pull_secrets: tuple[str, ...] = ()
     user: int = 10001
     writable: tuple[str, ...] = ("/tmp",)
+    handover: bool = False
 
     def __post_init__(self) -> None:
         fields.label("name", self.name, longest=_LONGEST_NAME)
@@ -115,6 +118,8 @@ class Application:
         fields.line("owner", self.owner)
         fields.known("pull_policy", self.pull_policy, _PULL)
         fields.integer("user", self.user, 1, 2**31 - 1)
+        if not isinstance(self.handover, bool):
+            raise fields.refuse("handover", self.handover, "must be true or false")
         if self.tolerations_s is not None:
             fields.integer("tolerations_s", self.tolerations_s, 0, 86_400)
         if self.grace_s is not None:
@@ -195,6 +200,11 @@ class Application:
                     f"{name}: in mode {self.mode} nothing is elected: leave it out, or use mode "
                     "active-standby"
                 )
+        if self.handover:
+            raise ConfigError(
+                f"handover: in mode {self.mode} there is nobody to hand over to: leave it out, or "
+                "use mode active-standby"
+            )
         if self.storage is not None and self.mode is Mode.AT_LEAST_ONE:
             raise ConfigError(
                 "storage: a successor would wait until the old Pod gives the volume back, on a "

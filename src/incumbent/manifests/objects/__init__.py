@@ -12,7 +12,7 @@ from incumbent.manifests import Object
 from incumbent.manifests.model import Application
 from incumbent.manifests.objects.budget import budget
 from incumbent.manifests.objects.companion import companion_objects
-from incumbent.manifests.objects.election import lease, rights, service_account
+from incumbent.manifests.objects.election import handover_rights, lease, rights, service_account
 from incumbent.manifests.objects.scaling import autoscaler
 from incumbent.manifests.objects.service import service
 from incumbent.manifests.objects.workload import workload
@@ -29,6 +29,8 @@ def objects_of(app: Application) -> list[Object]:
     found = [service_account(app)]
     if app.leased:
         found += [*rights(app), lease(app)]
+    if app.handover:
+        found += handover_rights(app)
     if (reached_by := service(app)) is not None:
         found.append(reached_by)
     found.append(workload(app))

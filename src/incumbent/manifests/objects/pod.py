@@ -8,8 +8,9 @@ Standbys stand apart
 - Replicas that all answer may outnumber the nodes: there the nodes and zones are a preference.
 - An only replica has nobody to stand apart from.
 
-The token of the service account is there only where a Lease is written; the Pod's name and UID are,
-wherever something is elected: the name alone comes back with the next Pod of a StatefulSet.
+The token of the service account is there only where a Lease is written, or Pods are looked at; the
+Pod's name and UID are, wherever something is elected: the name alone comes back with the next Pod
+of a StatefulSet.
 
 Where the application elects by the library (partly-singleton), the containers share one process
 namespace. By itself a container's command is the first process of a namespace of its own; no timer
@@ -58,7 +59,7 @@ def template(app: Application) -> Object:
     spec: Object = {
         **_identity(app),
         **({"shareProcessNamespace": True} if app.mode is Mode.PARTLY_SINGLETON else {}),
-        "automountServiceAccountToken": app.leased,
+        "automountServiceAccountToken": app.leased or app.handover,
         "terminationGracePeriodSeconds": app.times.termination_s,
         **_placement(app),
         "tolerations": [
@@ -120,7 +121,9 @@ def _command(app: Application) -> list[str]:
         return list(app.command)
     store = ["--store", app.store_url] if app.store_url else []
     timing = ["--ttl", f"{app.ttl_s:g}", "--grace", f"{app.times.grace_s:.6g}"]
-    return ["incumbent", "run", app.election, *store, *timing, "--", *app.command, *app.args]
+    more = ["--hand-over-on", "eviction"] if app.handover else []
+    options = [*store, *timing, *more]
+    return ["incumbent", "run", app.election, *options, "--", *app.command, *app.args]
 
 
 def _variables(app: Application) -> list[Object]:

@@ -27,6 +27,7 @@ __all__ = ["YAML_ERROR", "dumped", "parsed", "plain", "why"]
 
 YAML_ERROR = yaml.YAMLError
 _WIDE = 4096
+_HANDOVER = "-handover"
 
 _WHY = {
     "ServiceAccount": "Who the Pods are.",
@@ -77,6 +78,8 @@ def parsed(text: str) -> object:
 
 def why(obj: Object) -> str:
     """Return in a sentence what an object is for."""
+    if obj["kind"] == "Role" and obj["metadata"]["name"].endswith(_HANDOVER):
+        return "To hand over before it is evicted: its own Pod, and who else is there."
     return _WHY[obj["kind"]]
 
 
