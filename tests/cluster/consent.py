@@ -164,6 +164,14 @@ class Show:
                     found.append(json.loads(text))
         return sorted(found, key=lambda line: str(line["time"]))
 
+    def tell_trail(self) -> None:
+        """Say what the replicas that are there have written, but for dry runs."""
+        self.say("the audit trail:")
+        for line in self.trail():
+            if not line["dry_run"]:
+                kept = ("time", "user", "pod", "verdict", "why")
+                self.say(json.dumps({key: line[key] for key in kept}))
+
 
 def webhook(image: str) -> list[Object]:
     """The objects of the webhook, with a command that this image has."""
@@ -224,11 +232,7 @@ def play(show: Show) -> bool:
     slow(show)
     away(show)
     drained_itself(show)
-    show.say("the audit trail, without dry runs:")
-    for line in show.trail():
-        if not line["dry_run"]:
-            kept = ("time", "user", "pod", "verdict", "why")
-            show.say(json.dumps({key: line[key] for key in kept}))
+    show.tell_trail()
     return show.ok
 
 
@@ -260,6 +264,7 @@ def consented(show: Show) -> None:
     (after,) = show.ready("default")
     moved = (after["metadata"]["uid"] != uid, after["spec"]["nodeName"] != node)
     show.expect(moved == (True, True), f"{after['metadata']['name']} is another, elsewhere")
+    show.tell_trail()
     show.kubectl("get", "events", "--field-selector", "involvedObject.name=reports-0")
     show.kubectl("uncordon", node)
     show.await_ready(HOME, 2)

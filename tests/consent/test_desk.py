@@ -247,6 +247,23 @@ def test_what_is_no_question_is_answered_all_the_same(api_server: ApiServer) -> 
         assert ask(api_server, text)["status"]["code"] == 429
 
 
+def test_a_trail_that_cannot_be_written_keeps_no_answer_back(
+    api_server: ApiServer, world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.pod(notes={**OWNED, marks.CONSENT: "once"})
+
+    class Full:
+        def append(self, _: Verdict) -> None:
+            raise OSError("no space left on device")
+
+    async def work(made: Replica) -> bool:
+        made.verdicts = Full()  # type: ignore[assignment]  # a list that is full
+        return bool((await made.answer(question(world), LIMIT_S))["response"]["allowed"])
+
+    assert run(work, api_server)
+    assert "no space left on device" in caplog.text
+
+
 # -- rights ---------------------------------------------------------------------------------------
 
 

@@ -19,7 +19,7 @@ from incumbent.manifests import marks
 from incumbent.stores.kubernetes.config import load
 from tests.consent.kit import OWNER
 from tests.consent.world import LIMIT_S, MERGE, NODES, World, wait_until
-from tests.servers.kubernetes import ApiServer
+from tests.servers.kubernetes import CANDIDATES, NOBODY, ApiServer, Rule
 from tests.servers.process import ChildProcess
 
 ACTIVE = {"app": "reports", marks.MODE: "active-standby"}
@@ -56,7 +56,11 @@ def watching(
 ) -> Iterator[Handover]:
     monkeypatch.setattr(handover, "EVERY_S", 0.05)
     world.pod(labels=ACTIVE)
-    kubeconfig = str(api_server.kubeconfig(namespace=world.namespace))
+    user = CANDIDATES[1]
+    pods = [Rule(("get", "list", "watch"), ("pods",), ("",))]
+    nodes = api_server.grant(user, [Rule(("get",), ("nodes",), ("",))])
+    api_server.grant(user, pods, world.namespace)
+    kubeconfig = str(api_server.kubeconfig(user, namespace=world.namespace))
     with Handover(
         candidate.told.put,
         lambda: candidate.leading,
@@ -64,6 +68,7 @@ def watching(
         pod="reports-0",
     ) as made:
         yield made
+    api_server.revoke(nodes)
 
 
 def request(world: World, name: str = "reports-0", when: str = "") -> str:
@@ -136,6 +141,19 @@ def test_it_hands_over_when_its_node_is_cordoned_to_one_whose_node_is_not(
         assert candidate.next() == f"node {world.node} is cordoned", "it was lifted in between"
     finally:
         elsewhere.close()
+
+
+def test_without_the_right_it_says_which_and_goes_on(
+    api_server: ApiServer, world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    world.pod(labels=ACTIVE)
+    kubeconfig = str(api_server.kubeconfig(NOBODY, namespace=world.namespace))
+    told: list[str] = []
+    connection = load(kubeconfig=kubeconfig)
+    with Handover(told.append, lambda: True, connection=connection, pod="reports-0"):
+        wait_until(lambda: "cannot follow Pod reports-0" in caplog.text, "it says so")
+    assert "resources: [pods], verbs: [get]" in caplog.text
+    assert told == []
 
 
 def test_what_cannot_be_meant_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

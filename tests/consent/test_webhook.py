@@ -17,8 +17,10 @@ import pytest
 
 from incumbent.audit.objects import Object
 from incumbent.consent import certificates
+from incumbent.consent.handover import Handover
 from incumbent.consent.objects import Installation, webhook_objects
 from incumbent.manifests import marks
+from incumbent.stores.kubernetes.config import load
 from tests.consent.kit import OWNER
 from tests.consent.world import HOOKS, LIMIT_S, Webhook, World, wait_until
 from tests.servers.kubernetes import ApiServer
@@ -148,6 +150,38 @@ def test_a_drain_waits_until_the_owner_has_consented(asked: Asked) -> None:
         ),
         "both are told by Events",
     )
+
+
+def test_a_drain_goes_through_as_soon_as_the_active_one_has_handed_over(
+    asked: Asked, api_server: ApiServer
+) -> None:
+    """Nobody is asked: the refused eviction is the request, and the next one finds a standby."""
+    labels = {"app": "reports", marks.MODE: "active-standby"}
+    elsewhere = World(api_server, asked.world.namespace)
+    asked.world.pod(labels={**labels, marks.ROLE: "active"}, notes={marks.OWNER: OWNER})
+    elsewhere.pod("reports-1", labels, {marks.OWNER: OWNER})
+    causes: list[str] = []
+
+    def step_down(cause: str) -> None:
+        causes.append(cause)
+        asked.world.patch("reports-0", {"metadata": {"labels": {marks.ROLE: None}}})
+        asked.world.patch("reports-1", {"metadata": {"labels": {marks.ROLE: "active"}}})
+
+    connection = load(kubeconfig=str(api_server.kubeconfig(namespace=asked.world.namespace)))
+    candidate = Handover(
+        step_down, lambda: not causes, on=["eviction"], connection=connection, pod="reports-0"
+    )
+    try:
+        with candidate:
+            assert asked.drain().wait(LIMIT_S) == 0
+    finally:
+        elsewhere.close()
+    assert "will retry" not in asked.said()
+    assert asked.world.gone()
+    assert not asked.world.gone("reports-1")
+    assert len(causes) == 1
+    told = [line["why"] for line in asked.webhook.decisions() if line["pod"] == "reports-0"]
+    assert (told[0], told[-1]) == ("hand-over", "unconcerned")
 
 
 def test_both_versions_and_a_dry_run_get_429_with_everything_in_it(asked: Asked) -> None:

@@ -43,7 +43,7 @@ _log = logging.getLogger("incumbent.consent")
 ATTEMPTS = 5
 
 Heard = Callable[[Asked, Sight | None, Verdict], None]
-"""Hears of each decision; must not raise."""
+"""Hears of each decision, before it is said."""
 
 
 @dataclass(slots=True)
@@ -97,7 +97,10 @@ class Desk:
         except Exception as error:  # An answer that does not come would be an error 500 of a drain.
             _log.exception("deciding on Pod %s/%s", asked.namespace, asked.name)
             verdict = self._undecided(case, repr(error))
-        self._heard(asked, case.sight, verdict)
+        try:
+            self._heard(asked, case.sight, verdict)
+        except Exception:  # What is written by then counts, and must be said.
+            _log.exception("no trail of the decision on Pod %s/%s", asked.namespace, asked.name)
         return answer(asked.review, verdict)
 
     async def _decide(self, case: _Case) -> Verdict:

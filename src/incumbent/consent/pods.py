@@ -41,12 +41,14 @@ _SINGLE = tuple(str(mode) for mode in Mode if mode.single)
 _RUN_TIME = {
     marks.ROLE,
     marks.LET_GO,
+    "app.kubernetes.io/version",
+    "helm.sh/chart",
     "pod-template-hash",
     "controller-revision-hash",
     "statefulset.kubernetes.io/pod-name",
     "apps.kubernetes.io/pod-index",
 }
-"""Labels in which Pods of one application differ."""
+"""Labels in which Pods of one application may differ, in a rollout above all."""
 
 
 class Kind(StrEnum):
