@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import re
 import ssl
 from dataclasses import replace
@@ -26,11 +27,17 @@ from incumbent.stores.kubernetes.client import Client
 from incumbent.stores.kubernetes.config import load
 from tests.cli.processes import run
 from tests.consent.kit import OWNER, body, review
-from tests.consent.world import World, wait_until
-from tests.servers.kubernetes import ApiServer
+from tests.consent.world import MERGE, World, wait_until
+from tests.manifests.scene import Client as Impersonating
+from tests.servers.kubernetes import ApiError, ApiServer, Rule
 
 IMAGE = "registry.example/incumbent:1.0"
-_CLUSTERED = {"Namespace", "ValidatingWebhookConfiguration"}
+_CLUSTERED = {
+    "Namespace",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
+    "ValidatingWebhookConfiguration",
+}
 NOW = datetime(2026, 5, 4, tzinfo=UTC)
 _PRINTED = ("--manifests", "--image", IMAGE)
 
@@ -49,7 +56,8 @@ def path_of(made: Object) -> str:
     version, kind = made["apiVersion"], made["kind"]
     root = f"/apis/{version}" if "/" in version else f"/api/{version}"
     place = "" if kind in _CLUSTERED else f"/namespaces/{made['metadata']['namespace']}"
-    return f"{root}{place}/{kind.lower()}s"
+    plural = kind.lower().removesuffix("y") + "ies" if kind.endswith("y") else f"{kind.lower()}s"
+    return f"{root}{place}/{plural}"
 
 
 def test_the_api_server_takes_each_object(api_server: ApiServer, namespace: str) -> None:
@@ -125,6 +133,48 @@ def test_the_role_is_what_it_uses(api_server: ApiServer, world: World) -> None:
     }
     wait_until(lambda: used(api_server, user) == granted, "what it uses is what it may")
     assert {event["count"] for event in world.events()} == {2}
+
+
+def test_its_account_changes_annotations_of_a_pod_and_one_label(
+    api_server: ApiServer, world: World
+) -> None:
+    made = [one for one in objects(world.namespace) if "Policy" in one["kind"]]
+    name = installation(world.namespace).name
+    user = f"system:serviceaccount:{world.namespace}:{name}"
+    api_server.grant(user, [Rule(("patch",), ("pods",), ("",))], world.namespace)
+    world.pod(notes={marks.OWNER: OWNER})
+    path = world.path("reports-0")
+
+    def refusal(change: Object, *who: str, query: str = "") -> str:
+        try:
+            client.send("PATCH", path + query, change, MERGE, who or (user,))
+        except ApiError as error:
+            return str(error)
+        return ""
+
+    def labelled(**labels: str | None) -> Object:
+        return {"metadata": {"labels": labels}}
+
+    image = {"spec": {"containers": [{"name": "main", "image": "other"}]}}
+    with contextlib.closing(Impersonating(api_server)) as client:
+        for one in made:
+            api_server.request("POST", path_of(one), one)
+        try:
+            dry = "?dryRun=All"
+            wait_until(lambda: refusal(labelled(app="x"), query=dry), "the policy is in force")
+            for change in (image, labelled(app=None), labelled(app="x"), labelled(more="x")):
+                assert "changes annotations of a Pod and one label" in refusal(change), change
+            notes = {"metadata": {"annotations": {marks.CONSENT: "once"}}}
+            for change in (
+                notes,
+                labelled(**{marks.LET_GO: "true"}),
+                labelled(**{marks.LET_GO: None}),
+            ):
+                assert refusal(change) == "", change
+            assert refusal(image, "chief", "system:masters") == "", "nobody else is concerned"
+        finally:
+            for one in reversed(made):
+                api_server.request("DELETE", f"{path_of(one)}/{one['metadata']['name']}")
 
 
 def used(server: ApiServer, user: str) -> set[tuple[str, str, str]]:

@@ -18,7 +18,8 @@ Rules
    reads and a write.
 6. **`sideEffects: NoneOnDryRun`** is what the API server has to be told of one that writes.
 7. The rights are the least: to look at Pods and at what controls them, to write labels and
-   annotations of Pods, and Events. RBAC cannot say which labels; that is the guard's affair.
+   annotations of Pods, and Events. RBAC cannot tell a label from an image, so a policy does: what
+   this account changes of a Pod is its annotations, and one label.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ from dataclasses import dataclass
 from incumbent.consent.certificates import Pair
 from incumbent.errors import ConfigError
 from incumbent.manifests import Object, fields
+from incumbent.manifests.guard.policy import API_VERSION as ADMISSION
+from incumbent.manifests.guard.policy import quoted, rule
+from incumbent.manifests.marks import LET_GO
 
 __all__ = ["Installation", "service_name", "webhook_objects"]
 
@@ -94,6 +98,7 @@ def webhook_objects(made: Installation, pair: Pair | None) -> list[Object]:
     return [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": made.namespace}},
         {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _meta(made)},
+        *_confined(made),
         *(one for namespace in made.guarded for one in _rights(made, namespace)),
         _certificate(made) if pair is None else _secret(made, pair),
         _service(made),
@@ -148,6 +153,48 @@ def _rights(made: Installation, namespace: str) -> list[Object]:
             "metadata": _meta(made, namespace),
             "roleRef": {"apiGroup": _RBAC, "kind": "Role", "name": made.name},
             "subjects": [subject],
+        },
+    ]
+
+
+def _confined(made: Installation) -> list[Object]:
+    """Return the policy by which it changes nothing of a Pod but annotations and its label."""
+    metadata = {"name": f"{made.name}.{made.namespace}", "labels": _labels(made)}
+    account = f"system:serviceaccount:{made.namespace}:{made.name}"
+    others = f"key == {quoted(LET_GO)} || variables.labels[?key] == variables.labelsBefore[?key]"
+    message = "the webhook for evictions changes annotations of a Pod and one label, and no more"
+    checks = (
+        "object.spec == oldObject.spec",
+        f"variables.labelsBefore.all(key, {others}) && variables.labels.all(key, {others})",
+    )
+    spec = {
+        "failurePolicy": "Fail",
+        "matchConstraints": {
+            "matchPolicy": "Equivalent",
+            "resourceRules": [rule("", ["pods"], "UPDATE")],
+        },
+        "matchConditions": [
+            {"name": "by-it", "expression": f"request.userInfo.username == {quoted(account)}"}
+        ],
+        "variables": [
+            {"name": "labels", "expression": "object.metadata.?labels.orValue({})"},
+            {"name": "labelsBefore", "expression": "oldObject.metadata.?labels.orValue({})"},
+        ],
+        "validations": [{"expression": check, "message": message} for check in checks],
+    }
+    binding = {"policyName": metadata["name"], "validationActions": ["Deny"]}
+    return [
+        {
+            "apiVersion": ADMISSION,
+            "kind": "ValidatingAdmissionPolicy",
+            "metadata": metadata,
+            "spec": spec,
+        },
+        {
+            "apiVersion": ADMISSION,
+            "kind": "ValidatingAdmissionPolicyBinding",
+            "metadata": metadata,
+            "spec": binding,
         },
     ]
 
