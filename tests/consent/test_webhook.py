@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import base64
+import contextlib
+import io
 import json
 import os
-import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from incumbent.audit.objects import Object
+from incumbent.cli.app import main
 from incumbent.consent import certificates
 from incumbent.consent.handover import Handover
 from incumbent.consent.objects import Installation, webhook_objects
@@ -53,20 +53,22 @@ class Asked:
         return (self.folder / "drain.log").read_text(encoding="utf-8")
 
     def incumbent(self, *words: str) -> str:
-        ran = subprocess.run(
-            [sys.executable, "-m", "incumbent", *words, "--kubeconfig", self.kubeconfig],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=LIMIT_S,
-        )
-        return ran.stdout + ran.stderr
+        """Run a command in this process, which takes a tenth of the time of one of its own."""
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+            main([*words, "--kubeconfig", str(self.kubeconfig)])
+        return said.getvalue()
 
     def consent(self, *words: str) -> str:
         return self.incumbent("consent", "-n", self.world.namespace, *words)
 
+    def decisions(self) -> list[Object]:
+        """The audit trail of this world."""
+        lines = self.webhook.decisions()
+        return [line for line in lines if line["namespace"] == self.world.namespace]
+
     def verdicts(self) -> list[tuple[str, str]]:
-        return [(line["verdict"], line["why"]) for line in self.webhook.decisions()]
+        return [(line["verdict"], line["why"]) for line in self.decisions()]
 
 
 def question(world: World, url: str, authority: bytes, policy: str = "Ignore") -> Object:
@@ -81,12 +83,6 @@ def question(world: World, url: str, authority: bytes, policy: str = "Ignore") -
     return found
 
 
-@pytest.fixture
-def pair(tmp_path: Path) -> Path:
-    write_pair(tmp_path)
-    return tmp_path
-
-
 def write_pair(folder: Path) -> None:
     # A name in front, which is what is written as the common name.
     made = certificates.made(("localhost",), 2, datetime.now(UTC))
@@ -96,28 +92,50 @@ def write_pair(folder: Path) -> None:
         os.replace(fresh, folder / f"tls.{name}")
 
 
+@contextlib.contextmanager
+def serving(server: ApiServer, folder: Path, *arguments: str) -> Iterator[Webhook]:
+    """A webhook with a certificate in this folder."""
+    write_pair(folder)
+    kubeconfig = server.kubeconfig()
+    with Webhook(folder, kubeconfig, folder / "tls.crt", folder / "tls.key", *arguments) as webhook:
+        yield webhook
+
+
+@pytest.fixture(scope="module")
+def shared(api_server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Webhook]:
+    """The webhook of all tests that want nothing else of it."""
+    with serving(api_server, tmp_path_factory.mktemp("webhook")) as webhook:
+        yield webhook
+
+
 @pytest.fixture
 def asked(
-    api_server: ApiServer, world: World, pair: Path, kubectl: Path, request: pytest.FixtureRequest
+    api_server: ApiServer, world: World, shared: Webhook, kubectl: Path, tmp_path: Path
 ) -> Iterator[Asked]:
-    arguments = getattr(request, "param", ())
-    kubeconfig = api_server.kubeconfig()
-    webhook = Webhook(pair, kubeconfig, pair / "tls.crt", pair / "tls.key", *arguments)
-    with webhook:
-        url = f"https://localhost:{webhook.port}/evict"
-        hook = question(world, url, (pair / "tls.ca").read_bytes())
-        api_server.request("POST", HOOKS, hook)
-        try:
-            world.pod("probe", labels={}, notes={})
-            wait_until(lambda: _reaches(world, webhook), "the API server asks the webhook")
-            yield Asked(world, webhook, pair, kubeconfig, kubectl)
-        finally:
-            api_server.request("DELETE", f"{HOOKS}/{hook['metadata']['name']}")
+    with asking(api_server, world, shared, kubectl, tmp_path) as made:
+        yield made
 
 
-def _reaches(world: World, webhook: Webhook) -> bool:
-    world.evict("probe", query="?dryRun=All")
-    return bool(webhook.decisions())
+@contextlib.contextmanager
+def asking(
+    server: ApiServer, world: World, webhook: Webhook, kubectl: Path, folder: Path
+) -> Iterator[Asked]:
+    """Have the API server ask it about one world."""
+    url = f"https://localhost:{webhook.port}/evict"
+    hook = question(world, url, (webhook.log_path.parent / "tls.ca").read_bytes())
+    server.request("POST", HOOKS, hook)
+    made = Asked(world, webhook, folder, server.kubeconfig(), kubectl)
+    try:
+        world.pod("probe", labels={}, notes={})
+        wait_until(lambda: _reaches(made), "the API server asks the webhook")
+        yield made
+    finally:
+        server.request("DELETE", f"{HOOKS}/{hook['metadata']['name']}")
+
+
+def _reaches(asked: Asked) -> bool:
+    asked.world.evict("probe", query="?dryRun=All")
+    return bool(asked.decisions())
 
 
 def test_a_drain_waits_until_the_owner_has_consented(asked: Asked) -> None:
@@ -180,7 +198,7 @@ def test_a_drain_goes_through_as_soon_as_the_active_one_has_handed_over(
     assert asked.world.gone()
     assert not asked.world.gone("reports-1")
     assert len(causes) == 1
-    told = [line["why"] for line in asked.webhook.decisions() if line["pod"] == "reports-0"]
+    told = [line["why"] for line in asked.decisions() if line["pod"] == "reports-0"]
     assert (told[0], told[-1]) == ("hand-over", "unconcerned")
 
 
@@ -234,8 +252,18 @@ def test_consent_that_is_taken_back_or_over_is_none(asked: Asked) -> None:
     assert marks.CONSENT not in asked.world.notes()
 
 
-@pytest.mark.parametrize("asked", [("--expire-after", "0.5")], indirect=True)
-def test_after_a_stated_time_without_an_answer_it_goes(asked: Asked) -> None:
+def test_an_expiry_is_stated_and_a_new_certificate_is_taken_without_a_restart(
+    api_server: ApiServer, world: World, kubectl: Path, tmp_path: Path
+) -> None:
+    with (
+        serving(api_server, tmp_path, "--expire-after", "1") as webhook,
+        asking(api_server, world, webhook, kubectl, tmp_path) as asked,
+    ):
+        after_a_stated_time_without_an_answer_it_goes(asked)
+        a_new_certificate_is_taken(asked, api_server)
+
+
+def after_a_stated_time_without_an_answer_it_goes(asked: Asked) -> None:
     asked.world.pod(notes={marks.OWNER: OWNER})
     first = asked.world.evict()
     assert first["code"] == 429
@@ -244,9 +272,7 @@ def test_after_a_stated_time_without_an_answer_it_goes(asked: Asked) -> None:
     assert ("allowed", "expired") in asked.verdicts()
 
 
-def test_a_new_certificate_is_taken_without_a_restart(asked: Asked, api_server: ApiServer) -> None:
-    asked.world.pod(notes={marks.OWNER: OWNER})
-    shutil.copy(asked.folder / "tls.crt", asked.folder / "old.crt")
+def a_new_certificate_is_taken(asked: Asked, api_server: ApiServer) -> None:
     write_pair(asked.folder)
     wait_until(
         lambda: "took a new certificate" in asked.webhook.log_path.read_text(encoding="utf-8"),
@@ -260,11 +286,13 @@ def test_a_new_certificate_is_taken_without_a_restart(asked: Asked, api_server: 
         {"webhooks": hook["webhooks"]},
         content_type="application/merge-patch+json",
     )
-    before = len(asked.webhook.decisions())
-    wait_until(
-        lambda: asked.world.evict()["code"] == 429 and len(asked.webhook.decisions()) > before,
-        "it is asked under the new one",
-    )
+    before = len(asked.decisions())
+
+    def is_asked() -> bool:
+        asked.world.evict("probe", query="?dryRun=All")
+        return len(asked.decisions()) > before
+
+    wait_until(is_asked, "it is asked under the new one")
 
 
 def test_its_own_pods_are_not_asked_about(asked: Asked) -> None:
@@ -272,4 +300,4 @@ def test_its_own_pods_are_not_asked_about(asked: Asked) -> None:
     name = "incumbent-consent-7d4b9-x2x4z"
     asked.world.pod(name, notes={marks.OWNER: OWNER})
     assert asked.world.evict(name)["status"] == "Success"
-    assert name not in [line["pod"] for line in asked.webhook.decisions()]
+    assert name not in [line["pod"] for line in asked.decisions()]
