@@ -142,6 +142,7 @@ faults: planted ## long: faults against real servers, then HISTORIES simulated o
 	$(call stage,migrations,$(BIN)/python -m tests.faults.migrating)
 	$(call stage,partners,$(BIN)/python -m tests.partners)
 	$(call stage,cluster,$(BIN)/python -m tests.cluster --all)
+	$(call stage,consent,$(BIN)/python -m tests.cluster.consent)
 	$(call stage,simulator: memory,$(SIMULATOR) --store memory)
 	$(call stage,simulator: beside,$(SIMULATOR) --store beside)
 	$(call stage,simulator: joined,$(SIMULATOR) --store joined)

@@ -5,7 +5,8 @@
 Two replicas of the webhook, as `incumbent consent-webhook --manifests` writes them, and one only
 replica, as `incumbent manifests` does. Its node is drained by kubectl: it waits, the owner
 consents, it goes through. Then the webhook is slow, is gone, and one of its replicas is drained.
-The exit status is 1 if anything came otherwise than expected.
+Last, the node of an active candidate is cordoned, which hands over before anything is evicted. The
+exit status is 1 if anything came otherwise than expected.
 """
 
 from __future__ import annotations
@@ -199,6 +200,47 @@ def singleton(image: str) -> list[Object]:
     return objects_of(app)
 
 
+def standby(image: str) -> list[Object]:
+    """Two candidates that hand over when their node is cordoned, and the right to look at nodes."""
+    app = Application(
+        name="inbox",
+        image=image,
+        mode=Mode.ACTIVE_STANDBY,
+        command=(PYTHON, "-c", _WAITS),
+        ttl_s=15.0,
+        pull_policy="Never",
+        writable=(),
+        handover=True,
+    )
+    found = objects_of(app)
+    (deployment,) = (one for one in found if one["kind"] == "Deployment")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    _, *words = container["command"]
+    at = words.index("--")
+    more = ("--hand-over-on", "cordon")
+    container["command"] = [PYTHON, "-m", "incumbent", *words[:at], *more, *words[at:]]
+    rbac = "rbac.authorization.k8s.io"
+    metadata = {"name": "incumbent-nodes"}
+    subject = {"kind": "ServiceAccount", "name": "inbox", "namespace": "default"}
+    role = {"apiGroup": rbac, "kind": "ClusterRole", **metadata}
+    return [
+        {
+            "apiVersion": f"{rbac}/v1",
+            "kind": "ClusterRole",
+            "metadata": metadata,
+            "rules": [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]}],
+        },
+        {
+            "apiVersion": f"{rbac}/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": metadata,
+            "roleRef": role,
+            "subjects": [subject],
+        },
+        *found,
+    ]
+
+
 def _environment(objects: list[Object], given: Mapping[str, str]) -> None:
     """Tell containers where the package is."""
     for made in objects:
@@ -233,6 +275,7 @@ def play(show: Show) -> bool:
     away(show)
     drained_itself(show)
     show.tell_trail()
+    cordoned(show)
     return show.ok
 
 
@@ -323,6 +366,43 @@ def drained_itself(show: Show) -> None:
         show.consent("reports", "--until", "10m")
         code = drain.wait(_LIMIT_S)
     show.expect(code == 0, f"the drain has ended with {code}: the other replica has answered")
+
+
+def cordoned(show: Show) -> None:
+    show.say("== the node of an active candidate is cordoned")
+    show.kubectl("uncordon", *show.cluster.nodes)
+    objects = standby(images.REFERENCE)
+    _environment(objects, show.cluster.site.environment)
+    for made in objects:
+        show.apply(made)
+    show.cluster.await_(lambda: len(_candidates(show)) == 2, "two candidates", _LIMIT_S)
+    show.cluster.await_(lambda: _holder(show), "one of them to be elected", _LIMIT_S)
+    holder = _holder(show)
+    before = _candidates(show)
+    show.kubectl("cordon", before[holder])
+    began_s = time.monotonic()
+    show.cluster.await_(lambda: _holder(show) not in ("", holder), "a handover", _LIMIT_S)
+    took_s = time.monotonic() - began_s
+    now = _candidates(show)
+    show.expect(holder in now, f"{holder} runs on, as a standby")
+    show.expect(now[_holder(show)] != before[holder], f"{_holder(show)} holds, elsewhere")
+    show.expect(took_s < 10.0, f"{took_s:.1f} s after the cordon, with a TTL of 15 s")
+
+
+def _candidates(show: Show) -> dict[str, str]:
+    """The candidates that are ready, and their nodes."""
+    return {
+        pod["metadata"]["name"]: pod["spec"]["nodeName"]
+        for pod in show.ready("default")
+        if pod["metadata"]["name"].startswith("inbox-")
+    }
+
+
+def _holder(show: Show) -> str:
+    """The Pod that holds the Lease, or ""."""
+    path = "/apis/coordination.k8s.io/v1/namespaces/default/leases/inbox"
+    identity = str(show.cluster.api.get(path).get("spec", {}).get("holderIdentity") or "")
+    return identity.partition("_")[0]
 
 
 if __name__ == "__main__":

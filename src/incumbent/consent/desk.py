@@ -84,7 +84,7 @@ class Desk:
         try:
             asked = asked_of(body)
         except Unreadable as error:
-            text = f"the question cannot be understood: {error.text}"
+            text = f"the question cannot be understood: {error}"
             return answer(error.review, not_yet(Why.UNABLE, text))
         case = _Case(asked)
         try:

@@ -13,7 +13,6 @@ then its `failurePolicy` counts, as if nobody had been there.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 
 from incumbent.audit.objects import Object, at, listing
 from incumbent.consent.decision import Asked, Verdict, Why
@@ -26,12 +25,12 @@ _VERSION = "admission.k8s.io/v1"
 _RETRY_S = 5
 
 
-@dataclass(frozen=True, slots=True)
 class Unreadable(Exception):
     """It is no question about an eviction; `review` is its uid, if it has one."""
 
-    review: str
-    text: str
+    def __init__(self, review: str, text: str) -> None:
+        super().__init__(text)
+        self.review = review
 
 
 def asked_of(body: bytes) -> Asked:

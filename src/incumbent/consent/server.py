@@ -52,6 +52,10 @@ MARGIN_S = 1.0
 _LIMIT_S = 4.0
 _LONGEST_S = 29.0
 _GRACE_S = 5
+_IDLE_S = 120
+"""Longer than the API server keeps an idle connection (90 s): it shall be the one that closes. What
+it sends on one that is just being closed here would be lost, and its `failurePolicy` count.
+"""
 
 _Message = dict[str, Any]
 _Send = Callable[[_Message], Awaitable[None]]
@@ -80,6 +84,7 @@ async def serve(
         log_config=None,
         access_log=False,
         server_header=False,
+        timeout_keep_alive=_IDLE_S,
         timeout_graceful_shutdown=_GRACE_S,
     )
     config.load()
