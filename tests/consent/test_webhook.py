@@ -255,12 +255,12 @@ def test_consent_that_is_taken_back_or_over_is_none(asked: Asked) -> None:
 def test_an_expiry_is_stated_and_a_new_certificate_is_taken_without_a_restart(
     api_server: ApiServer, world: World, kubectl: Path, tmp_path: Path
 ) -> None:
-    with (
-        serving(api_server, tmp_path, "--expire-after", "1") as webhook,
-        asking(api_server, world, webhook, kubectl, tmp_path) as asked,
-    ):
-        after_a_stated_time_without_an_answer_it_goes(asked)
-        a_new_certificate_is_taken(asked, api_server)
+    with serving(api_server, tmp_path, "--expire-after", "1") as webhook:
+        with asking(api_server, world, webhook, kubectl, tmp_path) as asked:
+            after_a_stated_time_without_an_answer_it_goes(asked)
+            a_new_certificate_is_taken(asked, api_server)
+        webhook.terminate()
+        assert webhook.wait(LIMIT_S) == 0
 
 
 def after_a_stated_time_without_an_answer_it_goes(asked: Asked) -> None:
