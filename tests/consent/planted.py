@@ -41,7 +41,7 @@ PLANTED: tuple[Mutant, ...] = (
     planted(
         "consent: once is not used up",
         DECISION,
-        "            notes[marks.CONSENT] = None\n",
+        "            notes |= {marks.CONSENT: None, marks.CONSENT_BY: None}\n",
         "            pass\n",
         test=f"{_DECISION}once_is_used_up_by_the_write_that_lets_it_go",
     ),

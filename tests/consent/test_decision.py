@@ -149,8 +149,18 @@ def test_once_is_used_up_by_the_write_that_lets_it_go() -> None:
     assert (found.allowed, found.why) == (True, Why.ONCE)
     assert found.change == {
         "labels": {marks.LET_GO: "true"},
-        "annotations": {marks.CONSENT: None, marks.LET_GO_FOR: f"{shown(NOW)} question-1"},
+        "annotations": {
+            marks.CONSENT: None,
+            marks.CONSENT_BY: None,
+            marks.LET_GO_FOR: f"{shown(NOW)} question-1",
+        },
     }
+
+
+def test_who_consented_is_said() -> None:
+    assert verdict(pod(notes=noted(CONSENT="once", CONSENT_BY="ann"))).text == (
+        f"ann, for {OWNER}, has consented, once"
+    )
 
 
 def test_until_counts_until_then_and_is_not_used_up() -> None:

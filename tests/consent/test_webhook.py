@@ -161,6 +161,8 @@ def test_a_drain_waits_until_the_owner_has_consented(asked: Asked) -> None:
     assert wanted[0] == ("not yet", "ask-owner")
     assert wanted[-1] == ("allowed", "consent-once")
     assert wanted.count(("allowed", "consent-once")) == 1
+    (yes,) = (line for line in asked.decisions() if line["why"] == "consent-once")
+    assert yes["text"] == f"admin, for {OWNER}, has consented, once"
     wait_until(
         lambda: (
             {event["reason"] for event in asked.world.events()}
@@ -244,11 +246,14 @@ def test_a_budget_that_leaves_nobody_out_is_named_and_consent_is_kept(asked: Ask
 def test_consent_that_is_taken_back_or_over_is_none(asked: Asked) -> None:
     asked.world.pod(notes={marks.OWNER: OWNER})
     assert "may be evicted until" in asked.consent("reports-0", "--until", "2h")
+    (shown,) = json.loads(asked.consent("--json"))["pods"]
+    assert shown["consent_by"] == "admin"
     assert "consent was taken back" in asked.consent("reports-0", "--revoke")
     assert asked.world.evict()["code"] == 429
     assert "that is over" in asked.consent("reports-0", "--until", "2020-01-01T00:00:00Z")
     assert "nobody has to be asked about 'probe'" in asked.consent("probe")
     assert "neither a Pod nor a workload" in asked.consent("nothing")
+    assert marks.CONSENT_BY not in asked.world.notes()
     assert marks.CONSENT not in asked.world.notes()
 
 

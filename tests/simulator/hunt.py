@@ -11,8 +11,8 @@ imported pytest and what others wrote (`ForkServer`): most tests of mistakes tak
 those imports do.
 
 `make test` tries those in what stores share and all that the simulator finds, and of the others,
-most of which start a server, every fifth; of those in the guard, every twelfth, since an API server
-takes longer to start than most.
+most of which start a server, every fifth; of those in the guard every twelfth, and in what answers
+evictions every ninth, since an API server takes longer to start than most.
 """
 
 from __future__ import annotations
@@ -80,10 +80,10 @@ PYTEST = (
 
 def of_every_run() -> tuple[Mutant, ...]:
     """Return those that are tried by `make test`."""
-    others = EVERYTHING[len(MUTANTS) : -len(GUARD)]
+    others = EVERYTHING[len(MUTANTS) : -len((*CONSENT, *GUARD))]
     quick = [mutant for mutant in others if not mutant.test]
     slow = [mutant for mutant in others if mutant.test]
-    return (*MUTANTS, *quick, *slow[::5], *GUARD[::12])
+    return (*MUTANTS, *quick, *slow[::5], *CONSENT[::9], *GUARD[::12])
 
 
 @dataclass(frozen=True, slots=True)

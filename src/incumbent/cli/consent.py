@@ -138,6 +138,7 @@ def _json(one: Standing) -> dict[str, Any]:
         "requested_by": one.by or None,
         "repeated": _iso(one.repeated),
         "consent": one.consent or None,
+        "consent_by": one.consented or None,
         "let_go": _iso(one.let_go),
     }
 

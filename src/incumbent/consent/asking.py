@@ -3,8 +3,9 @@
 Consent is written into the Pod that was looked at, at the version that was looked at: if it has
 been replaced or let go meanwhile, the write is refused, and the owner sees the Pod as it is now.
 
-Whoever may `patch` Pods can consent; a right cannot be limited to an annotation. Who did is in the
-audit log of the API server.
+Whoever may `patch` Pods can consent; a right cannot be limited to an annotation. Who did is written
+beside it, as the API server knows them, and goes from there into the trail. Somebody could write
+another name there by hand; what the API server has in its own audit log, nobody can.
 """
 
 from __future__ import annotations
@@ -48,6 +49,7 @@ class Standing:
         by: who that is.
         repeated: about when that was asked last.
         consent: what the owner allows: "once", "until TIME", or "".
+        consented: who said so.
         let_go: when its eviction was let through, or None.
     """
 
@@ -59,6 +61,7 @@ class Standing:
     by: str
     repeated: datetime | None
     consent: str
+    consented: str
     let_go: datetime | None
 
 
@@ -75,6 +78,7 @@ def standing(pod: Object, now: datetime) -> Standing:
         by=notes.get(marks.EVICTION_REQUESTED_BY, "") if requested else "",
         repeated=moment(notes.get(marks.EVICTION_REPEATED, "")) if requested else None,
         consent=notes.get(marks.CONSENT, ""),
+        consented=notes.get(marks.CONSENT_BY, ""),
         let_go=moment(notes.get(marks.LET_GO_FOR, "").partition(" ")[0]),
     )
 
@@ -122,8 +126,10 @@ async def consent(
     """
     told = _told(allowed, now)
     found = []
-    for pod in await find(client, name):
-        written = await _written(client, pod, told, now)
+    pods = await find(client, name)
+    notes = {marks.CONSENT: told, marks.CONSENT_BY: await client.user() if told else None}
+    for pod in pods:
+        written = await _written(client, pod, notes, now)
         if written is not None:
             found.append(written)
     if not found:
@@ -139,14 +145,17 @@ def _told(allowed: str | datetime | None, now: datetime) -> str | None:
     return ONCE if allowed else None
 
 
-async def _written(client: Client, pod: Object, told: str | None, now: datetime) -> Standing | None:
+async def _written(
+    client: Client, pod: Object, notes: dict[str, str | None], now: datetime
+) -> Standing | None:
     """Write it into the Pod; None if that Pod is gone."""
     uid = at(pod, "metadata", "uid")
     pods = client.beside(PODS)
     for _ in range(_ATTEMPTS):
         try:
-            if strings(at(pod, "metadata", "annotations")).get(marks.CONSENT) != told:
-                await write(client, pod, {"annotations": {marks.CONSENT: told}})
+            before = strings(at(pod, "metadata", "annotations"))
+            if any(before.get(key) != text for key, text in notes.items()):
+                await write(client, pod, {"annotations": notes})
                 pod = await pods.get(str(at(pod, "metadata", "name")))
             return standing(pod, now) if at(pod, "metadata", "uid") == uid else None
         except NotFound:

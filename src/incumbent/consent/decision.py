@@ -257,12 +257,12 @@ class _Seen:
             return self._go(Why.WINDOW, f"its maintenance window is open until {shown(closes)}")
         until = self._until()
         if until is not None and self._now < until:
-            return self._go(Why.UNTIL, f"{self.owner} has consented until {shown(until)}")
+            return self._go(Why.UNTIL, f"{self._who()} has consented until {shown(until)}")
         if self._expired():
             text = f"{self.owner} has not answered within {self._rules.expiry}"
             return self._go(Why.EXPIRED, text)
         if self._notes.get(marks.CONSENT) == ONCE:
-            return self._go(Why.ONCE, f"{self.owner} has consented, once", once=True)
+            return self._go(Why.ONCE, f"{self._who()} has consented, once", once=True)
         return self._ask()
 
     # -- what lets it go --------------------------------------------------------------------------
@@ -290,6 +290,11 @@ class _Seen:
             )
         return until
 
+    def _who(self) -> str:
+        """Return who has consented, for the owner, as far as it is known."""
+        by = self._notes.get(marks.CONSENT_BY, "")
+        return f"{by}, for {self.owner}," if by else self.owner
+
     def _expired(self) -> bool:
         expiry, requested = self._rules.expiry, self._requested
         return expiry is not None and requested is not None and self._now - requested >= expiry
@@ -310,7 +315,7 @@ class _Seen:
             labels[marks.LET_GO] = "true"
             notes[marks.LET_GO_FOR] = f"{shown(self._now)} {self._asked.review}"
         if once:
-            notes[marks.CONSENT] = None
+            notes |= {marks.CONSENT: None, marks.CONSENT_BY: None}
         return Verdict(True, why, text, change=_change(labels, notes), owner=self.owner)
 
     def _ask(self) -> Verdict:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 __all__ = [
     "CONSENT",
+    "CONSENT_BY",
     "EVICTION_REPEATED",
     "EVICTION_REQUESTED",
     "EVICTION_REQUESTED_BY",
@@ -46,6 +47,8 @@ EVICTION_REPEATED = "incumbent.dev/eviction-repeated"
 """An annotation on a Pod: about when it was last refused, in RFC 3339."""
 CONSENT = "incumbent.dev/consent"
 """An annotation on a Pod: what its owner allows, "once" or "until <RFC 3339>"."""
+CONSENT_BY = "incumbent.dev/consent-by"
+"""An annotation on a Pod: the user who allowed it, as that one's command has said."""
 MAINTENANCE_WINDOW = "incumbent.dev/maintenance-window"
 """An annotation on a workload, or on its Pods: when nobody need be asked; see `consent.windows`."""
 LET_GO = "incumbent.dev/let-go"

@@ -158,6 +158,13 @@ class Client:
         answer = await self._ask("create", "", "POST", path, review, effect="read")
         return bool(answer["status"]["allowed"])
 
+    async def user(self) -> str:
+        """Ask the server who we are to it."""
+        path = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+        review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+        answer = await self._ask("create", "", "POST", path, review, effect="read")
+        return str(answer["status"]["userInfo"]["username"])
+
     async def namespace_found(self) -> bool:
         """Look for the namespace."""
         try:
