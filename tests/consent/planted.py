@@ -133,7 +133,7 @@ PLANTED: tuple[Mutant, ...] = (
     planted(
         "handover: to one that is to go as well",
         PODS,
-        '        and requested_at(strings(at(other, "metadata", "annotations")), now) is None\n',
+        "        and not is_wanted_away(other, now)\n",
         "",
         test=f"{_HANDOVER}two_that_are_both_to_go_do_not_pass_it_to_and_fro",
     ),

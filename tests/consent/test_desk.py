@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -304,5 +304,10 @@ def test_who_could_take_over_is_another_that_is_ready_and_not_to_go_itself(
     wanted = {"metadata": {"annotations": {marks.EVICTION_REQUESTED: now}}}
     world.patch("reports-1", wanted)
     assert why(3) is Why.ASK_OWNER
+    given_up = (datetime.now(UTC) - timedelta(minutes=11)).isoformat()
+    wanted["metadata"]["annotations"] = {marks.EVICTION_REQUESTED: given_up}
+    world.patch("reports-1", wanted)
+    world.note(EVICTION_REQUESTED=None, EVICTION_REPEATED=None)
+    assert why(5) is Why.HAND_OVER
     world.patch("reports-0", {"metadata": {"labels": {marks.ROLE: None}}})
     assert why(4) is Why.UNCONCERNED

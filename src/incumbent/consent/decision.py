@@ -59,6 +59,7 @@ from incumbent.audit.objects import Object, at, mapping, strings
 from incumbent.audit.selectors import selects
 from incumbent.consent.pods import (
     ONCE,
+    REPEATED_EVERY,
     Kind,
     is_live,
     kind_of,
@@ -73,8 +74,6 @@ from incumbent.manifests import marks
 
 __all__ = ["Asked", "Rules", "Sight", "Verdict", "Why", "decide"]
 
-REPEATED_EVERY = timedelta(minutes=5)
-"""How often it is written down that a request was repeated."""
 LINGERS = timedelta(seconds=60)
 """How long the eviction that was let through may be on its way."""
 

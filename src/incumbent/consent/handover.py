@@ -29,7 +29,7 @@ from contextlib import aclosing, contextmanager
 from datetime import UTC, datetime
 
 from incumbent.audit.objects import Object, at, strings
-from incumbent.consent.pods import others_of, requested_at
+from incumbent.consent.pods import is_wanted_away, others_of
 from incumbent.errors import ConfigError, IncumbentError, MissingExtra
 from incumbent.manifests import marks
 from incumbent.runtime.face import Election
@@ -222,13 +222,12 @@ class Handover:
     async def _causes(self, client: Client, pod: Object) -> list[tuple[str, str]]:
         """Return why it should hand over: what a cause is known by, and in words."""
         found = []
-        if "eviction" in self._on:
+        if "eviction" in self._on and is_wanted_away(pod, datetime.now(UTC)):
             notes = strings(at(pod, "metadata", "annotations"))
-            if requested_at(notes, datetime.now(UTC)) is not None:
-                since = notes[marks.EVICTION_REQUESTED]
-                by = notes.get(marks.EVICTION_REQUESTED_BY) or "somebody"
-                text = f"{by} has asked for the eviction of Pod {self._name} since {since}"
-                found.append((f"eviction {since}", text))
+            since = notes[marks.EVICTION_REQUESTED]
+            by = notes.get(marks.EVICTION_REQUESTED_BY) or "somebody"
+            text = f"{by} has asked for the eviction of Pod {self._name} since {since}"
+            found.append((f"eviction {since}", text))
         if "cordon" in self._on:
             node = str(at(pod, "spec", "nodeName") or "")
             if await _cordoned(client, node):

@@ -19,10 +19,12 @@ from incumbent.stores.kubernetes.resource import PODS
 __all__ = [
     "LAPSES",
     "ONCE",
+    "REPEATED_EVERY",
     "UNTIL",
     "Kind",
     "controller_of",
     "is_live",
+    "is_wanted_away",
     "kin",
     "kind_of",
     "moment",
@@ -35,6 +37,8 @@ __all__ = [
 
 LAPSES = timedelta(hours=1)
 """A request that nobody repeats for so long is over."""
+REPEATED_EVERY = timedelta(minutes=5)
+"""How often it is written down that a request was repeated."""
 ONCE = "once"
 UNTIL = "until "
 _SINGLE = tuple(str(mode) for mode in Mode if mode.single)
@@ -90,6 +94,16 @@ def controller_of(obj: Object) -> Object | None:
     return next((owner for owner in owners if owner.get("controller") is True), None)
 
 
+def is_wanted_away(pod: Object, now: datetime) -> bool:
+    """Tell whether somebody goes on asking for its eviction: a drain that was given up does not."""
+    notes = strings(at(pod, "metadata", "annotations"))
+    requested = requested_at(notes, now)
+    if requested is None:
+        return False
+    repeated = moment(notes.get(marks.EVICTION_REPEATED, "")) or requested
+    return now - max(requested, repeated) < 2 * REPEATED_EVERY
+
+
 async def write(
     client: Client, pod: Object, change: Mapping[str, Mapping[str, str | None]]
 ) -> None:
@@ -131,7 +145,7 @@ async def others_of(client: Client, pod: Object, now: datetime) -> list[Object]:
         if at(other, "metadata", "uid") != at(pod, "metadata", "uid")
         and controller_of(other) is not None
         and is_live(other)
-        and requested_at(strings(at(other, "metadata", "annotations")), now) is None
+        and not is_wanted_away(other, now)
     ]
 
 
