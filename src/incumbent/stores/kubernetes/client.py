@@ -47,10 +47,9 @@ from incumbent.stores.kubernetes.wire import Object, trimmed
 __all__ = ["Client"]
 
 POOL_CONNECTIONS = 16
+_JSON = "application/json"
 _KINDS = {kind.value: kind for kind in Kind}
 _OK = range(200, 300)
-_JSON = "application/json"
-_MERGE = "application/merge-patch+json"
 _Effect = Literal["read", "write"]
 
 
@@ -93,7 +92,8 @@ class Client:
     async def patch(self, name: str, change: Object) -> Object:
         """Merge a change into an object; a uid and a version in its metadata are conditions."""
         path = f"{self._objects}/{name}"
-        return trimmed(await self._ask("patch", name, "PATCH", path, change))
+        merge = "application/merge-patch+json"
+        return trimmed(await self._ask("patch", name, "PATCH", path, change, content_type=merge))
 
     async def delete(self, name: str, uid: str, version: str) -> None:
         """Delete an object."""
@@ -206,22 +206,25 @@ class Client:
         path: str,
         body: Object | None = None,
         effect: _Effect | None = None,
+        content_type: str = _JSON,
     ) -> Object:
         if effect is None:
             effect = "read" if body is None else "write"
         content = None if body is None else json.dumps(body, separators=(",", ":")).encode()
         with _meanings(effect, self._place):
-            response = await self._send(method, path, content)
+            response = await self._send(method, path, content, content_type)
             if response.status in _OK:
                 parsed: Object = json.loads(response.body)
                 return parsed
         raise self._refusal(verb, name, response.status, response.body, effect)
 
-    async def _send(self, method: str, path: str, content: bytes | None) -> Response:
+    async def _send(
+        self, method: str, path: str, content: bytes | None, content_type: str
+    ) -> Response:
         """Send a request; once more only if it was refused for credentials that got old."""
         header = await self._credentials.header(refused=False)
         while True:
-            headers = _headers(header, content, _MERGE if method == "PATCH" else _JSON)
+            headers = _headers(header, content, content_type)
             response = await self._requests.request(method, path, headers, content)
             if response.status != 401:
                 return response
@@ -275,7 +278,7 @@ class Client:
 def _headers(
     authorization: str | None, content: bytes | None, content_type: str = _JSON
 ) -> list[tuple[str, str]]:
-    headers = [("Accept", _JSON), ("User-Agent", "incumbent")]
+    headers = [("Accept", "application/json"), ("User-Agent", "incumbent")]
     if content is not None:
         headers.append(("Content-Type", content_type))
     if authorization is not None:
