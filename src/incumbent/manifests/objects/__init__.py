@@ -12,7 +12,8 @@ from incumbent.manifests import Object
 from incumbent.manifests.model import Application
 from incumbent.manifests.objects.budget import budget
 from incumbent.manifests.objects.companion import companion_objects
-from incumbent.manifests.objects.election import handover_rights, lease, rights, service_account
+from incumbent.manifests.objects.election import lease, rights, service_account
+from incumbent.manifests.objects.handover import handover_rights
 from incumbent.manifests.objects.scaling import autoscaler
 from incumbent.manifests.objects.service import service
 from incumbent.manifests.objects.workload import workload

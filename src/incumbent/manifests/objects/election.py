@@ -15,7 +15,7 @@ from incumbent.manifests import Object
 from incumbent.manifests.model import Application
 from incumbent.manifests.objects.labels import meta
 
-__all__ = ["VERBS", "handover_rights", "lease", "rights", "service_account"]
+__all__ = ["VERBS", "lease", "rights", "service_account"]
 
 VERBS = ("get", "update", "watch")
 _RBAC = "rbac.authorization.k8s.io"
@@ -32,26 +32,14 @@ def service_account(app: Application) -> Object:
 
 
 def rights(app: Application) -> list[Object]:
-    """Return the Role of a candidate and its binding."""
+    """Return the Role and its binding."""
+    name = f"{app.name}-election"
     rule = {
         "apiGroups": ["coordination.k8s.io"],
         "resources": ["leases"],
         "resourceNames": [app.election],
         "verbs": list(VERBS),
     }
-    return _role(app, f"{app.name}-election", rule)
-
-
-def handover_rights(app: Application) -> list[Object]:
-    """Return the Role of one that looks at its own Pod, and for another one; and its binding.
-
-    No name can limit it, for the Pods of a Deployment have random ones.
-    """
-    rule = {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}
-    return _role(app, f"{app.name}-handover", rule)
-
-
-def _role(app: Application, name: str, rule: Object) -> list[Object]:
     subject = {"kind": "ServiceAccount", "name": app.name, "namespace": app.namespace}
     return [
         {
