@@ -3,7 +3,7 @@
 One module for each question: `workload` which controller and how a new version comes, `pod` what
 runs and where, `probes` when it counts as well, `election` the Lease and the right to it, `service`
 how it is found, `budget` what a drain may do, `scaling` and `companion` what may be many, `storage`
-what one Pod alone mounts, `waivers` what other auditors are told.
+what one Pod alone mounts, `handover` who may look at Pods, `waivers` what other auditors are told.
 """
 
 from __future__ import annotations
