@@ -24,7 +24,7 @@ from tests.servers.kubernetes import ApiError, ApiServer
 from tests.servers.ports import claim_port
 from tests.servers.process import ServerProcess
 
-LIMIT_S = 30.0
+LIMIT_S = 60.0
 MERGE = "application/merge-patch+json"
 NODES = "/api/v1/nodes"
 _COMMAND = (sys.executable, "-m", "incumbent", "consent-webhook")
