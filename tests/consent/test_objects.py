@@ -16,6 +16,7 @@ import pytest
 import yaml
 
 from incumbent.audit.objects import Object
+from incumbent.cli.app import main
 from incumbent.consent import certificates
 from incumbent.consent.decision import Rules
 from incumbent.consent.desk import Desk
@@ -25,7 +26,6 @@ from incumbent.errors import ConfigError
 from incumbent.manifests import marks
 from incumbent.stores.kubernetes.client import Client
 from incumbent.stores.kubernetes.config import load
-from tests.cli.processes import run
 from tests.consent.kit import OWNER, body, review
 from tests.consent.world import MERGE, World, wait_until
 from tests.manifests.scene import Client as Impersonating
@@ -224,11 +224,12 @@ def test_what_cannot_work_is_refused_by_its_option(wrong: dict[str, Any], said: 
         replace(installation("payments"), **wrong)
 
 
-def test_what_is_typed_is_what_is_applied() -> None:
-    typed = ("consent-webhook", "--manifests", "--image", IMAGE, "--guard", "payments")
-    done = run(*typed, "--expire-after", "7200", "--failure-policy", "Fail", "--days", "30")
-    assert (done.code, done.err) == (0, "")
-    found = {one["kind"]: one for one in yaml.safe_load_all(done.out)}
+def test_what_is_typed_is_what_is_applied(capsys: pytest.CaptureFixture[str]) -> None:
+    typed = ["consent-webhook", *_PRINTED, "--guard", "payments", "--days", "30"]
+    assert main([*typed, "--expire-after", "7200", "--failure-policy", "Fail"]) == 0
+    said = capsys.readouterr()
+    assert said.err == ""
+    found = {one["kind"]: one for one in yaml.safe_load_all(said.out)}
     command = found["Deployment"]["spec"]["template"]["spec"]["containers"][0]["command"]
     assert command[:2] == ["incumbent", "consent-webhook"]
     assert " --failure-policy Fail --expire-after 7200 " in f" {' '.join(command)} "
@@ -251,8 +252,10 @@ def test_what_is_typed_is_what_is_applied() -> None:
         ),
     ],
 )
-def test_what_does_not_go_together_is_one_line(typed: tuple[str, ...], said: str) -> None:
-    done = run("consent-webhook", *typed)
-    assert done.code == 2
-    assert said in done.err
-    assert done.err.count("\n") == 1
+def test_what_does_not_go_together_is_one_line(
+    typed: tuple[str, ...], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["consent-webhook", *typed]) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
