@@ -131,6 +131,10 @@ lint: $(VENV)/.dev ## style, types and layers
 	$(call stage,mypy,$(BIN)/mypy $(CHECKED))
 	$(call stage,lint-imports,$(BIN)/lint-imports)
 
+.PHONY: linters
+linters: $(VENV)/.dev ## linters of others on manifests: kube-score, and what is on the PATH
+	$(call stage,linters,$(BIN)/python -m tests.manifests.linters)
+
 .PHONY: planted
 planted: $(VENV)/.dev ## every mistake that was planted, and whether its test finds it
 	$(call stage,servers,$(BIN)/python -m tests.servers.build)
@@ -142,6 +146,9 @@ faults: planted ## long: faults against real servers, then HISTORIES simulated o
 	$(call stage,migrations,$(BIN)/python -m tests.faults.migrating)
 	$(call stage,partners,$(BIN)/python -m tests.partners)
 	$(call stage,cluster,$(BIN)/python -m tests.cluster --all)
+	$(call stage,probes,$(BIN)/python -m tests.cluster.probed)
+	$(call stage,linters,$(BIN)/python -m tests.manifests.linters)
+	$(call stage,consent,$(BIN)/python -m tests.cluster.consent)
 	$(call stage,simulator: memory,$(SIMULATOR) --store memory)
 	$(call stage,simulator: beside,$(SIMULATOR) --store beside)
 	$(call stage,simulator: joined,$(SIMULATOR) --store joined)

@@ -39,6 +39,7 @@ LONGEST = (
     "tests/partners/test_consul.py",
     "tests/stores/test_file_recipe.py",
     "tests/cli/test_rights.py",
+    "tests/consent/test_webhook.py",
     "tests/runtime/test_contain.py",
     "tests/stores/test_queue_faults.py",
     "tests/partners/test_etcd.py",

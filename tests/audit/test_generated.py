@@ -30,6 +30,7 @@ APPLICATIONS = [
     application(Mode.AT_LEAST_ONE, owner="x@y", companion=COMPANION),
     application(Mode.AT_MOST_ONE, ports=PORTS, owner="x@y", storage=STORAGE),
     application(Mode.AT_MOST_ONE, owner="x@y", companion=COMPANION),
+    application(Mode.AT_MOST_ONE, owner="x@y", guard=True),
     application(Mode.ACTIVE_STANDBY, command=("a",)),
     application(Mode.ACTIVE_STANDBY, command=("a",), replicas=3, companion=COMPANION),
     application(Mode.PARTLY_SINGLETON, ports=PORTS),

@@ -10,12 +10,14 @@ import re
 import secrets
 import ssl
 import threading
+import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from incumbent.audit import live
 from incumbent.audit.case import Case
 from incumbent.audit.finding import Finding, Rule
 from incumbent.audit.inventory import Inventory
@@ -23,7 +25,9 @@ from incumbent.audit.live import CLUSTER_WIDE, NAMESPACED, SCRIPTS, Seen, read_c
 from incumbent.audit.objects import Object
 from incumbent.audit.rules import RULES, judge
 from incumbent.audit.source import read_text
-from incumbent.errors import ConfigError, PermissionDenied
+from incumbent.errors import ConfigError, PermissionDenied, StoreUnavailable
+from incumbent.stores.kubernetes.api import Listing
+from incumbent.stores.kubernetes.client import Client
 from incumbent.stores.kubernetes.resource import Resource
 from tests.audit.kit import EXAMPLES, READ_AT, example
 from tests.audit.test_charts import CHARTS
@@ -156,6 +160,89 @@ def test_what_a_controller_made_is_no_workload(cluster: Cluster) -> None:
     seen = cluster.read()
     assert [str(each) for each in Inventory(seen.manifests).workloads] == ["Deployment poller"]
     assert "INC006" not in ids(seen)
+
+
+# -- more than one answer -------------------------------------------------------------------------
+
+
+EVENTS = Resource("", "v1", "events", "Event")
+"""The one kind that no API server keeps in memory: a page of it comes from etcd, or not at all."""
+
+
+def events(cluster: Cluster, count: int) -> list[str]:
+    """Make events, and return their names."""
+    path = f"/api/v1/namespaces/{cluster.namespace}/events"
+    about = {"kind": "Pod", "namespace": cluster.namespace, "name": "a"}
+    names = [f"event-{number}" for number in range(count)]
+    for name in names:
+        cluster.server.request("POST", path, {"metadata": {"name": name}, "involvedObject": about})
+    return names
+
+
+def seen_events(seen: Seen) -> list[str]:
+    return [each.name for each in seen.manifests if each.kind == "Event"]
+
+
+def asked(cluster: Cluster) -> list[str]:
+    """Return the queries of the lists of events that the API server has answered, in order."""
+    return [
+        event["requestURI"].partition("?")[2]
+        for event in cluster.server.audit_events()
+        if event["verb"] == "list"
+        and event["objectRef"]["resource"] == "events"
+        and event["objectRef"].get("namespace") == cluster.namespace
+    ]
+
+
+@pytest.fixture
+def by_two(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Events are read, too, and there are two on a page."""
+    monkeypatch.setattr(live, "NAMESPACED", (*live.NAMESPACED, EVENTS))
+    monkeypatch.setattr(live, "_PAGE_OBJECTS", 2)
+
+
+@pytest.mark.usefixtures("by_two")
+def test_a_cluster_is_read_page_by_page(cluster: Cluster) -> None:
+    names = events(cluster, 5)
+    assert seen_events(cluster.read()) == names
+    queries = asked(cluster)
+    assert [query.startswith("limit=2") for query in queries] == [True] * 3
+    assert ["continue=" in query for query in queries] == [False, True, True]
+
+
+def compacted(server: ApiServer) -> None:
+    """Have etcd forget all but the present, as it is told to every few minutes."""
+
+    def ask(what: str, **body: object) -> str:
+        url, text = f"{server.etcd.url}/v3/kv/{what}", json.dumps(body).encode()
+        with urllib.request.urlopen(url, text, timeout=30) as response:
+            revision: str = json.load(response)["header"]["revision"]
+        return revision
+
+    ask("compaction", revision=ask("put", key="Y29tcGFjdGVk"), physical=True)
+
+
+@pytest.mark.usefixtures("by_two")
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_list_that_the_server_has_forgotten_is_begun_again(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    names = events(cluster, 3)
+    real, late = Client.page, [True] * times
+
+    async def page(client: Client, limit: int, after: str = "") -> tuple[Listing, str]:
+        if after and client.resource is EVENTS and late:
+            late.pop()
+            compacted(cluster.server)
+        return await real(client, limit, after)
+
+    monkeypatch.setattr(Client, "page", page)
+    if times == 1:
+        assert seen_events(cluster.read()) == names
+        assert ["continue=" in query for query in asked(cluster)] == [False, True, False, True]
+    else:
+        with pytest.raises(StoreUnavailable, match="forgot 3 times what it had listed of events"):
+            cluster.read()
 
 
 # -- rights ---------------------------------------------------------------------------------------

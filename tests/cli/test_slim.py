@@ -38,6 +38,8 @@ def test_a_store_on_a_local_disk_needs_no_tls(line: str) -> None:
         f"--store={SQLITE} --store={CLUSTER} e -- true",
         f"e --store={CLUSTER} true",
         "--store=SQLITE:///x.db e -- true",
+        f"--store={SQLITE} e --hand-over-on eviction -- true",
+        f"--store={SQLITE} e --hand-over-on=cordon -- true",
         f"e curl https://example.org --store={SQLITE}",
     ],
 )

@@ -3,6 +3,8 @@
     python -m tests.cluster                          one cut, three modes side by side
     python -m tests.cluster --cause api --mode active-standby
     python -m tests.cluster --all                    every cause and mode, for `make faults`
+    python -m tests.cluster --live evidence          a crash, beside client-go; also: silence,
+                                                     rolling, drain
     python -m tests.cluster --shell                  a cluster to try things on, until Enter
 
 The picture is written to `--picture` (one file for each cause). The exit status is 1 if anything
@@ -13,11 +15,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +36,7 @@ from tests.cluster.workloads import AT_LEAST, AT_MOST, MODES, STANDBY
 from tests.servers.build import BuildError
 from tests.servers.process import ServerError
 
+LIVE = ("evidence", "silence", "rolling", "drain")
 SHOWN = (AT_LEAST, AT_MOST, STANDBY)
 
 
@@ -49,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if given.shell:
                 _wait(stage)
                 return 0
+            if given.live:
+                return 0 if all(_live(stage, name, given) for name in given.live) else 1
             outcomes = [_show(stage, cause, modes, given) for cause in causes]
     except (BuildError, ServerError) as error:
         print(f"error: {error}", file=sys.stderr)
@@ -68,6 +74,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--mode", action="append", choices=MODES, help="what is deployed")
     parser.add_argument("--all", action="store_true", help="every cause, every mode")
     parser.add_argument("--played", action="store_true", help="local processes play the nodes")
+    parser.add_argument("--evidence", action="store_true", help="standbys hear of deaths, too")
+    parser.add_argument("--live", nargs="+", choices=LIVE, help="what users of the active see")
+    parser.add_argument("--rounds", type=int, help="of --live, fewer or more than usual")
     parser.add_argument("--shell", action="store_true", help="keep the cluster until Enter")
     parser.add_argument("--picture", type=Path, default=Path("build/cluster"), help="a folder")
     parser.add_argument("--keep", action="store_true", help="keep logs and disks of the nodes")
@@ -81,7 +90,7 @@ def _stage(given: Any) -> Iterator[Stage]:
         with played_cluster() as played:
             yield played
         return
-    with running(keep=given.keep) as cluster:
+    with running(keep=given.keep, evidence=given.evidence) as cluster:
         seconds = time.monotonic() - started_s
         print(f"two nodes are Ready after {seconds:.1f} s; {cluster.folder}", flush=True)
         yield cluster
@@ -111,6 +120,15 @@ def _draw(played: Round, findings: list[Finding], folder: Path) -> Path:
     path = folder / f"{played.cause.name}.svg"
     path.write_text(svg(played, findings), encoding="utf-8")
     return path
+
+
+def _live(stage: Stage, name: str, given: Any) -> bool:
+    if not isinstance(stage, Cluster):
+        raise ServerError("--live is for real nodes: leave out --played")
+    print(f"\n== {name}\n", flush=True)
+    show: Callable[[Cluster, int | None], bool]
+    show = importlib.import_module(f"tests.cluster.live.{name}").show
+    return show(stage, given.rounds)
 
 
 def _wait(stage: Stage) -> None:

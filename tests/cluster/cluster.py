@@ -56,11 +56,14 @@ _POLL_S = 0.1
 class Cluster:
     """Two nodes and their control plane; `start` returns when both are Ready."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, evidence: bool = False) -> None:
         self.folder = folder
         self.nodes: dict[str, Node] = {}
         self.site = Site(
-            images.REFERENCE, folder / "marks", ledger_url=f"http://{CONTROL}:{LEDGER_PORT}"
+            images.REFERENCE,
+            folder / "marks",
+            ledger_url=f"http://{CONTROL}:{LEDGER_PORT}",
+            evidence=evidence,
         )
         self.network: Network
         self.control: ControlPlane
@@ -205,14 +208,17 @@ def check_machine() -> None:
 
 
 @contextlib.contextmanager
-def running(*, keep: bool = False) -> Iterator[Cluster]:
-    """Build what is missing, start a cluster, and end it; `keep` leaves its folder."""
+def running(*, keep: bool = False, evidence: bool = False) -> Iterator[Cluster]:
+    """Build what is missing, start a cluster, and end it; `keep` leaves its folder.
+
+    `evidence`: standbys believe the kubelet that the active container has ended.
+    """
     check_machine()
     leftovers.reap()
     for name in PROGRAMS:
         build.ensure(name)
     folder = leftovers.state_folder()
-    cluster = Cluster(folder)
+    cluster = Cluster(folder, evidence=evidence)
     try:
         cluster.start()
         yield cluster

@@ -203,6 +203,8 @@ class ControlPlane:
             f"--default-not-ready-toleration-seconds={TOLERATION_S}",
             f"--default-unreachable-toleration-seconds={TOLERATION_S}",
             "--kubelet-preferred-address-types=InternalIP",
+            # Webhooks are reached at their Pods: kube-proxy runs on the nodes only.
+            "--enable-aggregator-routing=true",
         ]
 
     def _line(self, name: str) -> str:

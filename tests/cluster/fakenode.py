@@ -4,6 +4,8 @@ It does what the control plane can see: it registers the Node, renews its Lease,
 Ready and that its Pods run, ends a Pod with SIGTERM, its grace and SIGKILL, and confirms the end by
 deleting the object. A container's command is run as it is, with its environment; there is no image,
 no namespace and no volume, so what a Pod mounts must be mounted under the path that it has here.
+Only a folder that is the Pod's own (emptyDir) is made, and named in the command in place of its
+path.
 
 It and its Pods reach the API server through one proxy. To cut that is to partition the node: the
 kubelet goes on with what it knew, and so do the processes, which is the whole point.
@@ -150,7 +152,7 @@ class FakeNode:
         if process is None:
             (container,) = pod["spec"]["containers"]
             path = f"{self._folder / self.name}:{os.defpath}"
-            program, *arguments = container["command"]
+            program, *arguments = self._placed(container["command"], pod)
             process = ChildProcess(
                 pod["metadata"]["name"],
                 [shutil.which(program, path=path) or program, *arguments],
@@ -160,6 +162,15 @@ class FakeNode:
             self._running[uid] = process
         process.spawn()
         self._say_ready(pod)
+
+    def _placed(self, words: list[str], pod: dict[str, Any]) -> list[str]:
+        own = {volume["name"] for volume in pod["spec"].get("volumes", ()) if "emptyDir" in volume}
+        for mount in pod["spec"]["containers"][0].get("volumeMounts", ()):
+            if mount["name"] in own:
+                folder = self._folder / self.name / f"{pod['metadata']['uid']}-{mount['name']}"
+                folder.mkdir()
+                words = [word.replace(mount["mountPath"], str(folder)) for word in words]
+        return words
 
     def _say_ready(self, pod: dict[str, Any]) -> None:
         ready = {"type": "Ready", "status": "True"}

@@ -29,8 +29,8 @@ from tests.servers import build
 __all__ = ["REFERENCE", "write"]
 
 REFERENCE = "incumbent.test/cluster:1"
-_PACKAGES = ("click", "h11")
-_SOURCES = ("__init__.py", "marks.py", "poller.py")
+_PACKAGES = ("click", "cronsim", "h11", "uvicorn")
+_SOURCES = ("__init__.py", "marks.py", "poller.py", "serve.py")
 _LEFT_OUT = {"ensurepip", "idlelib", "lib2to3", "pydoc_data", "test", "tkinter", "unittest"}
 _LEFT_OUT |= {"site-packages", "dist-packages", "turtledemo"}
 _LEFT_OUT_FILES = (".opt-", "_tkinter.")

@@ -96,9 +96,7 @@ class Node:
         self._await(ready.exists, self._init)
         (self._pid,) = children(self._init.pid)
         self._network.plug(self.address, self._pid, self._others)
-        self._start("containerd", "containerd", "--config", str(self._folder / "containerd.toml"))
-        socket = Path("/proc", str(self._pid), "root", _SOCKET)
-        self._await(socket.exists, self._programs["containerd"])
+        self.start_runtime()
 
     def join(self) -> None:
         """Start what makes it a node of the cluster."""
@@ -132,6 +130,34 @@ class Node:
     def kill_kubelet(self) -> None:
         """End the kubelet alone, with SIGKILL; its Pods run on."""
         self._kill("kubelet")
+
+    def start_runtime(self) -> None:
+        """Start containerd, and return when it listens."""
+        socket = Path("/proc", str(self._pid), "root", _SOCKET)
+        socket.unlink(missing_ok=True)
+        self._start("containerd", "containerd", "--config", str(self._folder / "containerd.toml"))
+        self._await(socket.exists, self._programs["containerd"])
+
+    def kill_runtime(self) -> None:
+        """End containerd alone, with SIGKILL; containers and their shims run on."""
+        self._kill("containerd")
+
+    def kill_shims(self) -> int:
+        """End the parents of all containers, with SIGKILL, and return how many there were."""
+        space = os.readlink(f"/proc/{self._pid}/ns/pid")
+        found = 0
+        for entry in os.listdir("/proc"):
+            with contextlib.suppress(OSError):
+                mine = entry.isdigit() and os.readlink(f"/proc/{entry}/ns/pid") == space
+                if mine and Path("/proc", entry, "comm").read_text().startswith("containerd-shim"):
+                    os.kill(int(entry), signal.SIGKILL)
+                    found += 1
+        return found
+
+    @property
+    def pid(self) -> int:
+        """A process in the namespaces of the node."""
+        return self._pid
 
     def crash(self) -> None:
         """Take its power away: everything in it ends at once, and its disk stays."""

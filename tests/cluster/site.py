@@ -30,6 +30,7 @@ class Site:
         ttl_s: of elections.
         grace_s: how long the work of an only replica may take to end.
         toleration_s: how long a Pod stays bound to a node that is lost.
+        evidence: whether standbys believe the kubelet that the active container has ended.
     """
 
     image: str
@@ -38,6 +39,7 @@ class Site:
     ttl_s: int = 6
     grace_s: int = 3
     toleration_s: int = 5
+    evidence: bool = False
     environment: dict[str, str] = field(
         default_factory=lambda: {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
     )

@@ -73,7 +73,9 @@ def _described(mode: str, site: Site) -> Application:
     }
     match mode:
         case "active-standby":
-            return Application(**given, command=tuple(worker), ttl_s=site.ttl_s)
+            return Application(
+                **given, command=tuple(worker), ttl_s=site.ttl_s, evidence=site.evidence
+            )
         case "partly-singleton":
             poller = (PYTHON, str(HERE / "poller.py"), marks, name, str(_PORT))
             return Application(**given, command=poller, ttl_s=site.ttl_s, ports=(Port(_PORT),))
@@ -98,8 +100,9 @@ def _patch(pod: Object, site: Site, node: str) -> None:
     for name, path in (("POD_UID", "metadata.uid"), ("NODE_NAME", "spec.nodeName")):
         if name not in known:
             container["env"].append({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}})
-    container["volumeMounts"] = [{"name": "marks", "mountPath": str(site.marks_dir)}]
-    pod["volumes"] = [{"name": "marks", "hostPath": {"path": str(site.marks_dir)}}]
+    mounts, volumes = container.setdefault("volumeMounts", []), pod.setdefault("volumes", [])
+    mounts.append({"name": "marks", "mountPath": str(site.marks_dir)})
+    volumes.append({"name": "marks", "hostPath": {"path": str(site.marks_dir)}})
     if node:
         pod["affinity"] = {"nodeAffinity": _rather_on(node)}
 

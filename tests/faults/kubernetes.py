@@ -13,7 +13,7 @@ from tests.faults.adapter import Servers
 from tests.servers.kubernetes import ApiServer
 from tests.servers.process import ServerProcess
 
-__all__ = ["Kubernetes", "KubernetesSession"]
+__all__ = ["Kubernetes", "KubernetesConfigMap", "KubernetesEndpointSlice", "KubernetesSession"]
 
 
 class Kubernetes(Servers):
@@ -54,3 +54,11 @@ class KubernetesConfigMap(Kubernetes):
 
     def _url(self, lane: int, addresses: Sequence[str]) -> str:
         return f"{super()._url(lane, addresses)}&recipe=configmap"
+
+
+class KubernetesEndpointSlice(Kubernetes):
+    """The same, with an EndpointSlice for each election, in which the holder's address stands."""
+
+    def _url(self, lane: int, addresses: Sequence[str]) -> str:
+        url = super()._url(lane, addresses)
+        return f"{url}&recipe=slice&address=10.0.0.{lane + 1}&port=80"

@@ -64,6 +64,7 @@ PAIRS = (
     "etcd:zookeeper",
     "mysql:consul",
     "consul:kubernetes-session",
+    "kubernetes:kubernetes-endpointslice",
     "kubernetes:postgresql",
     "zookeeper:sqlite",
     "file:mysql",

@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.faults.adapter import ON_PROCESSES, Adapter
 from tests.faults.consul import ConsulAdapter
 from tests.faults.etcd import EtcdCluster
-from tests.faults.kubernetes import Kubernetes, KubernetesSession
+from tests.faults.kubernetes import Kubernetes, KubernetesEndpointSlice, KubernetesSession
 from tests.faults.redis import RedisAdapter
 from tests.faults.sql import Mysql, Postgresql
 from tests.faults.zookeeper import ZooKeeper
@@ -92,6 +92,7 @@ ADAPTERS: dict[str, type[Adapter]] = {
     "file": File,
     "kubernetes": Kubernetes,
     "kubernetes-session": KubernetesSession,
+    "kubernetes-endpointslice": KubernetesEndpointSlice,
     "zookeeper": ZooKeeper,
     "consul": ConsulAdapter,
     "etcd": EtcdCluster,

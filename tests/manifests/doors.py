@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from incumbent.manifests.marks import ROLE, SINGLETON
+from incumbent.manifests.marks import LET_GO, ROLE, SINGLETON
 from tests.manifests.scene import (
     APPLY,
     DEPLOYMENTS,
@@ -446,6 +446,12 @@ def _role(value: str | None) -> Act:
     return lambda scene: scene.patch("Pod", {"metadata": {"labels": {ROLE: value}}})
 
 
+def _let_go_pod(scene: Scene) -> None:
+    """Make one whose eviction was let through, and failed."""
+    scene.create(scene.pod())
+    scene.patch("Pod", {"metadata": {"labels": {LET_GO: "true"}}})
+
+
 def _active_pod(scene: Scene) -> None:
     scene.create(scene.pod())
     _role("active")(scene)
@@ -503,5 +509,11 @@ PASSAGES: tuple[Passage, ...] = (
         _active_pod,
         _role(None),
         _has("Pod", "metadata", "labels", ROLE, value={}),
+    ),
+    Passage(
+        "what was let go is held again",
+        _let_go_pod,
+        lambda scene: scene.patch("Pod", {"metadata": {"labels": {LET_GO: None}}}),
+        _has("Pod", "metadata", "labels", LET_GO, value={}),
     ),
 )

@@ -22,10 +22,12 @@ GOLDEN = Path(__file__).parent / "golden"
 DOCUMENT = Path(__file__).parents[2] / "docs" / "manifests.md"
 IMAGE = "registry.example/reports:1.4"
 
+_ADMISSION = "/apis/admissionregistration.k8s.io/v1"
 _PATHS = {
     "ServiceAccount": "/api/v1/namespaces/{}/serviceaccounts",
     "Role": "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/roles",
     "RoleBinding": "/apis/rbac.authorization.k8s.io/v1/namespaces/{}/rolebindings",
+    "EndpointSlice": "/apis/discovery.k8s.io/v1/namespaces/{}/endpointslices",
     "Lease": "/apis/coordination.k8s.io/v1/namespaces/{}/leases",
     "PersistentVolumeClaim": "/api/v1/namespaces/{}/persistentvolumeclaims",
     "Service": "/api/v1/namespaces/{}/services",
@@ -34,6 +36,8 @@ _PATHS = {
     "HorizontalPodAutoscaler": "/apis/autoscaling/v2/namespaces/{}/horizontalpodautoscalers",
     "PodDisruptionBudget": "/apis/policy/v1/namespaces/{}/poddisruptionbudgets",
     "Pod": "/api/v1/namespaces/{}/pods",
+    "ValidatingAdmissionPolicy": f"{_ADMISSION}/validatingadmissionpolicies",
+    "ValidatingAdmissionPolicyBinding": f"{_ADMISSION}/validatingadmissionpolicybindings",
 }
 
 OWNER = "reports@example.com"
@@ -91,12 +95,23 @@ FULL: dict[Mode, Application] = {
 }
 _ELSEWHERE = {
     "elsewhere": replace(PLAIN[Mode.ACTIVE_STANDBY], store="etcd://etcd-0.etcd,etcd-1.etcd/team"),
+    "guarded": replace(PLAIN[Mode.AT_MOST_ONE], guard=True),
     "secret": replace(PLAIN[Mode.PARTLY_SINGLETON], store_secret="stores/redis"),
 }
+_CALLED: dict[str, Any] = {"ports": (Port(8080),), "evidence": True}
+ROUTED = {
+    "label": replace(PLAIN[Mode.ACTIVE_STANDBY], routing="label", **_CALLED),
+    "label-partly": replace(PLAIN[Mode.PARTLY_SINGLETON], routing="label"),
+    "endpointslice": replace(PLAIN[Mode.ACTIVE_STANDBY], routing="endpointslice", **_CALLED),
+    "evidence": replace(PLAIN[Mode.ACTIVE_STANDBY], evidence=True),
+}
+_HANDOVER = {"handover": replace(PLAIN[Mode.ACTIVE_STANDBY], handover=True)}
 EVERY: dict[str, Application] = {
     **{f"plain-{mode}": app for mode, app in PLAIN.items()},
     **{f"full-{mode}": app for mode, app in FULL.items()},
     **_ELSEWHERE,
+    **ROUTED,
+    **_HANDOVER,
 }
 
 

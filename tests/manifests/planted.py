@@ -18,6 +18,7 @@ PODS = f"{GUARD}.pods"
 EVICTIONS = f"{GUARD}.evictions"
 
 _TESTS = "tests/manifests/test_guard.py::test_"
+_OF_CONTROLLERS = "tests/manifests/test_guard_controllers.py::test_"
 _SHUT = f"{_TESTS}the_guard_keeps_it_shut"
 _GOES_ON = f"{_TESTS}what_makes_no_second_one_goes_on"
 _UNMARKED = f"{_TESTS}what_is_not_marked_goes_through"
@@ -50,6 +51,21 @@ PLANTED: tuple[Mutant, ...] = (
         '.replace(" ", "").replace("==", "=")',
         "",
         test=f"{_TESTS}the_mark_is_read_however_an_operator_writes_it",
+    ),
+    planted(
+        "guard: the autoscaler is a controller, and controllers are trusted",
+        SCALE,
+        '        conditions={"marked": _MARKED},\n',
+        '        conditions={"marked": _MARKED, "by-people": \'!request.userInfo.username\'\n'
+        "            '.contains(\"horizontal-pod-autoscaler\")'},\n",
+        test=f"{_OF_CONTROLLERS}the_autoscaler_itself_is_refused_and_says_why[Deployment-guarded]",
+    ),
+    planted(
+        "guard: an eviction with no time left is a drain's, and drains are let pass",
+        EVICTIONS,
+        "gracePeriodSeconds.orValue(30) != 0",
+        "gracePeriodSeconds.orValue(30) != 1",
+        test=f"{_OF_CONTROLLERS}a_drain_without_grace_makes_two_and_is_refused[evicts-guarded]",
     ),
     planted(
         "guard: every scale request is judged",
@@ -159,7 +175,7 @@ PLANTED: tuple[Mutant, ...] = (
     planted(
         "guard: the mark alone has to stay on a Pod",
         PODS,
-        "key == {quoted(ROLE)}",
+        "key in [{quoted(ROLE)}, {quoted(LET_GO)}]",
         "key != {quoted(SINGLETON)}",
         test=f"{_SHUT}[take a label off]",
     ),
@@ -176,6 +192,13 @@ PLANTED: tuple[Mutant, ...] = (
         '        namespaces={GUARD: "enforce"},\n',
         "",
         test=f"{_TESTS}by_default_all_namespaces_are_guarded_but_for_evictions",
+    ),
+    planted(
+        "guard: that of one application is for the whole cluster",
+        "incumbent.manifests.objects.guard",
+        "namespaces={NAMESPACE: app.namespace}",
+        "namespaces=None",
+        test=f"{_TESTS}the_guard_of_one_application_guards_its_namespace_and_no_other",
     ),
     planted(
         "guard: a warning refuses",

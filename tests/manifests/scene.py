@@ -10,6 +10,7 @@ There are a thousand requests, and a connection costs more than a request: they 
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import secrets
@@ -61,10 +62,9 @@ class Client:
     """One connection of an administrator, who may also send what others would."""
 
     def __init__(self, server: ApiServer) -> None:
-        context = ssl.create_default_context(cafile=str(server.ca_file))
-        self._connection = http.client.HTTPSConnection(
-            server.host, server.port, timeout=LIMIT_S, context=context
-        )
+        self._server = server
+        self._context = ssl.create_default_context(cafile=str(server.ca_file))
+        self._connection = self._another()
         self._authorization = f"Bearer {server.token()}"
 
     def close(self) -> None:
@@ -91,6 +91,28 @@ class Client:
             raise ApiError(response.status, status.get("reason", ""), status["message"])
         answer: Object = json.loads(said)
         return answer
+
+    def watched(self, path: str, so: Callable[[Object], bool], *, since: str = "") -> Object:
+        """Return the first object of the collection that is so, now or later.
+
+        With `since`, a version, what was before it does not count, and nothing after it is missed.
+        """
+        with contextlib.closing(self._another()) as connection:
+            joint = "&" if "?" in path else "?"
+            query = f"{joint}watch=1&timeoutSeconds={LIMIT_S:.0f}&resourceVersion={since}"
+            headers = {"Authorization": self._authorization}
+            connection.request("GET", path + query, headers=headers)
+            with connection.getresponse() as response:
+                for line in response:
+                    found: Object = json.loads(line)["object"]
+                    if so(found):
+                        return found
+        raise AssertionError(f"nothing of {path} came to be so")
+
+    def _another(self) -> http.client.HTTPSConnection:
+        return http.client.HTTPSConnection(
+            self._server.host, self._server.port, timeout=2 * LIMIT_S, context=self._context
+        )
 
     def may(self, method: str, path: str, body: Any = None) -> bool:
         try:
@@ -124,7 +146,10 @@ def define_things(client: Client) -> None:
             "versions": [version],
         },
     }
-    client.send("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)
+    definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+    if client.may("GET", f"{definitions}/things.{GROUP}"):
+        return
+    client.send("POST", definitions, definition)
     listed = f"/apis/{GROUP}/v1/namespaces/default/things"
     wait_until(lambda: client.may("GET", listed), "Things are known")
 

@@ -15,7 +15,7 @@ from incumbent.manifests.modes import Mode
 from incumbent.manifests.objects import objects_of
 from incumbent.manifests.reading import application_of
 from tests.cli.processes import Result, environment, run, run_python
-from tests.manifests.kit import IMAGE, PLAIN
+from tests.manifests.kit import EVERY, IMAGE, PLAIN
 
 STANDBY = ("reports", "--mode", "active-standby", "--image", IMAGE)
 WORDS = ("--", "python", "-m", "reports")
@@ -70,6 +70,16 @@ def test_every_option_is_its_field() -> None:
     assert typed == objects_of(application_of(told))
 
 
+def test_the_guard_is_written_in_front() -> None:
+    typed = made(
+        *("reports", "--mode", "at-most-one", "--image", IMAGE, "--owner", "reports@example.com"),
+        *("--guard", "--json"),
+    ).json["items"]
+    assert typed == objects_of(EVERY["guarded"])
+    kinds = [obj["kind"] for obj in typed]
+    assert kinds.index("ValidatingAdmissionPolicyBinding") < kinds.index("StatefulSet")
+
+
 def test_an_option_counts_more_than_the_file(tmp_path: Path) -> None:
     file = tmp_path / "app.yaml"
     file.write_text(
@@ -92,6 +102,7 @@ def test_an_option_counts_more_than_the_file(tmp_path: Path) -> None:
         (["a", "--mode", "two"], "'two' is not one of 'at-least-one'"),
         (["a", "b"], "unexpected extra argument"),
         (["a", "--mode", "at-most-one", "--image", "a:1"], "--owner: in mode at-most-one"),
+        ([*STANDBY, "--guard", *WORDS], "--guard: it keeps a marked singleton"),
         ([*STANDBY, "--port", "x"], "--port: 'x' is neither NUMBER nor NAME=NUMBER"),
         ([*STANDBY, "--env", "x"], "--env: 'x' is not NAME=TEXT"),
         ([*STANDBY, "--readiness", "'"], "--readiness"),

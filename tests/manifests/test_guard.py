@@ -2,87 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import secrets
-import subprocess
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from incumbent.manifests import Object
 from incumbent.manifests.guard import Settings, policies, quota
 from incumbent.manifests.marks import GUARD, SINGLETON
+from incumbent.manifests.objects import objects_of
+from incumbent.manifests.objects.guard import CLUSTER_WIDE
 from tests.manifests.doors import DOORS, PASSAGES, Door, Passage, evict, fail_by, force_by
-from tests.manifests.scene import (
-    FENCER,
-    GROUP,
-    KUBELET,
-    MERGE,
-    POD_GC,
-    Client,
-    Installed,
-    Scene,
-    define_things,
-    wait_until,
-)
-from tests.servers import build
-from tests.servers.kubernetes import ApiError, ApiServer, Rule
-
-HOW = "guard.test/how"
-"""A label of namespaces: by which of the guards that are tried side by side they are guarded."""
-
-PODS = Rule(("create", "get", "delete", "patch"), ("pods", "pods/status"), ("",))
-
-
-@dataclass
-class World:
-    """A server with several guards in force, and a namespace for each, and one for none."""
-
-    client: Client
-    namespaces: dict[str, str]
-    labels: dict[str, dict[str, str]]
-
-    def scene(self, how: str, *, marked: bool = True) -> Scene:
-        return Scene(self.client, self.namespaces[how], marked)
-
-
-def _namespace(client: Client, how: str, **labels: str) -> str:
-    name = f"guard-{how}-{secrets.token_hex(3)}"
-    client.send("POST", "/api/v1/namespaces", {"metadata": {"name": name, "labels": labels}})
-    return name
-
-
-@pytest.fixture(scope="module")
-def client(api_server: ApiServer) -> Iterator[Client]:
-    with contextlib.closing(Client(api_server)) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def world(api_server: ApiServer, client: Client) -> Iterator[World]:
-    define_things(client)
-    for user in (*KUBELET[:1], *FENCER):
-        api_server.grant(user, [PODS])
-    token = secrets.token_hex(3)
-    settings = {
-        "strict": Settings(exempt=FENCER, custom=(f"{GROUP}/things",)),
-        "no-gc": Settings(pod_gc=False),
-        "warned": Settings(warn=True),
-    }
-    labels = {how: {HOW: f"{how}-{token}"} for how in settings}
-    made: list[Object] = []
-    for how, of in settings.items():
-        made += policies(replace(of, prefix=f"{how}-{token}", namespaces=labels[how]))
-    installed = Installed(client, made)
-    installed.install()
-    labels["nobody"] = {}
-    names = {how: _namespace(client, how, **its) for how, its in labels.items()}
-    yield World(client, names, labels)
-    installed.remove()
+from tests.manifests.kit import EVERY
+from tests.manifests.scene import KUBELET, MERGE, POD_GC, Client, Installed, Scene, wait_until
+from tests.manifests.world import Shell, World, a_namespace
+from tests.servers.kubernetes import ApiError
 
 
 def _named(made: Door | Passage) -> str:
@@ -162,7 +97,7 @@ def late(world: World) -> Callable[[Callable[[Scene], Any]], Scene]:
     """Make something in a namespace, and guard the namespace then."""
 
     def guarded_after(prepare: Callable[[Scene], Any]) -> Scene:
-        name = _namespace(world.client, "late")
+        name = a_namespace(world.client, "late")
         scene = Scene(world.client, name)
         prepare(scene)
         change = {"metadata": {"labels": world.labels["strict"]}}
@@ -228,12 +163,12 @@ def test_by_default_all_namespaces_are_guarded_but_for_evictions(client: Client)
     installed = Installed(client, policies(Settings(prefix=f"all-{secrets.token_hex(3)}")))
     installed.install()
     try:
-        scene = Scene(client, _namespace(client, "any"))
+        scene = Scene(client, a_namespace(client, "any"))
         scene.make("Deployment")
         with pytest.raises(ApiError, match="-singleton-scale'"):
             scene.patch("Deployment", {"spec": {"replicas": 2}}, "scale")
         for labels, lets_pass in (({}, True), ({GUARD: "enforce"}, False)):
-            scene = Scene(client, _namespace(client, "any", **labels))
+            scene = Scene(client, a_namespace(client, "any", **labels))
             scene.create(scene.pod())
             if lets_pass:
                 evict("v1", gracePeriodSeconds=0)(scene)
@@ -245,8 +180,31 @@ def test_by_default_all_namespaces_are_guarded_but_for_evictions(client: Client)
         installed.remove()
 
 
+def test_the_guard_of_one_application_guards_its_namespace_and_no_other(client: Client) -> None:
+    own, other = (Scene(client, a_namespace(client, "own")) for _ in range(2))
+    app = replace(EVERY["guarded"], namespace=own.namespace)
+    made = [obj for obj in objects_of(app) if obj["kind"] in CLUSTER_WIDE]
+    installed = Installed(client, made)
+    installed.install()
+    try:
+        for scene in (own, other):
+            scene.make("StatefulSet")
+            scene.create(scene.pod())
+        for knock, words in (
+            (lambda scene: scene.patch("StatefulSet", {"spec": {"replicas": 2}}, "scale"), "scale"),
+            (evict("v1", gracePeriodSeconds=0), "evictions"),
+        ):
+            with pytest.raises(ApiError, match=rf"'{own.namespace}\.reports-singleton-{words}'"):
+                knock(own)
+            knock(other)
+        assert (own.replicas("StatefulSet"), other.replicas("StatefulSet")) == (1, 2)
+        assert (own.exists(), other.exists()) == (True, False)
+    finally:
+        installed.remove()
+
+
 def test_the_quota_lets_one_pod_exist(client: Client) -> None:
-    scene = Scene(client, _namespace(client, "quota"))
+    scene = Scene(client, a_namespace(client, "quota"))
     scene.create(scene.pod())
     scene.client.send("DELETE", scene.path("Pod"))
     assert scene.is_ending()
@@ -269,30 +227,6 @@ def test_the_quota_lets_one_pod_exist(client: Client) -> None:
 # -- kubectl --------------------------------------------------------------------------------------
 
 
-@dataclass
-class Kubectl:
-    """The real one, as people have it."""
-
-    server: ApiServer
-    folder: Path
-
-    def run(self, scene: Scene, *arguments: str) -> subprocess.CompletedProcess[str]:
-        config = self.server.kubeconfig(namespace=scene.namespace)
-        return subprocess.run(
-            [build.ensure("kubectl"), f"--kubeconfig={config}", *arguments],
-            check=False,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            env={**os.environ, "HOME": str(self.folder), "KUBECACHEDIR": str(self.folder)},
-        )
-
-
-@pytest.fixture(scope="module")
-def kubectl(api_server: ApiServer, tmp_path_factory: pytest.TempPathFactory) -> Kubectl:
-    return Kubectl(api_server, tmp_path_factory.mktemp("kubectl"))
-
-
 COMMANDS = {
     "scale": ("Deployment", "scale deployment {} --replicas=2", "singleton-scale"),
     "scale a set": ("StatefulSet", "scale sts {} --replicas=2", "singleton-scale"),
@@ -307,7 +241,7 @@ COMMANDS = {
 
 
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
-def test_kubectl_is_told_why(world: World, kubectl: Kubectl, command: tuple[str, str, str]) -> None:
+def test_kubectl_is_told_why(world: World, shell: Shell, command: tuple[str, str, str]) -> None:
     kind, line, policy = command
     for how, marked in (("strict", True), ("strict", False), ("nobody", True)):
         scene = world.scene(how, marked=marked)
@@ -315,7 +249,7 @@ def test_kubectl_is_told_why(world: World, kubectl: Kubectl, command: tuple[str,
             scene.create(scene.pod())
         else:
             scene.make(kind)
-        done = kubectl.run(scene, *line.format(scene.name).split())
+        done = shell.run(scene, *line.format(scene.name).split())
         if how == "strict" and marked:
             assert done.returncode != 0
             assert f"-{policy}' with binding" in done.stderr
@@ -324,19 +258,19 @@ def test_kubectl_is_told_why(world: World, kubectl: Kubectl, command: tuple[str,
             assert done.returncode == 0, done.stderr
 
 
-def test_kubectl_restarts_what_is_recreated(world: World, kubectl: Kubectl) -> None:
+def test_kubectl_restarts_what_is_recreated(world: World, shell: Shell) -> None:
     scene = world.scene("strict")
     scene.make("Deployment")
-    done = kubectl.run(scene, "rollout", "restart", f"deployment/{scene.name}")
+    done = shell.run(scene, "rollout", "restart", f"deployment/{scene.name}")
     assert done.returncode == 0, done.stderr
     template = scene.get("Deployment")["spec"]["template"]
     assert "kubectl.kubernetes.io/restartedAt" in template["metadata"]["annotations"]
 
 
-def test_kubectl_shows_the_warning_where_nothing_is_refused(world: World, kubectl: Kubectl) -> None:
+def test_kubectl_shows_the_warning_where_nothing_is_refused(world: World, shell: Shell) -> None:
     scene = world.scene("warned")
     scene.make("Deployment")
-    done = kubectl.run(scene, "scale", "deployment", scene.name, "--replicas=2")
+    done = shell.run(scene, "scale", "deployment", scene.name, "--replicas=2")
     assert done.returncode == 0
     assert "Warning: Validation failed for ValidatingAdmissionPolicy" in done.stderr
     assert "more than one replica would work at once" in done.stderr

@@ -1,9 +1,10 @@
-"""The chart, by the real `helm`: with its own values it is the plain YAML, and it is never two."""
+"""The chart, by Helm's own engine: with its own values it is the plain YAML, and never two."""
 
 from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,12 @@ def test_values_arrive_where_they_belong(helm: Path, tmp_path: Path) -> None:
     assert "priorityClassName" not in pod
     companion = found["HorizontalPodAutoscaler", "reports-companion"]
     assert companion["spec"]["maxReplicas"] == 40
+
+
+def test_the_guard_is_that_of_the_namespace_of_the_release(helm: Path, tmp_path: Path) -> None:
+    app = EVERY["guarded"]
+    found = by_name(objects(rendered(helm, chart_of(tmp_path, "guarded"), "finance")))
+    assert found == by_name(objects_of(replace(app, namespace="finance")))
 
 
 @pytest.mark.parametrize("mode", Mode)

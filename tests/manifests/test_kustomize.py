@@ -12,9 +12,11 @@ import yaml
 from incumbent.manifests import Object
 from incumbent.manifests.modes import Mode
 from incumbent.manifests.objects import objects_of
+from incumbent.manifests.objects.guard import CLUSTER_WIDE
 from incumbent.manifests.render import files
 from incumbent.manifests.render.kustomize import files_of
-from tests.manifests.kit import EVERY, PLAIN, by_name
+from tests.manifests.kit import EVERY, PLAIN, by_name, create
+from tests.servers.kubernetes import ApiServer
 
 
 def built(kubectl: Path, folder: Path) -> dict[tuple[str, str], Object]:
@@ -45,3 +47,19 @@ def test_the_overlay_is_in_another_namespace_as_a_whole(
     if mode.elected:
         changed = replace(changed, replicas=3)
     assert found == by_name(objects_of(changed))
+
+
+@pytest.mark.parametrize("mode", [mode for mode in Mode if mode.single])
+def test_the_guard_follows_into_another_namespace(
+    api_server: ApiServer, kubectl: Path, tmp_path: Path, mode: Mode
+) -> None:
+    app = replace(PLAIN[mode], guard=True)
+    files.write(tmp_path, files_of(app))
+    found = built(kubectl, tmp_path / "overlays/example")
+    for (kind, _), obj in found.items():
+        if kind in CLUSTER_WIDE:
+            # kustomize takes them for namespaced, and the API server does not mind.
+            taken = create(api_server, "example", obj, dry_run=True)
+            assert obj["metadata"].pop("namespace") == "example"
+            assert "namespace" not in taken["metadata"]
+    assert found == by_name(objects_of(replace(app, namespace="example")))

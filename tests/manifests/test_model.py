@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,11 @@ import pytest
 
 from incumbent.core.timing import Timing
 from incumbent.errors import ConfigError, ImpossibleTiming
+from incumbent.manifests.marks import ROLE
 from incumbent.manifests.model import Application
 from incumbent.manifests.modes import Mode
 from incumbent.manifests.objects import objects_of
-from incumbent.manifests.parts import Port
+from incumbent.manifests.parts import ASKED_IN, Port
 from incumbent.manifests.reading import application_of, read
 from tests.manifests.kit import EVERY, FULL, PLAIN, by_name
 
@@ -72,6 +74,8 @@ BAD = [
     ),
     ("one", {"companion": {"image": "x:1", "ports": [0]}}, "companion: ports.number: 0 must be"),
     ("one", {"companion": {"image": "x:1", "resources": {"cp": 1}}}, "companion: resources.cp: no"),
+    ("one", {"handover": True}, "handover: in mode at-most-one there is nobody to hand over to"),
+    ("standby", {"handover": "eviction"}, "handover: 'eviction' must be true or false"),
     ("one", {"pull_policy": "Sometimes"}, "pull_policy: 'Sometimes' must be one of"),
     ("one", {"pull_secrets": ["A_b"]}, "pull_secrets: 'A_b' is no name of an object"),
     ("one", {"priority_class": "A b"}, "priority_class: 'A b' is no name"),
@@ -80,11 +84,14 @@ BAD = [
     ("one", {"companion": {"image": "x"}}, "companion.image: 'x' is whatever was pushed last"),
     ("one", {"companion": {"image": "x:1", "ports": []}}, "companion.ports: a Service needs one"),
     ("one", {"companion": {"image": "x:1", "replicas": 0}}, "companion.replicas: 0 must be"),
+    ("standby", {"writable": ["/run/incumbent"]}, "writable: '/run/incumbent' is mounted twice"),
+    ("one", {"guard": "yes"}, "guard: 'yes' must be true or false"),
+    ("standby", {"guard": True}, "guard: it keeps a marked singleton at one replica, and mode"),
     ("standby", {"replicas": 1}, "replicas: 1 must be a whole number from 2"),
     ("standby", {"command": None}, "command: `incumbent run` starts the process"),
     ("standby", {"ports": [80]}, "ports: in mode active-standby only the active replica listens"),
     ("standby", {"storage": {"size": "1Gi"}}, "storage: one volume is mounted by one replica"),
-    ("standby", {"liveness": {"path": "/x"}}, "liveness: in a standby nothing runs"),
+    ("standby", {"liveness": {"path": "/x"}}, "liveness: in a standby nothing listens"),
     ("standby", {"lease": "A"}, "lease: 'A' is no name of an object"),
     ("standby", {"ttl_s": 5, "grace_s": 10}, "ttl_s=5 gives W = "),
     ("standby", {"ttl_s": 2.5}, "keeps the TTL in whole seconds"),
@@ -170,6 +177,28 @@ def test_a_file_that_cannot_be_read_is_named(
 # -- what follows from what -----------------------------------------------------------------------
 
 
+def test_a_standby_is_asked_whether_it_is_alive_and_never_what_only_the_active_one_knows() -> None:
+    plain, full = (
+        by_name(objects_of(of[Mode.ACTIVE_STANDBY]))["Deployment", "reports"]["spec"]["template"]
+        for of in (PLAIN, FULL)
+    )
+    (container,) = plain["spec"]["containers"]
+    command, socket = container["command"], f"{ASKED_IN}/probe"
+    assert command[command.index("--probe") + 1] == socket
+    assert command.index("--probe") < command.index("--")
+    mounted = {one["mountPath"]: one["name"] for one in container["volumeMounts"]}
+    assert {"name": mounted[ASKED_IN], "emptyDir": {}} in plain["spec"]["volumes"]
+    for name in ("startupProbe", "livenessProbe"):
+        assert container[name]["exec"]["command"] == ["incumbent", "probe", socket]
+    assert "readinessProbe" not in container
+    # A wrapper that has begun to listen is not asked for the first time a whole period later.
+    assert container["startupProbe"]["periodSeconds"] <= 2
+    (container,) = full["spec"]["containers"]
+    assert container["startupProbe"]["exec"]["command"] == ["incumbent", "probe", socket]
+    for name in ("livenessProbe", "readinessProbe"):
+        assert container[name]["exec"]["command"][:4] == ["incumbent", "probe", socket, "--"]
+
+
 @pytest.mark.parametrize("ttl_s", [3, 15, 60, 600])
 def test_a_pod_has_time_for_the_whole_stop_and_the_release(ttl_s: float) -> None:
     for mode in (Mode.ACTIVE_STANDBY, Mode.PARTLY_SINGLETON):
@@ -199,7 +228,8 @@ def test_every_selector_takes_its_own_pods_and_no_others(name: str) -> None:
         chosen = obj.get("spec", {}).get("selector")
         if chosen is None:
             continue
-        chosen = chosen.get("matchLabels", chosen)
+        chosen = dict(chosen.get("matchLabels", chosen))
+        assert chosen.pop(ROLE, "active") == "active", "a label that Pods have at run time only"
         labels = [pod["spec"]["template"]["metadata"]["labels"].items() for pod in workloads]
         assert sum(chosen.items() <= of for of in labels) == 1, obj["metadata"]["name"]
 
@@ -230,7 +260,8 @@ def test_nobody_but_a_candidate_for_a_lease_has_a_token() -> None:
         objects = objects_of(app)
         kinds = {obj["kind"] for obj in objects}
         leased = app.mode.elected and name not in ("elsewhere", "secret")
-        assert ("Lease" in kinds, "Role" in kinds) == (leased, leased), name
+        locked = ("EndpointSlice" if name == "endpointslice" else "Lease") in kinds
+        assert (locked, "Role" in kinds) == (leased, leased), name
         for obj in objects:
             if obj["kind"] in ("Deployment", "StatefulSet"):
                 pod = obj["spec"]["template"]["spec"]
@@ -247,3 +278,41 @@ def test_a_port_is_a_port_only() -> None:
             owner="x",
             ports=(Port(1, "a"), 2),  # type: ignore[arg-type]
         )
+
+
+@pytest.mark.parametrize(
+    ("mode", "told", "words"),
+    [
+        (Mode.ACTIVE_STANDBY, {"routing": "label"}, "add ports"),
+        (Mode.ACTIVE_STANDBY, {"routing": "dns", "ports": (Port(80),)}, "routing: 'dns'"),
+        (Mode.ACTIVE_STANDBY, {"evidence": "yes"}, "must be true or false"),
+        (Mode.ACTIVE_STANDBY, {"evidence": True, "store": "etcd://e/x"}, "of this cluster"),
+        (Mode.ACTIVE_STANDBY, {"evidence": True, "store_secret": "a/b"}, "of this cluster"),
+        (
+            Mode.ACTIVE_STANDBY,
+            {"routing": "endpointslice", "ports": (Port(80),), "lease": "other"},
+            "is called like it",
+        ),
+        (Mode.PARTLY_SINGLETON, {"evidence": True}, "share a process namespace"),
+        (Mode.PARTLY_SINGLETON, {"routing": "endpointslice"}, "has a selector"),
+        (Mode.AT_MOST_ONE, {"routing": "label"}, "nothing is elected"),
+        (Mode.AT_MOST_ONE, {"evidence": True}, "nothing is elected"),
+    ],
+)
+def test_what_cannot_be_asked_for(mode: Mode, told: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=words):
+        replace(PLAIN[mode], **told)
+
+
+def test_the_active_one_is_found_as_was_asked() -> None:
+    by_label = by_name(objects_of(EVERY["label"]))["Service", "reports"]["spec"]["selector"]
+    assert by_label[ROLE] == "active"
+    partly = by_name(objects_of(EVERY["label-partly"]))
+    assert ROLE not in partly["Service", "reports"]["spec"]["selector"]
+    assert partly["Service", "reports-active"]["spec"]["selector"][ROLE] == "active"
+    sliced = by_name(objects_of(EVERY["endpointslice"]))
+    assert "selector" not in sliced["Service", "reports"]["spec"]
+    made = sliced["EndpointSlice", "reports"]
+    assert "endpoints" not in made
+    assert made["metadata"]["labels"]["kubernetes.io/service-name"] == "reports"
+    assert made["ports"][0]["name"] == sliced["Service", "reports"]["spec"]["ports"][0]["name"]

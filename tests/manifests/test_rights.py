@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -19,10 +20,12 @@ from incumbent.manifests import Object
 from incumbent.manifests.model import Application
 from incumbent.manifests.modes import Mode
 from incumbent.manifests.objects import objects_of
+from incumbent.manifests.parts import Port
 from tests.cli.processes import Process, run
 from tests.faces.programs import until
 from tests.manifests.kit import PLAIN, by_name, create, path_of
 from tests.servers.kubernetes import ApiServer
+from tests.stores.pods_kit import Pods
 
 Uses = set[tuple[str, str, str]]
 
@@ -47,16 +50,21 @@ class Installed:
 
     @property
     def command(self) -> list[str]:
-        """The words of the container, as they are in the manifest, on this machine."""
+        """The words of the container, as they are in the manifest, on this machine.
+
+        Here is no folder of the Pod's own, in which it could be asked whether it is alive.
+        """
         container = self.found["Deployment", self.app.name]["spec"]["template"]["spec"][
             "containers"
         ][0]
         program, verb, *words = container["command"]
         assert (program, verb) == ("incumbent", "run")
+        at = words.index("--probe")
+        del words[at : at + 2]
         return [sys.executable, "-m", "incumbent.cli", verb, "--json", *words]
 
-    def start(self) -> Process:
-        self._started.append(Process(self.command, self.environment))
+    def start(self, extra: dict[str, str] | None = None) -> Process:
+        self._started.append(Process(self.command, {**self.environment, **(extra or {})}))
         return self._started[-1]
 
     def close(self) -> None:
@@ -128,6 +136,56 @@ def test_the_role_is_what_a_whole_life_uses(installed: Installed, tmp_path: Path
     assert installed.used() == granted(role)
     events = installed.server.audit_events(installed.user)
     assert {event["responseStatus"]["code"] for event in events} <= {200, 201, 409}
+
+
+ASKED: dict[str, dict[str, Any]] = {
+    "endpointslice": {"routing": "endpointslice"},
+    "all": {"routing": "label", "evidence": True},
+}
+
+
+@pytest.mark.parametrize("asked", ASKED)
+def test_what_is_asked_for_adds_what_it_uses(
+    api_server: ApiServer, app: Application, tmp_path: Path, asked: str
+) -> None:
+    more: dict[str, Any] = {"ports": (Port(8080),)} if "routing" in ASKED[asked] else {}
+    # The first election on a slice waits out an absence.
+    made = Installed(api_server, replace(app, ttl_s=3.0, **ASKED[asked], **more))
+    pods = Pods(api_server, app.namespace)
+    places = []
+    for name in ("a", "b"):
+        told = {"KUBERNETES_SERVICE_HOST": "10.96.0.1", "POD_IP": "10.1.2.3"}
+        places.append({**told, "POD_NAME": name, "POD_UID": pods.make(name)})
+    try:
+        first = made.start(places[0])
+        until(lambda: len(os.listdir(tmp_path)) == 1, "the first one works")
+        labelled = "label" in ASKED[asked].values()
+        until(lambda: pods.active() == ["a"] * labelled, "the label")
+        standby = made.start(places[1])
+        until(lambda: _granted(made) <= {*_used(made), ("update", _lock(made))}, "all is used")
+        first.process.terminate()
+        first.wait()
+        until(lambda: len(os.listdir(tmp_path)) == 2, "the standby has taken over")
+        until(lambda: pods.active() == ["b"] * labelled, "the label")
+        standby.process.terminate()
+        standby.wait()
+        assert pods.active() == []
+        assert _used(made) == _granted(made)
+    finally:
+        made.close()
+
+
+def _lock(made: Installed) -> str:
+    return "endpointslices" if made.app.sliced else "leases"
+
+
+def _used(made: Installed) -> set[tuple[str, str]]:
+    return {(verb, resource) for verb, resource, _ in made.used()}
+
+
+def _granted(made: Installed) -> set[tuple[str, str]]:
+    rules = made.found["Role", f"{made.app.name}-election"]["rules"]
+    return {(verb, what) for rule in rules for verb in rule["verbs"] for what in rule["resources"]}
 
 
 def test_no_other_lease_and_no_other_verb(installed: Installed) -> None:

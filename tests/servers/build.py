@@ -65,7 +65,8 @@ ETCD_VERSION = "v3.6.5"
 CONSUL_VERSION = "1.8.7"
 COREDNS_VERSION = "v1.14.7"
 DAPR_VERSION = "v1.16.0"
-HELM_VERSION = "v4.3.1"
+HELM_VERSION = "v4.2.4"
+KUBE_SCORE_VERSION = "v1.20.0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +136,12 @@ def _own(program: str, module_dir: Path, *, typical_s: int, by_default: bool = T
     )
 
 
-_HELM = Target(
-    name="helm",
-    module_dir=MODULES_DIR / "helm",
-    package="helm.sh/helm/v4/cmd/helm",
-    version=HELM_VERSION,
-    typical_s=130,
+_KUBE_SCORE = Target(
+    name="kube-score",
+    module_dir=MODULES_DIR / "kube-score",
+    package="github.com/zegl/kube-score/cmd/kube-score",
+    version=KUBE_SCORE_VERSION,
+    typical_s=45,
     by_default=True,
 )
 
@@ -196,7 +197,8 @@ TARGETS: dict[str, Target] = {
         _kubernetes("kube-proxy", typical_s=60),
         _etcd("etcd", "go.etcd.io/etcd/server/v3", typical_s=45, by_default=True),
         _etcd("etcdctl", "go.etcd.io/etcd/etcdctl/v3", typical_s=15, by_default=True),
-        _HELM,
+        _KUBE_SCORE,
+        _own("helm", MODULES_DIR / "helm", typical_s=45),
         _own("clientgo-candidate", TESTS_DIR / "clientgo", typical_s=60),
         _own("certificates", MODULES_DIR / "certificates", typical_s=15),
         _own("daprd", MODULES_DIR / "daprd", typical_s=180),

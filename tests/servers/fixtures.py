@@ -39,7 +39,11 @@ _TARGETS_OF_FIXTURES = {
     "own_api_server": _API_SERVER_TARGETS,
     "certified_api_server": (*_API_SERVER_TARGETS, "certificates"),
     "helm": ("helm",),
+    "kube_score": ("kube-score",),
     "kubectl": ("kubectl",),
+    "shell": (*_API_SERVER_TARGETS, "kubectl"),
+    "controllers": (*_API_SERVER_TARGETS, "kube-controller-manager"),
+    "governed": (*_API_SERVER_TARGETS, "kube-controller-manager"),
     "clientgo_candidate": ("clientgo-candidate",),
     "encrypted_zookeeper": ("certificates",),
     "etcd": ("etcd",),
@@ -111,8 +115,14 @@ def certified_api_server(tmp_path: Path, certificates: Path) -> Iterator[ApiServ
 
 @pytest.fixture(scope="session")
 def helm() -> Path:
-    """The program."""
+    """`helm template`: Helm's loader, schema and engine without the rest of its command."""
     return build.ensure("helm")
+
+
+@pytest.fixture(scope="session")
+def kube_score() -> Path:
+    """The program."""
+    return build.ensure("kube-score")
 
 
 @pytest.fixture(scope="session")

@@ -28,10 +28,13 @@ from tests.servers.build import (
     DAPR_VERSION,
     ETCD_VERSION,
     HELM_VERSION,
+    KUBE_SCORE_VERSION,
     KUBERNETES_VERSION,
     MODULES_DIR,
 )
 
+_SIBLINGS = re.sub(r"^v1\.", "v0.", KUBERNETES_VERSION)
+_OF_HELM = ("api", "apiextensions-apiserver", "apimachinery", "client-go")
 _GO_LINE = re.compile(r"^go \S+$", re.MULTILINE)
 _REPLACEMENT = re.compile(r"^\s*(?P<line>[^\s/]\S* => [^.\s]\S* v\S+)$", re.MULTILINE)
 _STAGING_REPLACEMENT = re.compile(r"^\s*(?P<module>\S+) => \./staging/", re.MULTILINE)
@@ -78,8 +81,17 @@ MODULES = (
     ),
     PinnedModule(
         name="helm",
-        requirements=(("helm.sh/helm/v4", HELM_VERSION),),
-        programs=("helm.sh/helm/v4/cmd/helm",),
+        requirements=(
+            ("helm.sh/helm/v4", HELM_VERSION),
+            # Those that the API server is built from, which need not be compiled twice then.
+            *((f"k8s.io/{name}", _SIBLINGS) for name in _OF_HELM),
+        ),
+        programs=(),
+    ),
+    PinnedModule(
+        name="kube-score",
+        requirements=(("github.com/zegl/kube-score", KUBE_SCORE_VERSION),),
+        programs=("github.com/zegl/kube-score/cmd/kube-score",),
     ),
     PinnedModule(
         name="daprd",
@@ -113,9 +125,8 @@ def _go_mod_text(module: PinnedModule, cwd: Path) -> str:
     if others := _REPLACEMENT.findall(upstream):
         lines += ["", "replace (", *(f"\t{line}" for line in others), ")"]
     if siblings:
-        sibling_version = re.sub(r"^v1\.", "v0.", main_version)
         lines += ["", "replace ("]
-        lines += [f"\t{sibling} => {sibling} {sibling_version}" for sibling in siblings]
+        lines += [f"\t{sibling} => {sibling} {_SIBLINGS}" for sibling in siblings]
         lines += [")"]
     return "\n".join(lines) + "\n"
 

@@ -11,8 +11,8 @@ imported pytest and what others wrote (`ForkServer`): most tests of mistakes tak
 those imports do.
 
 `make test` tries those in what stores share and all that the simulator finds, and of the others,
-most of which start a server, every fifth; of those in the guard, every twelfth, since an API server
-takes longer to start than most.
+most of which start a server, every fifth; of those in the guard every twelfth, and in what answers
+evictions every ninth, since an API server takes longer to start than most.
 """
 
 from __future__ import annotations
@@ -37,10 +37,13 @@ from queue import SimpleQueue
 from types import CodeType, ModuleType
 from typing import TYPE_CHECKING
 
+from tests.audit.planted import PLANTED as AUDIT
+from tests.consent.planted import PLANTED as CONSENT
 from tests.fencing.planted import PLANTED as FENCING
 from tests.manifests.planted import PLANTED as GUARD
 from tests.simulator.mutants import MUTANTS, Edit, Mutant
 from tests.stores.planted import PLANTED
+from tests.stores.planted_live import PLANTED_LIVE
 from tests.stores.planted_locks import PLANTED_LOCKS
 from tests.stores.planted_queues import PLANTED_QUEUES
 
@@ -50,7 +53,9 @@ if TYPE_CHECKING:
 __all__ = ["EVERYTHING", "MOST_HISTORIES", "ForkServer", "Verdict", "of_every_run"]
 
 ROOT = Path(__file__).parents[2]
-EVERYTHING = (*MUTANTS, *PLANTED, *PLANTED_LOCKS, *PLANTED_QUEUES, *FENCING, *GUARD)
+ON_API_SERVERS = (*CONSENT, *PLANTED_LIVE, *GUARD, *AUDIT)
+"""Those whose tests cost an API server each."""
+EVERYTHING = (*MUTANTS, *PLANTED, *PLANTED_LOCKS, *PLANTED_QUEUES, *FENCING, *ON_API_SERVERS)
 MOST_HISTORIES = 1000
 LIMIT_S = 10.0
 """How long a test of a mistake waits for what a mistake may keep from happening. Without it, that
@@ -79,10 +84,11 @@ PYTEST = (
 
 def of_every_run() -> tuple[Mutant, ...]:
     """Return those that are tried by `make test`."""
-    others = EVERYTHING[len(MUTANTS) : -len(GUARD)]
-    quick = [mutant for mutant in others if not mutant.test]
+    others = EVERYTHING[len(MUTANTS) : -len(ON_API_SERVERS)]
+    quick = [mutant for mutant in (*others, *ON_API_SERVERS) if not mutant.test]
     slow = [mutant for mutant in others if mutant.test]
-    return (*MUTANTS, *quick, *slow[::5], *GUARD[::12])
+    slower = [mutant for mutant in ON_API_SERVERS if mutant.test]
+    return (*MUTANTS, *quick, *slow[::5], *slower[::12])
 
 
 @dataclass(frozen=True, slots=True)

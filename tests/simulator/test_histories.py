@@ -16,6 +16,7 @@ SLICE = {
     "beside": 150,
     "joined": 100,
     "kubernetes": 200,
+    "kubernetes-evidence": 100,
     "kubernetes-session": 200,
     "kv": 200,
     "memory": 1000,
@@ -30,6 +31,7 @@ MESSAGES = {
     "joined": {"answer lost", "request doubled", "request lost", "straggler"},
     # A watch is a stream with these two: it never goes back.
     "kubernetes": {"answer lost", "request doubled", "request lost", "straggler"},
+    "kubernetes-evidence": {"answer lost", "request doubled", "request lost", "straggler"},
     "kubernetes-session": {"answer lost", "request doubled", "request lost", "straggler"},
     "kv": {"answer lost", "request doubled", "request lost", "straggler"},
     "memory": {

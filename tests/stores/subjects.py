@@ -21,7 +21,7 @@ import pytest
 
 from incumbent.stores import open_store
 from incumbent.stores.api import Store
-from incumbent.stores.kubernetes.resource import CONFIG_MAPS, LEASES, Resource
+from incumbent.stores.kubernetes.resource import CONFIG_MAPS, ENDPOINT_SLICES, LEASES, Resource
 from tests.faces.programs import until
 from tests.servers.consul import Consul
 from tests.servers.etcd import Etcd, b64
@@ -392,6 +392,13 @@ SUBJECTS: dict[str, Made] = {
         "namespace",
         options="&recipe=configmap",
         resource=CONFIG_MAPS,
+    ),
+    "kubernetes, EndpointSlices": _served(
+        OnKubernetes,
+        "api_server",
+        "namespace",
+        options="&recipe=slice&address=10.1.2.3&port=80",
+        resource=ENDPOINT_SLICES,
     ),
     "memory": lambda request: Subject("memory"),
     "mysql": _served(OnMysql, "mariadb"),

@@ -86,6 +86,7 @@ RENEWALS = {
     "a committed transaction": [],
     "a rename under a kernel lock": [],
     "a PUT of the ConfigMap at its resourceVersion": ["update"],
+    "a PUT of the EndpointSlice at its resourceVersion": ["update"],
     "a PUT of the Lease at its resourceVersion": ["update"],
     "a PUT of the session's Lease at its resourceVersion": ["update"],
     "a committed UPDATE of the session's row": ["UPDATE incumbent_session"],

@@ -7,6 +7,10 @@ see would look like one that is not there. ConfigMaps, what lies outside of name
 others define, is left out if we may not see it; `Seen.unseen` says so, and the rules that need it
 are silent.
 
+A cluster may have more Pods than fit into one answer, so each kind is read page by page. All pages
+show the version of the first one. Once the server has forgotten that, which is after some minutes,
+the pages do not go together any more, and the list is begun again.
+
 ConfigMaps and Secrets hold what is nobody's business: Secrets are never read; of ConfigMaps only
 their scripts are looked at.
 """
@@ -19,10 +23,10 @@ from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from incumbent.audit.objects import Manifest
+from incumbent.audit.objects import Manifest, Object
 from incumbent.errors import ConfigError, PermissionDenied, StoreUnavailable
 from incumbent.stores.kubernetes import rbac
-from incumbent.stores.kubernetes.api import NotFound
+from incumbent.stores.kubernetes.api import Expired, NotFound
 from incumbent.stores.kubernetes.client import Client
 from incumbent.stores.kubernetes.config import load
 from incumbent.stores.kubernetes.resource import CONFIG_MAPS, LEASES, PODS, Resource
@@ -31,6 +35,8 @@ __all__ = ["Seen", "read_cluster"]
 
 _LIMIT_S = 30.0
 _AT_ONCE = 4
+_PAGE_OBJECTS = 500
+_BEGINNINGS = 3
 _RBAC = "rbac.authorization.k8s.io"
 _ADMISSION = "admissionregistration.k8s.io"
 
@@ -76,18 +82,6 @@ FOREIGN_WIDE = (
 """What others define; it is asked for only if the server knows it."""
 
 
-class _Everywhere(Resource):
-    """A resource outside of namespaces, or in all of them."""
-
-    def path(self, namespace: str) -> str:
-        """Return the path of all objects; the namespace has no meaning."""
-        return f"{self.root}/{self.plural}"
-
-
-def _everywhere(resource: Resource) -> Resource:
-    return _Everywhere(resource.group, resource.version, resource.plural, resource.kind)
-
-
 @dataclass
 class Seen:
     """What was read.
@@ -128,10 +122,10 @@ async def read_cluster(*, kubeconfig: str = "", context: str = "", namespace: st
 
 async def _read(client: Client, seen: Seen) -> None:
     def placed(resources: Iterable[Resource]) -> list[Resource]:
-        return [each if client.namespace else _everywhere(each) for each in resources]
+        return [each if client.namespace else each.everywhere() for each in resources]
 
     needed, foreign = placed(NAMESPACED), placed(FOREIGN)
-    resources = [*needed, *placed(SCRIPTS), *map(_everywhere, CLUSTER_WIDE)]
+    resources = [*needed, *placed(SCRIPTS), *(each.everywhere() for each in CLUSTER_WIDE)]
     turns = asyncio.Semaphore(_AT_ONCE)
 
     async def listed(resource: Resource, *, ask: bool = False) -> list[Manifest] | PermissionDenied:
@@ -140,7 +134,8 @@ async def _read(client: Client, seen: Seen) -> None:
 
     found = await asyncio.gather(
         *(listed(each) for each in resources),
-        *(listed(each, ask=True) for each in (*foreign, *map(_everywhere, FOREIGN_WIDE))),
+        *(listed(each, ask=True) for each in foreign),
+        *(listed(each.everywhere(), ask=True) for each in FOREIGN_WIDE),
     )
     denied = []
     every = (*resources, *foreign, *FOREIGN_WIDE)
@@ -186,7 +181,7 @@ async def _listed(client: Client, *, ask: bool) -> list[Manifest] | PermissionDe
         async with _in_time(client):
             if ask and not await client.resource_found():
                 return []
-            listing = await client.list()
+        found = await _every(client)
     except PermissionDenied as error:
         return error
     except NotFound:
@@ -196,4 +191,25 @@ async def _listed(client: Client, *, ask: bool) -> list[Manifest] | PermissionDe
             return []
         raise
     kind = {"apiVersion": resource.api_version, "kind": resource.kind}
-    return [Manifest({**kind, **each}) for each in listing.items]
+    return [Manifest({**kind, **each}) for each in found]
+
+
+async def _every(client: Client) -> list[Object]:
+    for _ in range(_BEGINNINGS):
+        with contextlib.suppress(Expired):
+            return [each async for each in _paged(client)]
+    raise StoreUnavailable(
+        f"the API server {client.url} forgot {_BEGINNINGS} times what it had listed of "
+        f"{client.resource.plural} before we had read all of it: audit one namespace (--namespace)"
+    )
+
+
+async def _paged(client: Client) -> AsyncIterator[Object]:
+    after = ""
+    while True:
+        async with _in_time(client):
+            found, after = await client.page(_PAGE_OBJECTS, after)
+        for each in found.items:
+            yield each
+        if not after:
+            return

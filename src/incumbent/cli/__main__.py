@@ -25,6 +25,10 @@ def main(argv: list[str] | None = None) -> int:
 
         if slim.needs_no_tls(arguments[1:], os.environ):
             slim.forgo_tls()
+    if arguments[:1] == ["probe"]:  # It has to be quick, and needs nothing.
+        from incumbent.cli import probe
+
+        return probe.main(arguments[1:])
     try:
         try:
             import click  # noqa: F401  asked for here, to say what to install

@@ -33,6 +33,11 @@ COMMANDS = {
     "status": ("incumbent.cli.status:command", "Show who holds which election."),
     "watch": ("incumbent.cli.watch:command", "Show every change as it happens."),
     "step-down": ("incumbent.cli.step_down:command", "Ask a holder to hand over."),
+    "probe": ("incumbent.cli.probing:command", "Ask whether the `run` beside it is alive."),
+    "assert-death": (
+        "incumbent.cli.assert_death:command",
+        "Say that a holder on Kubernetes is dead.",
+    ),
     "migrate": ("incumbent.cli.migrate:command", "Move a live election to another store."),
     "manifests": (
         "incumbent.cli.manifests:command",
@@ -42,6 +47,15 @@ COMMANDS = {
     "audit": ("incumbent.cli.audit:command", "Judge Kubernetes manifests, or a cluster."),
     "stores": ("incumbent.cli.stores:command", "List the stores and what each can do."),
     "guard": ("incumbent.cli.guard:command", "Print policies that keep marked singletons single."),
+    "operator": (
+        "incumbent.cli.operator:command",
+        "Keep the objects of every Singleton in a cluster.",
+    ),
+    "consent": ("incumbent.cli.consent:command", "Consent that a Pod is evicted; say what waits."),
+    "consent-webhook": (
+        "incumbent.cli.consent_webhook:command",
+        "Answer evictions: yes, or not before its owner consents.",
+    ),
     "demo": ("incumbent.cli.demo:command", "See takeovers on this machine, in half a minute."),
 }
 """Where each command is, and its line of help; in the order in which they are listed."""

@@ -33,6 +33,8 @@ _WORDS = {
     "companion": "--companion",
     "env": "--env",
     "grace_s": "--grace",
+    "guard": "--guard",
+    "handover": "--handover",
     "image": "--image",
     "lease": "--lease",
     "liveness": "--liveness",
@@ -50,6 +52,8 @@ _WORDS = {
     "resources.memory": "--memory",
     "storage": "--storage",
     "storage.size": "--storage",
+    "evidence": "--evidence",
+    "routing": "--routing",
     "store": "--store",
     "store_secret": "--store-secret",
     "tolerations_s": "--tolerations",
@@ -58,7 +62,9 @@ _WORDS = {
 }
 """Which option a field is."""
 _PLAIN = (
+    "evidence",
     "grace_s",
+    "handover",
     "image",
     "lease",
     "mode",
@@ -66,6 +72,7 @@ _PLAIN = (
     "owner",
     "priority_class",
     "replicas",
+    "routing",
     "store",
     "store_secret",
     "tolerations_s",
@@ -117,6 +124,17 @@ class _Manifests(click.Command):
 @click.option("--lease", metavar="NAME", help="The election [as NAME].")
 @click.option("--store", metavar="URL", help="Where the election is kept [Leases of the cluster].")
 @click.option("--store-secret", metavar="SECRET/KEY", help="Where the store's URL is kept.")
+@click.option(
+    "--routing",
+    type=click.Choice(["label", "endpointslice"]),
+    help="How calls find the active one of several.",
+)
+@click.option(
+    "--evidence",
+    is_flag=True,
+    default=None,
+    help="Take over at once when the kubelet saw the active container end.",
+)
 @click.option("--port", "ports", multiple=True, metavar="[NAME=]NUMBER", help="What it listens on.")
 @click.option("--env", "env", multiple=True, metavar="NAME=TEXT", help="A variable.")
 @click.option("--cpu", metavar="AMOUNT", help="Requested, and the limit [100m].")
@@ -128,7 +146,14 @@ class _Manifests(click.Command):
 @click.option("--min-replicas", type=int, metavar="N", help="Of an autoscaler.")
 @click.option("--max-replicas", type=int, metavar="N", help="Of an autoscaler.")
 @click.option("--companion", metavar="IMAGE:VERSION", help="The stateless service beside it.")
+@click.option(
+    "--handover",
+    is_flag=True,
+    default=None,
+    help="The active one hands over before it is evicted; see docs/drain.md.",
+)
 @click.option("--user", type=int, metavar="UID", help="The user that it runs as [10001].")
+@click.option("--guard", is_flag=True, help="With policies against a second replica.")
 @click.option(
     "--format",
     "format_",
@@ -191,6 +216,7 @@ def _told(name: str | None, words: list[str], given: dict[str, Any]) -> dict[str
     """Return the options under the names of the fields, those that were given."""
     told: dict[str, Any] = {field: given[field] for field in _PLAIN}
     told |= {"name": name, "command": words or None}
+    told["guard"] = given["guard"] or None
     told["ports"] = [_port(text) for text in given["ports"]] or None
     told["env"] = dict(_variable(text) for text in given["env"]) or None
     told["resources"] = _part(cpu=given["cpu"], memory=given["memory"])

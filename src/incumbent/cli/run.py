@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import AbstractContextManager, closing, nullcontext
 
 import click
 
 from incumbent.cli import codes
+from incumbent.cli.answering import Answers
 from incumbent.cli.logs import show_log
 from incumbent.cli.options import Options, common, seconds
 from incumbent.cli.runner import Runner
@@ -73,6 +75,18 @@ class _Run(click.Command):
     type=click.Choice(["token", "exclusive", "renewal"]),
     help="Refuse a store or set-up without it [nothing].",
 )
+@click.option(
+    "--probe",
+    metavar="PATH",
+    help="A Unix socket at which `incumbent probe PATH` finds out whether this is alive.",
+)
+@click.option(
+    "--hand-over-on",
+    "causes",
+    type=click.Choice(["eviction", "cordon"]),
+    multiple=True,
+    help="In a Pod: hand over before it goes, if another is there to take over.",
+)
 @common()
 @click.pass_context
 def command(
@@ -90,6 +104,8 @@ def command(
     again: bool,
     contain: str,
     require: str | None,
+    probe: str | None,
+    causes: tuple[str, ...],
 ) -> int:
     """Run COMMAND in one replica at a time: the one that is elected for NAME.
 
@@ -132,25 +148,39 @@ def command(
     voice = Voice(name, json=options.json, verbosity=options.verbosity)
     show_log(lambda text: voice.say("log", text), observed=True)
     voice.detail("timing", settings.timing.explain(renews=settings.store.capabilities.renews))
-    runner = Runner(
-        settings,
-        command,
-        contain=contain,
-        wait_s=0 if no_wait else wait_s,
-        again=again,
-        once=once,
-        voice=voice,
-    )
-    try:
-        code = runner.run()
-    except OSError as error:
-        voice.error(error)
-        return codes.code_of(error)
+    with nullcontext() if probe is None else closing(Answers(probe)) as answers:
+        runner = Runner(
+            settings,
+            command,
+            contain=contain,
+            wait_s=0 if no_wait else wait_s,
+            again=again,
+            once=once,
+            voice=voice,
+            answers=answers,
+        )
+        try:
+            with _before_it_goes(runner, causes):
+                code = runner.run()
+        except OSError as error:
+            voice.error(error)
+            return codes.code_of(error)
     if code == codes.TEMPFAIL and (denied := runner.denied) is not None:
         # To whoever starts it again on 75 it would look like a matter of time.
         voice.error(denied)
         return codes.code_of(denied)
     return code
+
+
+def _before_it_goes(runner: Runner, causes: tuple[str, ...]) -> AbstractContextManager[object]:
+    """Have it hand over before its Pod goes, if that is wanted; only then is it imported."""
+    if not causes:
+        return nullcontext()
+    from incumbent.consent.handover import Handover
+
+    return Handover(
+        lambda cause: runner.step_down(cause=cause), lambda: runner.leads, on=frozenset(causes)
+    )
 
 
 def refusal(word: str) -> tuple[int, str] | None:

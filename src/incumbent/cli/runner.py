@@ -23,9 +23,11 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from incumbent.cli import codes
+from incumbent.cli.answering import Answers, Reply
 from incumbent.cli.voice import Voice
 from incumbent.clock import boottime
 from incumbent.core.events import Why
@@ -98,6 +100,7 @@ class Runner(Candidacy):
         again: bool = False,
         once: bool = False,
         voice: Voice,
+        answers: Answers | None = None,
     ) -> None:
         self._deadline = _Deadline()
         super().__init__(settings, observer=self._observe, timer=self._deadline)
@@ -111,6 +114,7 @@ class Runner(Candidacy):
         self._bell_read, self._bell_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._selector = selectors.DefaultSelector()
         self._selector.register(self._bell_read, selectors.EVENT_READ)
+        self._answers = answers
         self._tree: Tree | None = None
         self._registered = -1
         self._term: Term | None = None
@@ -165,6 +169,8 @@ class Runner(Candidacy):
         if self._wait_s:
             self._give_up_at = boottime() + self._wait_s
         self.start()
+        if self._answers is not None:
+            self._selector.register(self._answers, selectors.EVENT_READ)
         try:
             while not self._done:
                 self._turn()
@@ -180,6 +186,8 @@ class Runner(Candidacy):
         for key, _ in self._selector.select(timeout_s):
             if key.fd == self._bell_read:
                 self._read_bell()
+            elif self._answers is not None and key.fileobj is self._answers:
+                self._asked(self._answers)
         while self._inbox:
             what, values = self._inbox.popleft()
             what(*values)
@@ -203,6 +211,18 @@ class Runner(Candidacy):
         for number in data:
             if number != ord("!"):
                 self._signalled(signal.Signals(number))
+
+    def _asked(self, answers: Answers) -> None:
+        """Have the keeper's loop turn, and answer then."""
+        for reply in answers.take():
+            self._on_loop(partial(self._post, self._answer, reply))
+
+    def _answer(self, reply: Reply) -> None:
+        """Say what this thread does. A term without its work is one whose work has not ended."""
+        if self._running:
+            reply(b"active\n")
+        else:
+            reply(b"standby\n" if self._term is None else b"stuck\n")
 
     # -- the tree ---------------------------------------------------------------------------------
 

@@ -25,6 +25,8 @@ def needs_no_tls(arguments: Sequence[str], environment: Mapping[str, str]) -> bo
     words = list(arguments)
     if "--" in words:
         words = words[: words.index("--")]
+    if any(word.startswith("--hand-over-on") for word in words):
+        return False  # An API server is asked about the Pod, wherever the election is.
     urls = [word.removeprefix("--store=") for word in words if "://" in word]
     named = environment.get("INCUMBENT_STORE")
     return all(url.startswith(_WITHOUT) for url in (*urls, *([named] if named else ())))

@@ -2,16 +2,21 @@
 
 A record says who was elected, not who lives. Whether a holder still renews is seen by watching for
 up to its TTL, and `--confirm` does that; an age is never guessed from a wall clock.
+
+`--cluster` shows a Kubernetes namespace instead of a store (`cluster`). There the server keeps an
+account of writes by its own clock.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 from typing import Any
 
 import click
 
 from incumbent.cli import codes
+from incumbent.cli.cluster import Place, is_plugin, status
 from incumbent.cli.options import Options, common
 from incumbent.cli.output import require_rich, show, write_json
 from incumbent.cli.progress import Progress
@@ -19,6 +24,7 @@ from incumbent.cli.records import as_json, change, note
 from incumbent.cli.session import following, requested, with_store
 from incumbent.core.events import Evidence
 from incumbent.core.records import Holding, Snapshot, check_name
+from incumbent.errors import ConfigError
 from incumbent.stores.api import Store
 
 __all__ = ["command", "confirm"]
@@ -39,8 +45,24 @@ _SIGNS = {
 @click.command("status")
 @click.argument("name", required=False)
 @click.option("--confirm", "confirmed", is_flag=True, help="Watch whether each holder renews.")
+@click.option("--cluster", is_flag=True, help="Show all elections of a Kubernetes namespace.")
+@click.option("-n", "--namespace", default="", help="Which one; with --cluster, which it implies.")
+@click.option("-A", "--all-namespaces", "everywhere", is_flag=True, help="All of them; the same.")
+@click.option("--context", default="", help="Of the kubeconfig, with --cluster.")
+@click.option("--kubeconfig", default="", metavar="PATH", help="Where that is, with --cluster.")
+@click.option("-o", "--output", type=click.Choice(["wide"]), help="With --cluster: all columns.")
 @common()
-def command(options: Options, name: str | None, confirmed: bool) -> int:
+def command(
+    options: Options,
+    name: str | None,
+    confirmed: bool,
+    cluster: bool,
+    namespace: str,
+    everywhere: bool,
+    context: str,
+    kubeconfig: str,
+    output: str | None,
+) -> int:
     """Show who holds which election, or NAME alone.
 
     With NAME the exit code is 1 if nobody holds it, or if --confirm saw no sign of life. Without
@@ -50,6 +72,11 @@ def command(options: Options, name: str | None, confirmed: bool) -> int:
         require_rich()
     if name is not None:
         check_name(name)
+    place = Place(namespace, everywhere, context, kubeconfig)
+    if cluster or place != Place() or output or (is_plugin() and not _names_store(options)):
+        if confirmed or options.store is not None:
+            raise ConfigError("--confirm and --store are for a store, and not for --cluster")
+        return status(options, place, name, wide=output == "wide")
     snapshots, signs = with_store(options, lambda store: _look(store, options, name, confirmed))
     rows = [{**as_json(s), "sign": signs.get(s.name)} for s in snapshots]
     if options.json:
@@ -63,6 +90,10 @@ def command(options: Options, name: str | None, confirmed: bool) -> int:
     alive = signs.get(name, "renewed") in ("renewed", "changed")
     held = snapshots[0].holding is Holding.HELD
     return codes.OK if held and alive else codes.NOT_SO
+
+
+def _names_store(options: Options) -> bool:
+    return options.store is not None or "INCUMBENT_STORE" in os.environ
 
 
 async def _look(

@@ -14,6 +14,7 @@ from incumbent.errors import ConfigError
 
 __all__ = [
     "absolute",
+    "boolean",
     "image",
     "integer",
     "known",
@@ -86,6 +87,13 @@ def integer(field: str, value: object, least: int, most: int) -> int:
     """Return a whole number within bounds."""
     if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
         raise refuse(field, value, f"must be a whole number from {least} to {most}")
+    return value
+
+
+def boolean(field: str, value: object) -> bool:
+    """Return yes or no."""
+    if not isinstance(value, bool):
+        raise refuse(field, value, "must be true or false")
     return value
 
 

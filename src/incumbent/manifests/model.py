@@ -13,6 +13,7 @@ from incumbent.errors import ConfigError
 from incumbent.manifests import fields, times
 from incumbent.manifests.modes import Mode
 from incumbent.manifests.parts import (
+    ASKED_IN,
     Autoscaling,
     Companion,
     Port,
@@ -51,6 +52,8 @@ class Application:
         lease: the election, and the Lease; as the workload is called, if unsaid.
         store: where elections are kept; the Pods' own namespace, if unsaid.
         store_secret: `SECRET/KEY` with a store's URL that is nobody else's business.
+        routing: how calls find the active one of several: `label` or `endpointslice`.
+        evidence: whether a standby believes the kubelet that the active container has ended.
         ports: what the container listens on, the first one first.
         resources: of each replica.
         priority_class: the name of a PriorityClass.
@@ -66,6 +69,9 @@ class Application:
         pull_secrets: names of Secrets to pull it with.
         user: the user and group that it runs as.
         writable: folders that it may write to, each empty at the start.
+        guard: whether the policies are written, too, that keep an only replica the only one.
+        handover: whether the active replica hands over before it is evicted; needs the right to
+            look at the Pods of the namespace.
     """
 
     name: str
@@ -81,6 +87,8 @@ class Application:
     lease: str = ""
     store: str = ""
     store_secret: str = ""
+    routing: str = ""
+    evidence: bool = False
     ports: tuple[Port, ...] = ()
     resources: Resources = field(default_factory=Resources)
     priority_class: str = ""
@@ -96,6 +104,8 @@ class Application:
     pull_secrets: tuple[str, ...] = ()
     user: int = 10001
     writable: tuple[str, ...] = ("/tmp",)
+    guard: bool = False
+    handover: bool = False
 
     def __post_init__(self) -> None:
         fields.label("name", self.name, longest=_LONGEST_NAME)
@@ -115,6 +125,8 @@ class Application:
         fields.line("owner", self.owner)
         fields.known("pull_policy", self.pull_policy, _PULL)
         fields.integer("user", self.user, 1, 2**31 - 1)
+        fields.boolean("guard", self.guard)
+        fields.boolean("handover", self.handover)
         if self.tolerations_s is not None:
             fields.integer("tolerations_s", self.tolerations_s, 0, 86_400)
         if self.grace_s is not None:
@@ -167,7 +179,21 @@ class Application:
         """Where the election is kept; "" if a Secret says it, or nothing is elected."""
         if self.mode.single or self.store_secret:
             return ""
-        return self.store or "kubernetes://"
+        return (self.store or "kubernetes://") + self._asked
+
+    @property
+    def _asked(self) -> str:
+        """What is asked of the store beside its usual ways, as the query of its URL."""
+        if self.store and not self.store.startswith("kubernetes:"):
+            return ""
+        routed = {"label": ["role_label=1"], "endpointslice": ["recipe=slice"]}
+        asked = [*routed.get(self.routing, ()), *(["evidence=1"] if self.evidence else ())]
+        return f"?{'&'.join(asked)}" if asked else ""
+
+    @property
+    def sliced(self) -> bool:
+        """Whether the lock is the EndpointSlice of the Service."""
+        return self.leased and self.routing == "endpointslice"
 
     @property
     def leased(self) -> bool:
@@ -189,12 +215,17 @@ class Application:
                 f"autoscaling: what scales is not single, and mode {self.mode} is: leave it out, "
                 "or use mode partly-singleton"
             )
-        for name in ("lease", "store", "store_secret"):
+        for name in ("lease", "store", "store_secret", "routing", "evidence"):
             if getattr(self, name):
                 raise ConfigError(
                     f"{name}: in mode {self.mode} nothing is elected: leave it out, or use mode "
                     "active-standby"
                 )
+        if self.handover:
+            raise ConfigError(
+                f"handover: in mode {self.mode} there is nobody to hand over to: leave it out, or "
+                "use mode active-standby"
+            )
         if self.storage is not None and self.mode is Mode.AT_LEAST_ONE:
             raise ConfigError(
                 "storage: a successor would wait until the old Pod gives the volume back, on a "
@@ -216,7 +247,13 @@ class Application:
             )
         if self.lease:
             fields.subdomain("lease", self.lease)
+        if self.guard:
+            raise ConfigError(
+                f"guard: it keeps a marked singleton at one replica, and mode {self.mode} has "
+                "several and elects one: leave it out"
+            )
         self._check_store()
+        self._check_asked()
         if self.mode is Mode.ACTIVE_STANDBY:
             self._check_standby()
         elif not self.ports:
@@ -246,11 +283,11 @@ class Application:
                 "autoscaling: standbys do no work, so more of them help nobody: set replicas, or "
                 "use mode partly-singleton"
             )
-        if self.ports:
+        if self.ports and not self.routing:
             raise ConfigError(
                 "ports: in mode active-standby only the active replica listens, and a Service "
-                "would send calls to standbys as well: use mode partly-singleton, where every "
-                "replica answers, or at-most-one"
+                "would send calls to standbys as well: say how the active one is found by routing "
+                "(label or endpointslice), or use mode partly-singleton, where all replicas answer"
             )
 
     def _check_store(self) -> None:
@@ -286,6 +323,40 @@ class Application:
                     f"{self.namespace!r}: use kubernetes:// alone"
                 )
 
+    def _check_asked(self) -> None:
+        """Refuse what only a Lease or a slice of this cluster can do, and where it cannot."""
+        if self.routing:
+            fields.known("routing", self.routing, ["label", "endpointslice"])
+        if not isinstance(self.evidence, bool):
+            raise fields.refuse("evidence", self.evidence, "must be true or false")
+        for name in ("routing", "evidence"):
+            if getattr(self, name) and not self.leased:
+                raise ConfigError(
+                    f"{name}: it is about Pods and records of this cluster: leave out store and "
+                    "store_secret"
+                )
+        if self.routing and not self.ports:
+            raise ConfigError(
+                "routing: what is called listens, and a Service needs to know where: add ports"
+            )
+        if self.mode is Mode.ACTIVE_STANDBY:
+            if self.routing == "endpointslice" and self.lease not in ("", self.name):
+                raise ConfigError(
+                    "lease: with routing endpointslice the lock is the slice of the Service, and "
+                    "is called like it: leave lease out"
+                )
+            return
+        if self.evidence:
+            raise ConfigError(
+                f"evidence: in mode {self.mode} the containers share a process namespace, so the "
+                "end of one proves the end of no other: leave it out"
+            )
+        if self.routing == "endpointslice":
+            raise ConfigError(
+                f"routing: in mode {self.mode} every replica answers behind the Service, which has "
+                "a selector: use label, which adds a Service for the active one"
+            )
+
     def _check_probes(self) -> None:
         for name in ("startup", "liveness", "readiness"):
             probe: Probe | None = getattr(self, name)
@@ -293,13 +364,15 @@ class Application:
                 continue
             if self.mode is Mode.ACTIVE_STANDBY and not probe.command:
                 raise ConfigError(
-                    f"{name}: in a standby nothing runs that could answer, so it would be "
-                    "restarted for ever: give a command that is also well where nothing runs"
+                    f"{name}: in a standby nothing listens that could answer: give a command, "
+                    "which is asked only where the work runs"
                 )
             probe.check(name, self.ports)
 
     def _check_mounts(self) -> None:
         mounted = [*self.writable, *([self.storage.path] if self.storage else [])]
+        if self.mode is Mode.ACTIVE_STANDBY:
+            mounted.append(ASKED_IN)
         twice = [path for path in mounted if mounted.count(path) > 1]
         if twice:
             raise fields.refuse("writable", twice[0], "is mounted twice: leave one out")

@@ -78,13 +78,16 @@ def assumption(mode: Mode) -> str:
     return _ELECTED_IF if mode.elected else _SINGLE_IF
 
 
-def exposures(mode: Mode, times: Times, *, leased: bool = True) -> tuple[Exposure, ...]:
+def exposures(
+    mode: Mode, times: Times, *, leased: bool = True, guarded: bool = False
+) -> tuple[Exposure, ...]:
     """Return the table of a mode, with the seconds of one application.
 
     Args:
         mode: how it is kept single.
         times: the seconds of its Pods.
         leased: whether the election is kept by the API server, where there is one.
+        guarded: whether the API server refuses what would make two of an only replica.
     """
     if mode is Mode.AT_LEAST_ONE:
         rows = _at_least_one(times)
@@ -92,6 +95,8 @@ def exposures(mode: Mode, times: Times, *, leased: bool = True) -> tuple[Exposur
         rows = _at_most_one(times)
     else:
         rows = _elected(times, leased=leased)
+    if guarded:
+        rows = tuple((row[0], *_REFUSED) if row[0] in _GUARDED else row for row in rows)
     return tuple(Exposure(*row) for row in rows)
 
 
@@ -106,6 +111,8 @@ _Row = tuple[str, str, str, str]
 _BACK = "until the node answers again, and up to 20 s"
 _NONE = "–"
 _POD = "terminationGracePeriodSeconds"
+_GUARDED = ("scaled up", "force delete")
+_REFUSED = ("1", _NONE, "none: the guard refuses it")
 _ASKED = "as long as it is asked for, unless a guard refuses"
 
 

@@ -10,7 +10,19 @@ from dataclasses import dataclass, field
 from incumbent.errors import ConfigError
 from incumbent.manifests import fields
 
-__all__ = ["Autoscaling", "Companion", "Port", "Probe", "Resources", "Storage", "check_ports"]
+__all__ = [
+    "ASKED_IN",
+    "Autoscaling",
+    "Companion",
+    "Port",
+    "Probe",
+    "Resources",
+    "Storage",
+    "check_ports",
+]
+
+ASKED_IN = "/run/incumbent"
+"""A folder of the container, in which `incumbent run` is asked whether it is alive."""
 
 _LEADERSHIP = {
     "active",
@@ -27,7 +39,12 @@ _LEADERSHIP = {
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A TCP port that the container listens on, and that its Service has, too."""
+    """A TCP port that the container listens on, and that its Service has, too.
+
+    Attributes:
+        number: from 1 to 65535.
+        name: by which probes and Services mean it.
+    """
 
     number: int
     name: str = "http"
@@ -95,6 +112,10 @@ class Resources:
     Memory cannot be given back, so more than was asked for is another Pod's. A limit of the CPU
     would be harmful: the kernel holds a process that has used up its share of 100 ms until the next
     ones, and a takeover is nothing but a short moment of much work.
+
+    Attributes:
+        cpu: as in 250m.
+        memory: as in 512Mi.
     """
 
     cpu: str = "100m"
@@ -107,7 +128,13 @@ class Resources:
 
 @dataclass(frozen=True, slots=True)
 class Storage:
-    """A PersistentVolumeClaim, and where it is mounted."""
+    """A PersistentVolumeClaim, and where it is mounted.
+
+    Attributes:
+        size: as in 10Gi.
+        path: the folder in the container.
+        storage_class: the name of a StorageClass; the cluster's default, if unsaid.
+    """
 
     size: str
     path: str = "/data"
@@ -122,7 +149,13 @@ class Storage:
 
 @dataclass(frozen=True, slots=True)
 class Autoscaling:
-    """Bounds of a HorizontalPodAutoscaler that follows the use of the CPU."""
+    """Bounds of a HorizontalPodAutoscaler that follows the use of the CPU.
+
+    Attributes:
+        min_replicas: the fewest.
+        max_replicas: the most.
+        cpu_percent: the use that it aims at.
+    """
 
     min_replicas: int
     max_replicas: int

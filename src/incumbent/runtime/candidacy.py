@@ -187,6 +187,12 @@ class Candidacy:
         driver = self._driver
         return None if driver is None else driver.denial.reason(driver.watched)
 
+    @property
+    def leads(self) -> bool:
+        """Whether there is a term, for tools beside the work; over, perhaps, when it is read."""
+        driver = self._driver
+        return self.here and driver is not None and driver.term is not None
+
     def is_over(self, term: Term) -> bool:
         """Tell whether `term` is to end or is trusted no more, and this process may contend again.
 

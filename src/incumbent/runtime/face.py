@@ -79,6 +79,14 @@ class Election:
         # As the most demanding call would be: what it could not do either is refused here.
         self._settings(isolated=True)
 
+    @property
+    def leads(self) -> bool:
+        """Whether this object leads by `lead`, for tools beside the work.
+
+        It may be over when it is read. The work asks `term.check()`.
+        """
+        return self._leading is not None and self._leading.leads
+
     def step_down(self, to: str = "") -> None:
         """Hand over, if this object leads by `lead`. May be called from any thread.
 

@@ -13,7 +13,8 @@ There are four other ways to the same end, and a forced deletion that is refused
   a ReplicaSet replace such a Pod, and its next deletion is a forced one.
 - A label of the selector, taken away or changed: the controller lets the Pod go and makes another.
   It goes through `pods` and through `pods/status`. Which labels are the selector's a Pod does not
-  tell, so all that were there stay, apart from the role, which is no selector's of a workload.
+  tell, so all that were there stay, apart from the role and from that of an eviction that was let
+  through, which are no selector's of a workload.
 - A Pod with a grace period of 0 from the beginning: an eviction would delete it by force, and an
   eviction does not show it.
 - A Pod without a controller, made by hand beside the controller's own.
@@ -23,7 +24,7 @@ from __future__ import annotations
 
 from incumbent.manifests.guard.policy import Check, Policy, any_of, quoted, rule
 from incumbent.manifests.guard.settings import Settings
-from incumbent.manifests.marks import ROLE, SINGLETON
+from incumbent.manifests.marks import LET_GO, ROLE, SINGLETON
 
 __all__ = ["pods", "untrusted"]
 
@@ -98,7 +99,7 @@ def pods(settings: Settings) -> Policy:
                 any_of(
                     'request.operation != "UPDATE"',
                     f'variables.labelsBefore[?{quoted(SINGLETON)}].orValue("") != "true"',
-                    f"variables.labelsBefore.all(key, key == {quoted(ROLE)}"
+                    f"variables.labelsBefore.all(key, key in [{quoted(ROLE)}, {quoted(LET_GO)}]"
                     " || variables.labels[?key] == variables.labelsBefore[?key])",
                 ),
                 _RELABEL,

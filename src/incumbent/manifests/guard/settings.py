@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from incumbent.errors import ConfigError
+from incumbent.manifests import fields
 
 __all__ = ["CONTROLLERS", "POD_GC", "Settings"]
 
@@ -20,7 +21,6 @@ CONTROLLERS = (
 The second is the one where kube-controller-manager does not give each controller an account.
 """
 
-_NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _RESOURCE = re.compile(r"[a-z0-9][-a-z0-9.]*\.[-a-z0-9.]*[a-z0-9]/[a-z0-9]+")
 _VALUE = r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)"
 _KEY = re.compile(rf"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?{_VALUE}")
@@ -61,10 +61,7 @@ class Settings:
         Raises:
             ConfigError: with what to change.
         """
-        if not _NAME.fullmatch(self.prefix):
-            raise ConfigError(
-                f"prefix {self.prefix!r}: use 1 to 63 of a-z, 0-9 and -, with none of - at the ends"
-            )
+        fields.subdomain("prefix", self.prefix)
         if self.namespaces is not None and not self.namespaces:
             raise ConfigError("no label of namespaces: name one, or leave it out for all")
         for key, value in (self.namespaces or {}).items():

@@ -7,6 +7,14 @@ which no rule can limit to a name. `get`, `update` and `watch` are limited to th
 The Lease has no `spec`. Whatever applies these manifests again therefore leaves the record alone,
 as it leaves alone what it has not written. `kubectl replace` would not: it would depose the holder.
 Nor is it removed with a Helm release, whose Pods may still end their work: `keep`.
+
+With `routing: endpointslice` the lock is an EndpointSlice instead. It has no `endpoints`, for the
+same reason: whatever applies it again must not empty it.
+
+What is about Pods cannot be limited to names: a Deployment's have random ones. So it is the least
+verb each: `watch` to hear of deaths and of labels, `patch` to set a label. `patch` can change more
+than a label, of every Pod of the namespace; where that is too much, use the EndpointSlice, whose
+rights are by name.
 """
 
 from __future__ import annotations
@@ -14,8 +22,10 @@ from __future__ import annotations
 from incumbent.manifests import Object
 from incumbent.manifests.model import Application
 from incumbent.manifests.objects.labels import meta
+from incumbent.stores.kubernetes.resource import ENDPOINT_SLICES, LEASES
+from incumbent.stores.kubernetes.slices import MANAGED_BY, MANAGER, SERVICE
 
-__all__ = ["VERBS", "lease", "rights", "service_account"]
+__all__ = ["VERBS", "lock", "rights", "service_account"]
 
 VERBS = ("get", "update", "watch")
 _RBAC = "rbac.authorization.k8s.io"
@@ -34,19 +44,26 @@ def service_account(app: Application) -> Object:
 def rights(app: Application) -> list[Object]:
     """Return the Role and its binding."""
     name = f"{app.name}-election"
-    rule = {
-        "apiGroups": ["coordination.k8s.io"],
-        "resources": ["leases"],
-        "resourceNames": [app.election],
-        "verbs": list(VERBS),
-    }
+    record = ENDPOINT_SLICES if app.sliced else LEASES
+    rules = [
+        {
+            "apiGroups": [record.group],
+            "resources": [record.plural],
+            "resourceNames": [app.election],
+            "verbs": list(VERBS),
+        }
+    ]
+    labelled = app.routing == "label"
+    if labelled or app.evidence:
+        verbs = ["watch", "patch"] if labelled else ["watch"]
+        rules.append({"apiGroups": [""], "resources": ["pods"], "verbs": verbs})
     subject = {"kind": "ServiceAccount", "name": app.name, "namespace": app.namespace}
     return [
         {
             "apiVersion": f"{_RBAC}/v1",
             "kind": "Role",
             "metadata": meta(app, name),
-            "rules": [rule],
+            "rules": rules,
         },
         {
             "apiVersion": f"{_RBAC}/v1",
@@ -58,10 +75,18 @@ def rights(app: Application) -> list[Object]:
     ]
 
 
-def lease(app: Application) -> Object:
-    """Return the Lease, which nobody holds."""
+def lock(app: Application) -> Object:
+    """Return the Lease or EndpointSlice, which nobody holds."""
+    metadata = meta(app, app.election, annotations={"helm.sh/resource-policy": "keep"})
+    if not app.sliced:
+        return {"apiVersion": LEASES.api_version, "kind": LEASES.kind, "metadata": metadata}
+    metadata["labels"] |= {SERVICE: app.name, MANAGED_BY: MANAGER}
     return {
-        "apiVersion": "coordination.k8s.io/v1",
-        "kind": "Lease",
-        "metadata": meta(app, app.election, annotations={"helm.sh/resource-policy": "keep"}),
+        "apiVersion": ENDPOINT_SLICES.api_version,
+        "kind": ENDPOINT_SLICES.kind,
+        "metadata": metadata,
+        "addressType": "IPv4",
+        "ports": [
+            {"name": port.name, "port": port.number, "protocol": "TCP"} for port in app.ports
+        ],
     }

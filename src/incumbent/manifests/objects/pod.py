@@ -8,8 +8,9 @@ Standbys stand apart
 - Replicas that all answer may outnumber the nodes: there the nodes and zones are a preference.
 - An only replica has nobody to stand apart from.
 
-The token of the service account is there only where a Lease is written; the Pod's name and UID are,
-wherever something is elected: the name alone comes back with the next Pod of a StatefulSet.
+The token of the service account is there only where a Lease is written, or Pods are looked at; the
+Pod's name and UID are, wherever something is elected: the name alone comes back with the next Pod
+of a StatefulSet.
 
 Where the application elects by the library (partly-singleton), the containers share one process
 namespace. By itself a container's command is the first process of a namespace of its own; no timer
@@ -24,14 +25,15 @@ from incumbent.manifests import Object
 from incumbent.manifests.model import Application
 from incumbent.manifests.modes import Mode
 from incumbent.manifests.objects.labels import labels, selector
-from incumbent.manifests.objects.probes import probes
-from incumbent.manifests.parts import Companion, Port, Resources
+from incumbent.manifests.objects.probes import ALIVE, BEGUN, SOCKET, probes, through_the_wrapper
+from incumbent.manifests.parts import ASKED_IN, Companion, Port, Resources
 
 __all__ = ["companion_template", "template"]
 
 HOST = "kubernetes.io/hostname"
 ZONE = "topology.kubernetes.io/zone"
 VOLUME = "data"
+_WRAPPER = "incumbent"
 _LOST = ("node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable")
 _COMPANION_GRACE_S = 30
 
@@ -48,17 +50,18 @@ def template(app: Application) -> Object:
         container["env"] = variables
     container |= _ports(app.ports)
     container["resources"] = _resources(app.resources)
-    container |= probes(
-        app.ports, startup=app.startup, liveness=app.liveness, readiness=app.readiness
-    )
+    container |= _asked(app)
     container["securityContext"] = _confined()
     mounts, volumes = _writable(app.writable)
+    if app.mode is Mode.ACTIVE_STANDBY:
+        mounts.append({"name": _WRAPPER, "mountPath": ASKED_IN})
+        volumes.append({"name": _WRAPPER, "emptyDir": {}})
     if app.storage is not None:
         mounts.append({"name": VOLUME, "mountPath": app.storage.path})
     spec: Object = {
         **_identity(app),
         **({"shareProcessNamespace": True} if app.mode is Mode.PARTLY_SINGLETON else {}),
-        "automountServiceAccountToken": app.leased,
+        "automountServiceAccountToken": app.leased or app.handover,
         "terminationGracePeriodSeconds": app.times.termination_s,
         **_placement(app),
         "tolerations": [
@@ -120,13 +123,27 @@ def _command(app: Application) -> list[str]:
         return list(app.command)
     store = ["--store", app.store_url] if app.store_url else []
     timing = ["--ttl", f"{app.ttl_s:g}", "--grace", f"{app.times.grace_s:.6g}"]
-    return ["incumbent", "run", app.election, *store, *timing, "--", *app.command, *app.args]
+    more = ["--hand-over-on", "eviction"] if app.handover else []
+    options = [*store, *timing, "--probe", SOCKET, *more]
+    return ["incumbent", "run", app.election, *options, "--", *app.command, *app.args]
+
+
+def _asked(app: Application) -> Object:
+    startup, liveness, readiness = app.startup, app.liveness, app.readiness
+    if app.mode is Mode.ACTIVE_STANDBY:
+        startup = through_the_wrapper(startup or BEGUN)
+        liveness = through_the_wrapper(liveness or ALIVE)
+        readiness = readiness and through_the_wrapper(readiness)
+    return probes(app.ports, startup=startup, liveness=liveness, readiness=readiness)
 
 
 def _variables(app: Application) -> list[Object]:
     found: dict[str, Any] = {name: {"value": text} for name, text in app.env.items()}
     if app.mode.elected:
-        for name, path in (("POD_NAME", "metadata.name"), ("POD_UID", "metadata.uid")):
+        told = {"POD_NAME": "metadata.name", "POD_UID": "metadata.uid"}
+        if app.sliced:
+            told |= {"POD_IP": "status.podIP", "NODE_NAME": "spec.nodeName"}
+        for name, path in told.items():
             found[name] = {"valueFrom": {"fieldRef": {"fieldPath": path}}}
         if app.store_secret:
             secret, _, key = app.store_secret.partition("/")

@@ -7,8 +7,11 @@
 - Startup is liveness with more patience, so that a slow start is no death.
 
 Nothing is invented: without a word of the user there is no liveness probe, since what shows that
-the work goes on is known to nobody else. Readiness is a connection to the first port. A readiness
-that is asked the same way as liveness would only take calls away a moment before the restart.
+the work goes on is known to nobody else. Where `incumbent run` is what is started, it is asked
+whether it could keep a lease and start the work, for that is all that a standby does; and the
+user's own question is put through it, only where the work runs. Readiness is a connection to the
+first port. A readiness that is asked the same way as liveness would only take calls away a moment
+before the restart.
 """
 
 from __future__ import annotations
@@ -16,12 +19,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 from incumbent.manifests import Object
-from incumbent.manifests.parts import Port, Probe
+from incumbent.manifests.parts import ASKED_IN, Port, Probe
 
-__all__ = ["probes"]
+__all__ = ["ALIVE", "BEGUN", "SOCKET", "probes", "through_the_wrapper"]
 
 _STARTUP_S = 300
 """How long a start may take before it counts as failed."""
+SOCKET = f"{ASKED_IN}/probe"
+ALIVE = Probe(period_s=20, timeout_s=5)
+"""How often a wrapper is asked; to start an interpreter takes a while on a busy node."""
+BEGUN = Probe(period_s=2, timeout_s=2, failures=_STARTUP_S // 2)
+"""How often it is asked until it answers for the first time: till then the Pod is not ready. The
+kubelet asks first as the container starts, and that is too early."""
 
 
 def probes(
@@ -39,6 +48,12 @@ def probes(
         startup = replace(liveness, failures=max(liveness.failures, patience))
     told = {"startupProbe": startup, "livenessProbe": liveness, "readinessProbe": readiness}
     return {name: _probe(probe, ports) for name, probe in told.items() if probe is not None}
+
+
+def through_the_wrapper(probe: Probe) -> Probe:
+    """Return how `incumbent run` is asked, and `probe` if it is a command, while the work runs."""
+    more = ("--", *probe.command) if probe.command else ()
+    return replace(probe, command=("incumbent", "probe", SOCKET, *more))
 
 
 def _probe(probe: Probe, ports: tuple[Port, ...]) -> Object:

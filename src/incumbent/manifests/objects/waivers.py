@@ -8,6 +8,9 @@ of one tool on one object, and says why:
     Polaris       polaris.fairwinds.com/CHECK-exempt: "true"
 
 Polaris repairs as well: its fix of `deploymentMissingReplicas` makes three replicas of one.
+
+Nothing is waived where more replicas do no harm: of a companion, and of a partly-singleton. Of
+active-standby it is, also where there are three: an overlay, or a chart's values, may make it two.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ from incumbent.manifests.marks import OWNER
 from incumbent.manifests.model import Application
 from incumbent.manifests.modes import summary
 from incumbent.manifests.objects import objects_of
+from incumbent.manifests.objects.guard import CLUSTER_WIDE, NAMESPACE
 from incumbent.manifests.objects.labels import COMPANION, COMPONENT
 from incumbent.manifests.render.kustomize import name_of_file
 from incumbent.manifests.render.table import head
@@ -34,7 +35,9 @@ from incumbent.manifests.render.yaml import dumped, why
 __all__ = ["files_of"]
 
 _TOKEN = "incumbent-value-{}-"
-_PLACE = re.compile(r"^(?P<before> *(?:- )?(?P<field>[^\s:]+): )incumbent-value-(?P<key>[^-]+)-$")
+_PLACE = re.compile(
+    r"^(?P<before> *(?:- )?(?P<field>[^\s:]+): )incumbent-value-(?P<key>[^-]+)-(?P<after>\.\S+)?$"
+)
 _RELEASE = "namespace"
 _QUANTITIES = {"type": "object", "additionalProperties": {"type": ["string", "number"]}}
 _RESOURCES = {
@@ -87,6 +90,9 @@ class _Chart:
         at[field] = _TOKEN.format(key)
 
     def _open(self, obj: Object) -> None:
+        if obj["kind"] in CLUSTER_WIDE:
+            self._open_guard(obj)
+            return
         obj["metadata"]["namespace"] = _TOKEN.format(_RELEASE)
         of = COMPANION if obj["metadata"]["labels"][COMPONENT] == COMPANION else ""
         match obj["kind"]:
@@ -106,6 +112,16 @@ class _Chart:
         notes = obj["metadata"].get("annotations", {})
         if OWNER in notes:
             self._leave(notes, OWNER, "owner", _TEXT, "Whom to ask before it is moved.")
+
+    def _open_guard(self, obj: Object) -> None:
+        places = [(obj["metadata"], "name")]
+        if "policyName" in obj["spec"]:
+            places.append((obj["spec"], "policyName"))
+            labels = obj["spec"]["matchResources"]["namespaceSelector"]["matchLabels"]
+            labels[NAMESPACE] = _TOKEN.format(_RELEASE)
+        for at, field in places:
+            _, dot, rest = at[field].partition(".")
+            at[field] = f"{_TOKEN.format(_RELEASE)}{dot}{rest}"
 
     def _open_workload(self, obj: Object, of: str) -> None:
         spec, single = obj["spec"], self._app.mode.single and not of
@@ -211,6 +227,8 @@ def _expressed(line: str, values: dict[str, _Value]) -> str:
         return line
     before, key = place["before"], place["key"]
     if key == _RELEASE:
+        if place["after"]:
+            return f'{before}"{{{{ .Release.Namespace }}}}{place["after"]}"'
         return f"{before}{{{{ .Release.Namespace | quote }}}}"
     match values[key].form:
         case Form.NUMBER:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from incumbent.manifests import Object
 from incumbent.manifests.model import Application
 from incumbent.manifests.objects import objects_of
+from incumbent.manifests.objects.guard import CLUSTER_WIDE, NAMESPACE
 from incumbent.manifests.render.table import head
 from incumbent.manifests.render.yaml import dumped, why
 
@@ -50,7 +51,29 @@ def _overlay(app: Application) -> str:
     else:
         note = "# More replicas are more standbys: one is active.\n"
         overlay["replicas"] = [{"name": app.name, "count": _EXAMPLE_REPLICAS}]
+    if app.guard:
+        overlay["replacements"] = [_guarded(app)]
+        note += "# The guard follows into the namespace: without `replacements` it stays behind.\n"
     return f"# No namePrefix: the Role and the election name the Lease.\n{note}{dumped(overlay)}"
+
+
+def _guarded(app: Application) -> Object:
+    """Return how the guard, which lies in no namespace, learns of another one."""
+    first = {"delimiter": ".", "index": 0}
+    policy, binding = ({"select": {"kind": kind}} for kind in CLUSTER_WIDE)
+    selector = "spec.matchResources.namespaceSelector.matchLabels"
+    return {
+        "source": {
+            "kind": "ServiceAccount",
+            "name": app.name,
+            "fieldPath": "metadata.namespace",
+        },
+        "targets": [
+            {**policy, "fieldPaths": ["metadata.name"], "options": first},
+            {**binding, "fieldPaths": ["metadata.name", "spec.policyName"], "options": first},
+            {**binding, "fieldPaths": [f"{selector}.[{NAMESPACE}]"]},
+        ],
+    }
 
 
 def _split(image: str) -> tuple[str, Object]:

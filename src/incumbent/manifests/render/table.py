@@ -17,7 +17,7 @@ _WIDTHS = (26, 7, 30, 30)
 
 def rows(app: Application) -> list[tuple[str, str, str, str]]:
     """Return the table of this application's mode, with its seconds."""
-    found = exposures(app.mode, app.times, leased=app.leased)
+    found = exposures(app.mode, app.times, leased=app.leased, guarded=app.guard)
     return [(row.cause, row.at_once, row.two_for, row.nobody_for) for row in found]
 
 

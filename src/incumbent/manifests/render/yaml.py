@@ -27,13 +27,18 @@ __all__ = ["YAML_ERROR", "dumped", "parsed", "plain", "why"]
 
 YAML_ERROR = yaml.YAMLError
 _WIDE = 4096
+_HANDOVER = "-handover"
 
 _WHY = {
+    "ValidatingAdmissionPolicy": "What the API server refuses to do to the only replica.",
+    "ValidatingAdmissionPolicyBinding": "It does so in this namespace.",
     "ServiceAccount": "Who the Pods are.",
     "Role": "All that a candidate may do: this one Lease, by name.",
     "RoleBinding": "The Pods may do it.",
     "Lease": "The election, made here so that nobody needs the right to create one. Without a "
     "spec, so that it can be applied again under a live holder. Do not delete or replace it.",
+    "EndpointSlice": "The election, and the address of whoever holds it: one write changes both. "
+    "Without endpoints, so that it can be applied again under a live holder. Do not delete it.",
     "PersistentVolumeClaim": "The volume.",
     "Service": "How it is found.",
     "Deployment": "The replicas.",
@@ -77,6 +82,10 @@ def parsed(text: str) -> object:
 
 def why(obj: Object) -> str:
     """Return in a sentence what an object is for."""
+    if obj["kind"] == "Role" and obj["metadata"]["name"].endswith(_HANDOVER):
+        return "To hand over before it is evicted: its own Pod, and who else is there."
+    if obj["kind"] == "Role" and len(obj["rules"]) > 1:
+        return "All that a candidate may do: this one lock, by name, and what no name can limit."
     return _WHY[obj["kind"]]
 
 

@@ -4,7 +4,10 @@
     kubernetes://NAMESPACE
     kubernetes://NAMESPACE?context=NAME&kubeconfig=PATH
     kubernetes://NAMESPACE?session=1    one Lease per process is renewed; see `sessions`
+    kubernetes://NAMESPACE?role_label=1     the holder's Pod is labelled; see `label`
+    kubernetes://NAMESPACE?evidence=1       a container's death is not waited out; see `deaths`
     kubernetes://NAMESPACE?recipe=configmap             a ConfigMap instead of a Lease
+    kubernetes://NAMESPACE?recipe=slice&port=80 the holder's address beside it; `slices`
     kubernetes://NAMESPACE?recipe=clientgo-configmap    client-go's annotation on a ConfigMap
     kubernetes://NAMESPACE?recipe=pekko&takeover_s=96   Pekko's lease; recipe=akka: Akka's
     kubernetes://NAMESPACE?recipe=camel-lease&takeover_s=15&labels=app%3Djobs   Camel's Lease
@@ -22,12 +25,17 @@ and `config` speak to a real server.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
 from incumbent.errors import ConfigError
 from incumbent.stores.api import Capabilities, Store, StoreURL, missing_extra
 from incumbent.stores.kubernetes.store import KubernetesStore
 from incumbent.stores.recipes import recipe_of
+
+if TYPE_CHECKING:
+    from incumbent.stores.kubernetes.config import Connection
 
 __all__ = ["KubernetesStore", "open", "set_ups"]
 
@@ -36,11 +44,14 @@ _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 def set_ups() -> dict[str, Capabilities]:
     """Return what is declared where an option makes it another store, by that option."""
+    from incumbent.stores.kubernetes import store
+    from incumbent.stores.kubernetes.deaths import WHY
     from incumbent.stores.kubernetes.modes import MODES
     from incumbent.stores.kubernetes.sessions import CAPABILITIES
 
     recipes = {f"recipe={recipe}": mode.capabilities for recipe, mode in MODES.items()}
-    return {"session=1": CAPABILITIES, **recipes}
+    proven = replace(store.CAPABILITIES, evidence=WHY)
+    return {"session=1": CAPABILITIES, "evidence=1": proven, **recipes}
 
 
 def open(url: StoreURL) -> Store:
@@ -54,11 +65,20 @@ def open(url: StoreURL) -> Store:
 
     recipe = recipe_of("kubernetes", url.options, MODES)
     mode = MODES.get(recipe)
-    told = mode.options if mode is not None else ("session",)
+    told: tuple[str, ...] = mode.options if mode is not None else ("session",)
+    if mode is None or mode.ours:
+        told = (*told, "role_label", "evidence", "termination_log")
     options = url.take_options("context", "kubeconfig", "recipe", *told)
-    sessions = options.get("session", "0")
-    if sessions not in ("0", "1"):
-        raise ConfigError(f"kubernetes://: session={sessions!r} is neither 0 nor 1")
+    sessions, label, evidence = (
+        _asked(options, key) for key in ("session", "role_label", "evidence")
+    )
+    if sessions and (label or evidence):
+        raise ConfigError(
+            "kubernetes://: role_label and evidence are about the one holder of one record, and "
+            "session=1 has many in one process: choose"
+        )
+    if "termination_log" in options and not evidence:
+        raise ConfigError("kubernetes://: termination_log= is for evidence=1")
     if url.path not in ("", "/") or url.port is not None or url.username is not None:
         raise ConfigError("kubernetes:// takes a namespace and no more: kubernetes://NAMESPACE")
     if url.host and not _NAMESPACE.fullmatch(url.host):
@@ -78,10 +98,41 @@ def open(url: StoreURL) -> Store:
     if made is not None:
         chosen = {key: value for key, value in options.items() if key in ("recipe", *told)}
         shown = f"{shown}?{urlencode(chosen, safe='{}/')}"
-        return made(lambda resource: Client(connection, namespace, resource), shown, candidate)
-    client = Client(connection, namespace)
-    if sessions == "1":
-        from incumbent.stores.kubernetes.sessions import SessionStore
+        store = made(lambda resource: Client(connection, namespace, resource), shown, candidate)
+    else:
+        client = Client(connection, namespace)
+        if sessions:
+            from incumbent.stores.kubernetes.sessions import SessionStore
 
-        return SessionStore(client, f"{shown}?session=1", candidate)
-    return KubernetesStore(client, shown, candidate)
+            return SessionStore(client, f"{shown}?session=1", candidate)
+        store = KubernetesStore(client, shown, candidate)
+    if label or evidence:
+        _equip(store, connection, namespace, options)
+    return store
+
+
+def _asked(options: dict[str, str], key: str) -> bool:
+    told = options.get(key, "0")
+    if told not in ("0", "1"):
+        raise ConfigError(f"kubernetes://: {key}={told!r} is neither 0 nor 1")
+    return told == "1"
+
+
+def _equip(
+    store: KubernetesStore, connection: Connection, namespace: str, options: dict[str, str]
+) -> None:
+    """Give the store what is about Pods. Who is in none only looks, and has no label to set."""
+    from incumbent.stores.kubernetes.client import Client
+    from incumbent.stores.kubernetes.config import own_pod
+    from incumbent.stores.kubernetes.deaths import TERMINATION_LOG, Deaths, TerminationLog
+    from incumbent.stores.kubernetes.label import RoleLabel
+    from incumbent.stores.kubernetes.resource import PODS
+
+    pod = own_pod()
+    pods = Client(connection, (pod.namespace if pod is not None else "") or namespace, PODS)
+    label = deaths = None
+    if _asked(options, "role_label") and pod is not None:
+        label = RoleLabel(pods, pod, namespace)
+    if _asked(options, "evidence"):
+        deaths = Deaths(pods, TerminationLog(options.get("termination_log", TERMINATION_LOG)))
+    store.equip(label, deaths, pods)

@@ -7,7 +7,8 @@ lightkube is the smallest that there is for asyncio. Read in its version 1.0.1 (
 and does not know an answer of 410 as such; an error without a Content-Type becomes a KeyError; a
 transport with a bounded pool loses the configured trust; a list of files in KUBECONFIG and exec
 plugins that speak v1 are refused; a private key stays in a temporary file; and it stands on httpx2,
-for which see `http`. What is left, seven requests on one resource, is this module.
+for which see `http`. What is left, seven requests on one resource, and others as they are told, is
+this module.
 
 What is known after an error
 ----------------------------
@@ -27,6 +28,9 @@ import copy
 import json
 import ssl
 from collections.abc import AsyncGenerator, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Literal
 from urllib.parse import urlencode, urlsplit
 
@@ -44,12 +48,26 @@ from incumbent.stores.kubernetes.config import Connection
 from incumbent.stores.kubernetes.resource import LEASES, Resource
 from incumbent.stores.kubernetes.wire import Object, trimmed
 
-__all__ = ["Client"]
+__all__ = ["Client", "Recorded"]
 
 POOL_CONNECTIONS = 16
 _KINDS = {kind.value: kind for kind in Kind}
 _OK = range(200, 300)
 _Effect = Literal["read", "write"]
+_JSON, _MERGE = "application/json", "application/merge-patch+json"
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """Objects with the server's own account of who wrote what, and when, in `managedFields`.
+
+    Attributes:
+        items: the objects.
+        at: the server's clock at its answer, in whole seconds; None if it did not say.
+    """
+
+    items: list[Object]
+    at: datetime | None
 
 
 class Client:
@@ -66,11 +84,12 @@ class Client:
         self._requests = Pool(server, tls, name, POOL_CONNECTIONS)
         self._watches = Pool(server, tls, name, None)
 
-    def beside(self, resource: Resource) -> Client:
+    def beside(self, resource: Resource, namespace: str = "") -> Client:
         """Return a client for another resource on the same connections, to be closed once."""
         made = copy.copy(self)
         made.resource = resource
-        made._objects = resource.path(self.namespace)
+        made.namespace = namespace or self.namespace
+        made._objects = resource.path(made.namespace)
         return made
 
     async def get(self, name: str) -> Object:
@@ -87,6 +106,11 @@ class Client:
         name = obj["metadata"]["name"]
         return trimmed(await self._ask("update", name, "PUT", f"{self._objects}/{name}", obj))
 
+    async def patch(self, name: str, change: Object) -> Object:
+        """Merge a change into an object; a uid or resourceVersion in it is compared."""
+        path = f"{self._objects}/{name}"
+        return trimmed(await self._ask("patch", name, "PATCH", path, change, content_type=_MERGE))
+
     async def delete(self, name: str, uid: str, version: str) -> None:
         """Delete an object."""
         preconditions = {"uid": uid, "resourceVersion": version}
@@ -98,6 +122,27 @@ class Client:
         query = f"?{urlencode({'labelSelector': selector})}" if selector else ""
         answer = await self._ask("list", "", "GET", self._objects + query)
         return Listing([trimmed(o) for o in answer["items"]], answer["metadata"]["resourceVersion"])
+
+    async def page(self, limit: int, after: str = "") -> tuple[Listing, str]:
+        """Read some objects, and return them with what the next page is asked for by; "": the last.
+
+        All pages show one version, that of the first. `Expired`: the server has forgotten it.
+        """
+        query = {"limit": str(limit), **({"continue": after} if after else {})}
+        answer = await self._ask("list", "", "GET", f"{self._objects}?{urlencode(query)}")
+        about = answer["metadata"]
+        found = Listing([trimmed(o) for o in answer["items"]], about["resourceVersion"])
+        return found, about.get("continue", "")
+
+    async def recorded(self) -> Recorded:
+        """Read all objects as the server keeps them, and what its own clock says: one request."""
+        with _meanings("read", self._place):
+            response = await self._send("GET", self._objects, None)
+            if response.status in _OK:
+                date = response.headers.get(b"date", b"").decode("ascii")
+                at = parsedate_to_datetime(date) if date else None
+                return Recorded(json.loads(response.body)["items"], at)
+        raise self._refusal("list", "", response.status, response.body)
 
     async def watch(
         self, name: str, version: str, limit_s: float, selector: str = ""
@@ -132,6 +177,22 @@ class Client:
                         yield self._change(name, line)
                     return
 
+    async def send(
+        self,
+        verb: str,
+        name: str,
+        method: str,
+        path: str,
+        body: Object | None = None,
+        content_type: str = _JSON,
+    ) -> Object:
+        """Send any request, about an object of this resource, and return the answer as it is.
+
+        Raises:
+            Conflict, NotFound: see `api`; so are the others.
+        """
+        return await self._ask(verb, name, method, path, body, content_type=content_type)
+
     async def allowed(self, verb: str, name: str) -> bool:
         """Ask the server's authorizer."""
         attributes = {
@@ -149,6 +210,13 @@ class Client:
         }
         answer = await self._ask("create", "", "POST", path, review, effect="read")
         return bool(answer["status"]["allowed"])
+
+    async def user(self) -> str:
+        """Ask the server who we are to it."""
+        path = "/apis/authentication.k8s.io/v1/selfsubjectreviews"
+        review = {"apiVersion": "authentication.k8s.io/v1", "kind": "SelfSubjectReview"}
+        answer = await self._ask("create", "", "POST", path, review, effect="read")
+        return str(answer["status"]["userInfo"]["username"])
 
     async def namespace_found(self) -> bool:
         """Look for the namespace."""
@@ -191,22 +259,25 @@ class Client:
         path: str,
         body: Object | None = None,
         effect: _Effect | None = None,
+        content_type: str = _JSON,
     ) -> Object:
         if effect is None:
             effect = "read" if body is None else "write"
         content = None if body is None else json.dumps(body, separators=(",", ":")).encode()
         with _meanings(effect, self._place):
-            response = await self._send(method, path, content)
+            response = await self._send(method, path, content, content_type)
             if response.status in _OK:
                 parsed: Object = json.loads(response.body)
                 return parsed
         raise self._refusal(verb, name, response.status, response.body, effect)
 
-    async def _send(self, method: str, path: str, content: bytes | None) -> Response:
+    async def _send(
+        self, method: str, path: str, content: bytes | None, content_type: str = _JSON
+    ) -> Response:
         """Send a request; once more only if it was refused for credentials that got old."""
         header = await self._credentials.header(refused=False)
         while True:
-            headers = _headers(header, content)
+            headers = _headers(header, content, content_type)
             response = await self._requests.request(method, path, headers, content)
             if response.status != 401:
                 return response
@@ -257,10 +328,12 @@ class Client:
         raise self._refusal("watch", name, code or 500, json.dumps(status).encode())
 
 
-def _headers(authorization: str | None, content: bytes | None) -> list[tuple[str, str]]:
-    headers = [("Accept", "application/json"), ("User-Agent", "incumbent")]
+def _headers(
+    authorization: str | None, content: bytes | None, content_type: str = _JSON
+) -> list[tuple[str, str]]:
+    headers = [("Accept", _JSON), ("User-Agent", "incumbent")]
     if content is not None:
-        headers.append(("Content-Type", "application/json"))
+        headers.append(("Content-Type", content_type))
     if authorization is not None:
         headers.append(("Authorization", authorization))
     return headers

@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import contextlib
 import json
 import os
 import re
@@ -30,8 +31,9 @@ from typing import Any, Protocol
 
 from incumbent.core.records import check_identity
 from incumbent.errors import ConfigError, InvalidName, StoreUnavailable
+from incumbent.stores.kubernetes.pods import OwnPod
 
-__all__ = ["Connection", "Credentials", "candidate_name", "load"]
+__all__ = ["Connection", "Credentials", "candidate_name", "load", "own_pod", "pod_name"]
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 DEFAULT_KUBECONFIG = Path("~/.kube/config")
@@ -331,6 +333,30 @@ def _read(path: Path) -> str:
 # -- who we are -----------------------------------------------------------------------------------
 
 
+def own_pod(
+    environ: Mapping[str, str] = os.environ, account: Path = SERVICE_ACCOUNT
+) -> OwnPod | None:
+    """Return the Pod that we run in, or None outside of one.
+
+    What the downward API tells in `POD_NAME`, `POD_UID`, `POD_NAMESPACE`, `POD_IP` and `NODE_NAME`
+    comes first; most of it is also in the token of the Pod's service account.
+    """
+    if "KUBERNETES_SERVICE_HOST" not in environ:
+        return None
+    name, uid = _bound_pod(account)
+    namespace = environ.get("POD_NAMESPACE", "")
+    if not namespace:
+        with contextlib.suppress(OSError, ValueError):
+            namespace = (account / "namespace").read_text(encoding="utf-8").strip()
+    return OwnPod(
+        namespace,
+        environ.get("POD_NAME") or name or environ.get("HOSTNAME") or socket.gethostname(),
+        environ.get("POD_UID") or uid,
+        environ.get("POD_IP", ""),
+        environ.get("NODE_NAME", ""),
+    )
+
+
 def candidate_name(
     environ: Mapping[str, str] = os.environ, account: Path = SERVICE_ACCOUNT
 ) -> str | None:
@@ -338,17 +364,20 @@ def candidate_name(
 
     The name alone would not do: the Pods of a StatefulSet come back under the same name.
     """
-    if "KUBERNETES_SERVICE_HOST" not in environ:
+    pod = own_pod(environ, account)
+    if pod is None:
         return None
-    name, uid = _bound_pod(account)
-    name = environ.get("POD_NAME") or name or environ.get("HOSTNAME") or socket.gethostname()
-    uid = environ.get("POD_UID") or uid
-    name = re.sub(r"[^-.A-Za-z0-9]", "-", name)[:_GREATEST_POD_NAME].strip("-.")
-    uid = re.sub(r"[^-A-Za-z0-9]", "-", uid)[:36].strip("-")
+    name = re.sub(r"[^-.A-Za-z0-9]", "-", pod.name)[:_GREATEST_POD_NAME].strip("-.")
+    uid = re.sub(r"[^-A-Za-z0-9]", "-", pod.uid)[:36].strip("-")
     try:
         return check_identity(f"{name}_{uid}" if uid else name)
     except InvalidName:
         return None
+
+
+def pod_name(environ: Mapping[str, str] = os.environ, account: Path = SERVICE_ACCOUNT) -> str:
+    """Return the name of the Pod that this runs in, or "" if that is not known."""
+    return environ.get("POD_NAME") or _bound_pod(account)[0]
 
 
 def _bound_pod(account: Path) -> tuple[str, str]:

@@ -27,6 +27,7 @@ from incumbent.stores.kubernetes.formats import (
 from incumbent.stores.kubernetes.layout import Layout, ObjectEach
 from incumbent.stores.kubernetes.names import Names
 from incumbent.stores.kubernetes.resource import PODS, Resource, heartbeats_of
+from incumbent.stores.kubernetes.slices import SliceFormat, address_of, ports_of, service_name
 from incumbent.stores.kubernetes.store import CAPABILITIES, KubernetesStore
 from incumbent.stores.kubernetes.wire import Format
 
@@ -55,11 +56,13 @@ class Mode:
         capabilities: what is declared.
         prepared: see `Prepares`.
         options: what it can be told beside `recipe`.
+        ours: whether the format is our own, so that what goes with that may be asked for.
     """
 
     capabilities: Capabilities
     prepared: Prepares
     options: tuple[str, ...] = ()
+    ours: bool = False
 
 
 def _of_anybody(layout_of: Callable[[_Options], Layout[Format]]) -> Prepares:
@@ -171,6 +174,7 @@ def _heartbeat_mode(partner: str, group: str) -> Mode:
     return Mode(declared, _of_anybody(_heartbeats(group)), ("lock", "takeover_s"))
 
 
+_SLICE = _declared("the EndpointSlice", bars=True, label_names=True, partner="", partner_breaks="")
 _CONFIG_MAP = _declared(
     "the ConfigMap", bars=True, label_names=False, partner="", partner_breaks=""
 )
@@ -204,10 +208,21 @@ def _camel_mode(written: str, deleted: str, lock: str, prepared: Prepares, *opti
     return Mode(declared, prepared, ("lock", "takeover_s", "labels", *options))
 
 
+def _slices(options: _Options) -> Layout[Format]:
+    from incumbent.stores.kubernetes.config import own_pod
+
+    pod = own_pod()
+    address, ports = address_of(options, pod), ports_of(options.get("port", ""))
+    return ObjectEach(SliceFormat(address, ports, pod), Names(check=service_name))
+
+
 MODES = {
     "configmap": Mode(
-        _CONFIG_MAP, _of_anybody(lambda options: ObjectEach(ConfigMapFormat(), _names(options)))
+        _CONFIG_MAP,
+        _of_anybody(lambda options: ObjectEach(ConfigMapFormat(), _names(options))),
+        ours=True,
     ),
+    "slice": Mode(_SLICE, _of_anybody(_slices), ("address", "port"), ours=True),
     "clientgo-configmap": Mode(
         _CLIENT_GO,
         _of_anybody(lambda options: ObjectEach(AnnotationFormat(), _names(options))),

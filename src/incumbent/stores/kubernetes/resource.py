@@ -1,14 +1,14 @@
 """Which resource of an API server the records are objects of.
 
-`LEASES`, `CONFIG_MAPS` and `PODS` are there on every cluster. A resource that others have defined
-needs its CustomResourceDefinition: `Resource.definition` is the manifest.
+`LEASES`, `CONFIG_MAPS`, `PODS` and `ENDPOINT_SLICES` are there on every cluster. A resource that
+others have defined needs its CustomResourceDefinition: `Resource.definition` is the manifest.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-__all__ = ["CONFIG_MAPS", "LEASES", "PODS", "Resource", "heartbeats_of"]
+__all__ = ["CONFIG_MAPS", "ENDPOINT_SLICES", "LEASES", "PODS", "Resource", "heartbeats_of"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +45,28 @@ class Resource:
         return f"{self.plural}.{self.group}" if self.group else self.plural
 
     def path(self, namespace: str) -> str:
-        """Return the path of all objects in a namespace."""
+        """Return the path of all objects in a namespace; "" for those in every one."""
+        if not namespace:
+            return f"{self.root}/{self.plural}"
         return f"{self.root}/namespaces/{namespace}/{self.plural}"
+
+    def everywhere(self) -> Resource:
+        """Return the same resource outside of namespaces, or in all of them."""
+        return _Everywhere(self.group, self.version, self.plural, self.kind)
+
+
+class _Everywhere(Resource):
+    """A resource outside of namespaces, or in all of them."""
+
+    def path(self, namespace: str) -> str:
+        """Return the path of all objects; the namespace has no meaning."""
+        return f"{self.root}/{self.plural}"
 
 
 LEASES = Resource("coordination.k8s.io", "v1", "leases", "Lease")
 CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
 PODS = Resource("", "v1", "pods", "Pod")
+ENDPOINT_SLICES = Resource("discovery.k8s.io", "v1", "endpointslices", "EndpointSlice")
 
 _HEARTBEATS = """\
 apiVersion: apiextensions.k8s.io/v1

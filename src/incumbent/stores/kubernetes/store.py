@@ -38,12 +38,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
+from incumbent.clock import boottime
 from incumbent.core.records import Bar, Claim, Held, Holding, Lease, Snapshot, StepDownRequest
 from incumbent.errors import Refused, StoreUnavailable, StoreUnusable
 from incumbent.stores.api import ON_ONE_SERVER, Capabilities, Finding, Grade, Sink, StoreDefaults
-from incumbent.stores.kubernetes import doctor, wire
+from incumbent.stores.kubernetes import doctor, rbac, wire
 from incumbent.stores.kubernetes.api import Conflict, NotFound, ObjectApi
+from incumbent.stores.kubernetes.deaths import WHY, Deaths
+from incumbent.stores.kubernetes.label import RoleLabel
 from incumbent.stores.kubernetes.layout import LEASES_BY_NAME, Layout
 from incumbent.stores.kubernetes.ledger import Ledger
 from incumbent.stores.kubernetes.watch import Watcher
@@ -98,6 +102,9 @@ class KubernetesStore(StoreDefaults):
     ) -> None:
         self.capabilities = capabilities
         self.url = url
+        self._label: RoleLabel | None = None
+        self._deaths: Deaths | None = None
+        self._pod_api: ObjectApi | None = None
         self._api = api
         self._candidate = candidate
         self._wall = wall
@@ -105,6 +112,20 @@ class KubernetesStore(StoreDefaults):
         self._ledger = Ledger(layout.format_of)
         self._watcher = Watcher(api, self._ledger, layout.object_of)
         self._tokens: dict[str, tuple[str, int]] = {}
+
+    def equip(
+        self,
+        label: RoleLabel | None,
+        deaths: Deaths | None,
+        pods: ObjectApi,
+    ) -> None:
+        """Have the active Pod labelled, or deaths reported; before anything else.
+
+        `pods` is what these two use, and is closed with the store.
+        """
+        self._label, self._deaths, self._pod_api = label, deaths, pods
+        if deaths is not None:
+            self.capabilities = replace(self.capabilities, evidence=WHY)
 
     async def open(self, *, create: bool = True) -> None:
         """Make sure that the server answers, and knows the resource.
@@ -122,6 +143,12 @@ class KubernetesStore(StoreDefaults):
 
     async def close(self) -> None:
         """Give back every connection."""
+        if self._label is not None:
+            await self._label.close()
+        if self._deaths is not None:
+            await self._deaths.close()
+        if self._pod_api is not None:
+            await self._pod_api.close()
         await self._watcher.close()
         await self._api.close()
 
@@ -163,6 +190,9 @@ class KubernetesStore(StoreDefaults):
         form.check(claim)
         if over.holding is Holding.FOREIGN:
             raise Refused(await self.read(name))
+        if self._deaths is not None:
+            self._deaths.announce(claim.term)
+        sent = boottime()
 
         def change(obj: Object | None) -> Object:
             if obj is not None:
@@ -179,6 +209,8 @@ class KubernetesStore(StoreDefaults):
             if isinstance(found, Held):
                 return found
             raise Refused(found) from None
+        if self._label is not None:
+            self._label.confirmed(name, sent, claim.ttl_s)
         return self._held(name, claim, written)
 
     async def connect(self) -> None:
@@ -240,6 +272,7 @@ class KubernetesStore(StoreDefaults):
         term, known = self._tokens.get(lease.name, ("", 0))
         token = known if term == lease.key else None
         form = self._layout.format_of(lease.name)
+        sent = boottime()
         written = await self._write_while(
             lease.name,
             lease.key,
@@ -247,11 +280,17 @@ class KubernetesStore(StoreDefaults):
             lambda obj: form.renewed(obj, token, self._wall()),
         )
         if isinstance(written, Snapshot):
+            if self._label is not None:
+                self._label.lost(lease.name)
             raise Refused(written)
+        if self._label is not None:
+            self._label.confirmed(lease.name, sent, lease.ttl_s)
         return lease.at(self._ledger.present(lease.name, written)[0].version)
 
     async def release(self, held: Held, lease: Lease, successor: str) -> Snapshot:
         """Give up exactly this term."""
+        if self._label is not None:
+            await self._label.ended(held.name)
         form = self._layout.format_of(held.name)
         written = await self._write_while(
             held.name,
@@ -298,6 +337,29 @@ class KubernetesStore(StoreDefaults):
         if not self.capabilities.bars:
             return await super().unbar(over)
         return await self._swap_bar(over, None)
+
+    async def void(self, over: Snapshot) -> Snapshot:
+        """Make vacant exactly the record that was seen, on the word of a person.
+
+        No proof stands behind it, so it is no part of what candidates do. It swaps that very
+        version: a holder that has renewed since is left alone.
+
+        Raises:
+            Refused: the record is another one, or nobody holds.
+            StoreUnusable: the format is another library's, whose members may hold.
+        """
+        if not self.capabilities.bars:
+            raise StoreUnusable(f"{self.url} has records of another library: nothing is voided")
+        if over.holding is not Holding.HELD or not over.term:
+            raise Refused(over)
+        form = self._layout.format_of(over.name)
+
+        def change(obj: Object | None) -> Object:
+            if obj is None:
+                raise AssertionError("what is held is there")
+            return form.released(obj, "", self._wall())
+
+        return self._ledger.present(over.name, await self._swap(over.name, over, change))[0]
 
     async def _swap_bar(self, over: Snapshot, bar: Bar | None) -> Snapshot:
         """Replace exactly this bar, at its version: what is read now may be another one."""
@@ -348,10 +410,16 @@ class KubernetesStore(StoreDefaults):
 
     def follow(self, name: str, sink: Sink) -> None:
         """Report the record now and after each change."""
+        if self._label is not None:
+            self._label.follow(name)
+        if self._deaths is not None:
+            sink = self._deaths.follow(name, sink)
         self._watcher.follow(name, sink)
 
     def unfollow(self, name: str, sink: Sink) -> None:
         """Report no more."""
+        if self._deaths is not None:
+            sink = self._deaths.unfollow(name, sink)
         self._watcher.unfollow(name, sink)
 
     # -- for people -------------------------------------------------------------------------------
@@ -365,11 +433,22 @@ class KubernetesStore(StoreDefaults):
 
     async def examine(self) -> list[Finding]:
         """Look at the server, the namespace and our rights."""
-        return await doctor.examine(self._api)
+        return [*await doctor.examine(self._api), *await self._examine_pods()]
 
     async def examine_election(self, name: str) -> list[Finding]:
         """Look at the same, with the rights to one object."""
-        return await doctor.examine(self._api, self._layout.object_of(name))
+        called = self._layout.object_of(name)
+        return [*await doctor.examine(self._api, called), *await self._examine_pods()]
+
+    async def _examine_pods(self) -> list[Finding]:
+        """Look at our rights to Pods, where they are needed."""
+        if self._pod_api is None:
+            return []
+        needed = ("watch",) if self._label is None else ("watch", "patch")
+        found = await doctor.asked(self._pod_api, "", rbac.Rights(needed, (), "", by_name=False))
+        if self._deaths is not None:
+            found.append(self._deaths.examine())
+        return found
 
 
 def _version(obj: Object | None) -> str | None:

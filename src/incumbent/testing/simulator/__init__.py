@@ -9,6 +9,7 @@
     members    a member of another library, which keeps its rules, and what breaks them
     judge      the rules, checked after every step
     kubernetes the twin of an API server, under the production store for Leases
+    kubernetes_deaths  the twin of kubelets beside it, which report who has ended
     queue      the twin of a server of queues, in which members of others stand; `queue_faults`
     machine    the twin of threads, inotify and locks that die with their process
     sqlite     the production store for SQLite over it, and `sqlite_faults`

@@ -9,6 +9,7 @@ from incumbent.testing.simulator.history import History, Kind, Outcome, run
 from incumbent.testing.simulator.joined import JoinedBench
 from incumbent.testing.simulator.keyvalue import KeyValueBench
 from incumbent.testing.simulator.kubernetes import KubernetesBench
+from incumbent.testing.simulator.kubernetes_deaths import KubernetesDeathsBench
 from incumbent.testing.simulator.kubernetes_session import (
     KubernetesSessionBench,
     unheard_deletion,
@@ -62,6 +63,10 @@ STORES = {
     ),
     "kv": Kind(_key_value, whole_seconds=False),
     "kubernetes": Kind(_kubernetes, whole_seconds=True),
+    "kubernetes-evidence": Kind(
+        lambda history, _: KubernetesDeathsBench(history.judge, history.network),
+        whole_seconds=True,
+    ),
     "kubernetes-session": Kind(
         _kubernetes_session,
         whole_seconds=True,

@@ -1,0 +1,255 @@
+"""One Singleton on a real API server, and in the test's hands what controllers and nodes would do.
+
+No controller runs there, so nothing happens that the test does not do: Pods come and go when it
+says so, and what is deleted in the foreground stays until it lets it go. What they really do is the
+matter of another test, with the real ones.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import json
+import re
+import ssl
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+from incumbent.manifests import Object
+from incumbent.manifests.marks import KEPT_BY
+from incumbent.manifests.model import Application
+from incumbent.operator.cluster import Cluster
+from incumbent.operator.definition import SINGLETONS
+from incumbent.operator.kinds import KINDS, WORKLOADS
+from incumbent.operator.reconciling import Reconciler
+from incumbent.operator.steps import Step
+from incumbent.stores.kubernetes import config
+from incumbent.stores.kubernetes.client import Client
+from incumbent.stores.kubernetes.resource import PODS
+from tests.operator.kit import singleton
+from tests.servers.kubernetes import ApiError, ApiServer
+
+__all__ = ["Stage"]
+
+R = TypeVar("R")
+
+
+def _fine() -> None:
+    return
+
+
+class Line:
+    """One connection for all that a test asks: a handshake costs more than most questions."""
+
+    def __init__(self, server: ApiServer) -> None:
+        trust = ssl.create_default_context(cafile=str(server.ca_file))
+        self._connection = http.client.HTTPSConnection(server.host, server.port, context=trust)
+        self._headers = {"Authorization": f"Bearer {server.token()}"}
+
+    def request(
+        self, method: str, path: str, body: Any = None, *, content_type: str = "application/json"
+    ) -> Object:
+        content = None if body is None else json.dumps(body)
+        headers = {**self._headers, "Content-Type": content_type}
+        self._connection.request(method, path, content, headers)
+        with self._connection.getresponse() as response:
+            answer: Object = json.loads(response.read())
+            if response.status >= 300:
+                raise ApiError(response.status, answer["reason"], answer["message"])
+        return answer
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+class Stage:
+    """A Singleton in a namespace of its own."""
+
+    def __init__(self, server: ApiServer, namespace: str) -> None:
+        self.namespace = namespace
+        self.server = Line(server)
+        self.kubeconfig = str(server.kubeconfig(namespace=namespace))
+        self.name = "reports"
+        self._known: Reconciler | None = None
+
+    # -- what people do ---------------------------------------------------------------------------
+
+    def apply(self, app: Application) -> None:
+        """Make the Singleton, or change its spec."""
+        self.name = app.name
+        path = SINGLETONS.path(self.namespace)
+        wanted = singleton(app, namespace=self.namespace)
+        try:
+            found = self.server.request("GET", f"{path}/{app.name}")
+        except ApiError:
+            self.server.request("POST", path, wanted)
+        else:
+            self.server.request("PUT", f"{path}/{app.name}", {**found, "spec": wanted["spec"]})
+
+    def change(self, kind: str, name: str, how: Callable[[Object], None], manager: str) -> None:
+        """Change an object as somebody else."""
+        path = f"{KINDS[kind].path(self.namespace)}/{name}"
+        found = self.server.request("GET", path)
+        how(found)
+        self.server.request("PUT", f"{path}?fieldManager={manager}", found)
+
+    # -- what an operator does --------------------------------------------------------------------
+
+    def operate(
+        self,
+        token: int | None = None,
+        *,
+        check: Callable[[], None] = _fine,
+        made: Callable[[Client, Callable[[], None]], Cluster] = Cluster,
+    ) -> bool | None:
+        """Have an operator look after it once; tell whether it wants to come again."""
+
+        async def look(cluster: Cluster) -> bool | None:
+            known = self._known or Reconciler(cluster, token, "test")
+            known.cluster = cluster
+            return await known.reconcile((self.namespace, self.name))
+
+        return self.run(look, check=check, made=made)
+
+    def remember(self, **settings: Any) -> Reconciler:
+        """Let it be one operator from now on, and not a new one each time."""
+
+        async def make(cluster: Cluster) -> Reconciler:
+            return Reconciler(cluster, None, "test", **settings)
+
+        self._known = self.run(make)
+        return self._known
+
+    def run(
+        self,
+        call: Callable[[Cluster], Awaitable[R]],
+        *,
+        check: Callable[[], None] = _fine,
+        made: Callable[[Client, Callable[[], None]], Cluster] = Cluster,
+    ) -> R:
+        """Call something with a cluster."""
+
+        async def connected() -> R:
+            connection = config.load(kubeconfig=self.kubeconfig)
+            client = Client(connection, self.namespace, SINGLETONS)
+            try:
+                return await call(made(client, check))
+            finally:
+                await client.close()
+
+        return asyncio.run(connected())
+
+    def carry_out(self, step: Step) -> None:
+        """Carry out one step, without looking at anything before."""
+        self.run(lambda cluster: cluster.carry_out(step, self.namespace))
+
+    # -- what there is ----------------------------------------------------------------------------
+
+    def get(self, kind: str, name: str = "") -> Object:
+        path = KINDS[kind].path(self.namespace)
+        return self.server.request("GET", f"{path}/{name or self.name}")
+
+    def names(self, kind: str) -> list[str]:
+        items = self.server.request("GET", KINDS[kind].path(self.namespace))["items"]
+        return sorted(obj["metadata"]["name"] for obj in items)
+
+    @property
+    def status(self) -> Object:
+        path = f"{SINGLETONS.path(self.namespace)}/{self.name}"
+        found: Object = self.server.request("GET", path).get("status", {})
+        return found
+
+    def condition(self, kind: str) -> tuple[str, str]:
+        (found,) = [one for one in self.status["conditions"] if one["type"] == kind]
+        return found["status"], found["reason"]
+
+    def events(self) -> list[tuple[str, str, str]]:
+        path = f"/apis/events.k8s.io/v1/namespaces/{self.namespace}/events"
+        items = self.server.request("GET", path)["items"]
+        items.sort(key=lambda event: str(event["eventTime"]))
+        return [(event["type"], event["reason"], event["note"]) for event in items]
+
+    # -- what controllers and nodes do ------------------------------------------------------------
+
+    def pods(self) -> list[Object]:
+        found: list[Object] = self.server.request("GET", PODS.path(self.namespace))["items"]
+        return found
+
+    def start(self, *, ready: bool = True) -> str:
+        """Let the workload have one Pod more, as its template says; return the name."""
+        (workload,) = self.workloads()
+        template = workload["spec"]["template"]
+        name = f"{self.name}-{len(self.pods())}"
+        pod = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {**template["metadata"], "name": name},
+            "spec": {**template["spec"], "nodeName": "some-node", "serviceAccountName": ""},
+        }
+        path = PODS.path(self.namespace)
+        made = self.server.request("POST", path, pod)
+        state = "True" if ready else "False"
+        made["status"] = {
+            "phase": "Running",
+            "startTime": "2026-01-01T00:00:00Z",
+            "conditions": [{"type": "Ready", "status": state}],
+        }
+        self.server.request("PUT", f"{path}/{name}/status", made)
+        count = len(self.pods())
+        self._say(workload, {"replicas": count, "readyReplicas": count, "updatedReplicas": count})
+        return name
+
+    def end(self, name: str) -> None:
+        """Let a Pod be gone."""
+        self.server.request(
+            "DELETE", f"{PODS.path(self.namespace)}/{name}", {"gracePeriodSeconds": 0}
+        )
+
+    def collect(self) -> None:
+        """Let what is being deleted be gone."""
+        for kind in WORKLOADS:
+            path = KINDS[kind].path(self.namespace)
+            for obj in self.server.request("GET", path)["items"]:
+                if "deletionTimestamp" in obj["metadata"]:
+                    where = f"{path}/{obj['metadata']['name']}"
+                    body = {"metadata": {"finalizers": None}}
+                    kind_of = "application/merge-patch+json"
+                    self.server.request("PATCH", where, body, content_type=kind_of)
+
+    def workloads(self) -> list[Object]:
+        """Return every workload that has the name of the Singleton."""
+        found: list[Object] = []
+        for kind in WORKLOADS:
+            items = self.server.request("GET", KINDS[kind].path(self.namespace))["items"]
+            named = (obj for obj in items if obj["metadata"]["name"] == self.name)
+            found.extend({"kind": kind, **obj} for obj in named)
+        return found
+
+    def whole(self) -> dict[str, Any]:
+        """Return everything that was made, without what is another one each time."""
+        found: dict[str, Any] = {}
+        for kind, of in KINDS.items():
+            for obj in self.server.request("GET", of.path(self.namespace))["items"]:
+                metadata = obj["metadata"]
+                kept = {key: metadata.get(key) for key in ("labels", "annotations")}
+                fields = [
+                    (entry["manager"], entry["operation"], entry["fieldsV1"])
+                    for entry in metadata["managedFields"]
+                    if not entry.get("subresource")
+                ]
+                rest = {key: value for key, value in obj.items() if key in ("spec", "rules")}
+                found[f"{kind}/{metadata['name']}"] = {**kept, **rest, "fields": fields}
+        text = json.dumps(found).replace(self.namespace, "NAMESPACE")
+        text = re.sub(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "UID", text)
+        text = re.sub(r'("incumbent.dev/applied": )"\w+"', r'\1"DIGEST"', text)
+        text = re.sub(r'"10\.0\.0\.\d+"', '"ADDRESS"', text)
+        whole: dict[str, Any] = json.loads(text)
+        return whole
+
+    def kept_by(self) -> set[str]:
+        return {pod["metadata"]["annotations"][KEPT_BY] for pod in self.pods()}
+
+    def _say(self, workload: Object, status: dict[str, Any]) -> None:
+        path = f"{KINDS[workload['kind']].path(self.namespace)}/{self.name}/status"
+        told = {"observedGeneration": workload["metadata"]["generation"], **status}
+        self.server.request("PUT", path, {**workload, "status": told})
