@@ -254,6 +254,15 @@ def evidence_of_death(d: Dialogue) -> None:
 
 
 @story(following)
+def evidence_after_rollback(d: Dialogue) -> None:
+    d.seen(held(50, token=50))
+    d.heading("an old record is put back: who it names is dead, and who came later may be alive")
+    d.seen(held(60, "r_3", token=40), at=1.0)
+    d.say(ev.Evidence("r_3#1", "its file lock is free"), at=1.1)
+    d.tick()
+
+
+@story(following)
 def duplicate_identity(d: Dialogue) -> None:
     d.heading("our name, and a nonce that is not ours")
     d.seen(held(5, "p_1", "p_1/other.1"))

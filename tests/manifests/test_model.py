@@ -97,6 +97,7 @@ BAD = [
     ("standby", {"ttl_s": 2.5}, "keeps the TTL in whole seconds"),
     ("standby", {"store": "sqlite:///x.db"}, "store: with sqlite:// every Pod has a store"),
     ("standby", {"store": "postgresql://me:word@host/db"}, "store: the password in it"),
+    ("standby", {"store": "consul://the-token@host/locks"}, "store: the password in it"),
     ("standby", {"store": "kubernetes://other"}, "store: the Lease lies in namespace 'other'"),
     ("standby", {"store": "kubernetes://?session=1"}, "rights here are those of one Lease"),
     ("standby", {"store": "nothing"}, "has no scheme"),

@@ -242,6 +242,13 @@ MUTANTS = (
         "",
     ),
     planted(
+        "evidence counts also for a record that went back",
+        WATCH,
+        "            or self._doubtful\n",
+        "",
+        test="tests/core/test_transcripts.py::test_the_dialogue_is_as_it_was",
+    ),
+    planted(
         "every attempt has the same nonce",
         ELECTOR,
         '        return f"{self._identity}/{self._incarnation}.{attempt}"\n',

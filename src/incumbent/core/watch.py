@@ -44,6 +44,7 @@ class Watch:
 
     __slots__ = (
         "_absent_is_vacant",
+        "_doubtful",
         "_high_serial",
         "_high_token",
         "_identity",
@@ -60,6 +61,7 @@ class Watch:
         self._high_serial = 0
         self._high_token = 0
         self._yield_until = -math.inf
+        self._doubtful = False
         self.seen: Snapshot | None = None
         self.take_at = math.inf
 
@@ -80,6 +82,7 @@ class Watch:
             snapshot.token is not None and snapshot.token < self._high_token
         )
         wait_s, remark = self._how_long(snapshot, now, own=own, went_back=went_back)
+        self._doubtful = went_back
         self.seen = snapshot
         self.take_at = now + wait_s
         self._high_serial = snapshot.serial
@@ -118,10 +121,15 @@ class Watch:
                 return snapshot.ttl_s, None
 
     def believe_death(self, lease_key: str, now: float) -> bool:
-        """Take at once what is held under this lease; tell whether that is what is watched."""
+        """Take at once what is held under this lease; tell whether that is what is watched.
+
+        Not if the record went back in time: its holder may well be dead, and whoever came after it,
+        of whom the record knows nothing any more, alive and trusted.
+        """
         seen = self.seen
         if (
             seen is None
+            or self._doubtful
             or seen.holding is not Holding.HELD
             or seen.lease_key != lease_key
             or not lease_key

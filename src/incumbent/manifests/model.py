@@ -306,7 +306,7 @@ class Application:
                 f"store: with {url.scheme}:// every Pod has a store of its own, and so a leader "
                 "of its own: leave it out for Leases of this cluster, or name a server"
             )
-        if url.password:
+        if url.password or (url.scheme == "consul" and url.username):  # Consul's is the token.
             raise ConfigError(
                 "store: the password in it could be read by everybody who may see the Pod: put "
                 "the URL into a Secret, and name that by store_secret: SECRET/KEY"

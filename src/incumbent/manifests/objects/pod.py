@@ -130,11 +130,13 @@ def _command(app: Application) -> list[str]:
 
 def _asked(app: Application) -> Object:
     startup, liveness, readiness = app.startup, app.liveness, app.readiness
+    ports = app.ports
     if app.mode is Mode.ACTIVE_STANDBY:
+        ports = ()  # Only the active one listens, so a connection would say who leads.
         startup = through_the_wrapper(startup or BEGUN)
         liveness = through_the_wrapper(liveness or ALIVE)
         readiness = readiness and through_the_wrapper(readiness)
-    return probes(app.ports, startup=startup, liveness=liveness, readiness=readiness)
+    return probes(ports, startup=startup, liveness=liveness, readiness=readiness)
 
 
 def _variables(app: Application) -> list[Object]:

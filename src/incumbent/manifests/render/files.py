@@ -28,7 +28,7 @@ def write(folder: Path, files: Mapping[str, str]) -> None:
             target.write_text(text, encoding="utf-8")
     except (NotADirectoryError, FileExistsError) as error:
         raise ConfigError(f"{error.filename} is not a folder: give another one") from None
-    except PermissionError as error:
+    except OSError as error:
         raise ConfigError(f"{error.filename} cannot be written: {error.strerror}") from None
 
 
