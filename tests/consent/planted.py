@@ -140,8 +140,8 @@ PLANTED: tuple[Mutant, ...] = (
     planted(
         "handover: to one whose node is cordoned",
         HANDOVER,
-        "            if not await _cordoned(client, str(at(other",
-        "            if True or await _cordoned(client, str(at(other",
+        "            if not await self._cordoned(client, str(at(other",
+        "            if True or await self._cordoned(client, str(at(other",
         test=f"{_HANDOVER}it_hands_over_when_its_node_is_cordoned_to_one_whose_node_is_not",
     ),
 )

@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from incumbent.audit.objects import Object
+from incumbent.consent import sight
 from incumbent.consent.decision import Rules, Verdict, Why
 from incumbent.consent.desk import Desk
 from incumbent.manifests import marks
 from incumbent.stores.kubernetes.client import Client
 from incumbent.stores.kubernetes.config import load
+from incumbent.stores.kubernetes.resource import Resource
 from tests.consent.kit import OWNER, body, review
 from tests.consent.world import World, wait_until
 from tests.servers.kubernetes import CANDIDATES, ApiServer, Rule
@@ -240,6 +242,16 @@ def test_a_yes_that_cannot_be_written_down_is_not_yet(
 
 def test_a_pod_that_is_not_there_passes(api_server: ApiServer, world: World) -> None:
     assert ask(api_server, question(world), refuse_unseen=True)["allowed"]
+
+
+def test_what_is_not_served_is_no_pod_that_is_not_there(
+    api_server: ApiServer, world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.pod(notes=OWNED)
+    monkeypatch.setattr(sight, "BUDGETS", Resource("policy", "v1", "nothings", "Nothing"))
+    found = ask(api_server, question(world), refuse_unseen=True)
+    assert (found["allowed"], found["status"]["code"]) == (False, 429)
+    assert "not served" in found["status"]["message"]
 
 
 def test_what_is_no_question_is_answered_all_the_same(api_server: ApiServer) -> None:

@@ -143,6 +143,28 @@ def test_it_hands_over_when_its_node_is_cordoned_to_one_whose_node_is_not(
         elsewhere.close()
 
 
+def test_without_the_right_to_nodes_it_hands_over_before_an_eviction(
+    api_server: ApiServer,
+    world: World,
+    candidate: Candidate,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(handover, "EVERY_S", 0.05)
+    world.pod(labels=ACTIVE)
+    world.pod("reports-1", ACTIVE)
+    user = CANDIDATES[2]
+    pods = [Rule(("get", "list", "watch"), ("pods",), ("",))]
+    grant = api_server.grant(user, pods, world.namespace)
+    kubeconfig = str(api_server.kubeconfig(user, namespace=world.namespace))
+    connection = load(kubeconfig=kubeconfig)
+    with Handover(candidate.told.put, lambda: True, connection=connection, pod="reports-0"):
+        wait_until(lambda: "cannot look at node" in caplog.text, "it says so")
+        request(world)
+        assert "ann has asked" in candidate.next()
+    api_server.revoke(grant)
+
+
 def test_without_the_right_it_says_which_and_goes_on(
     api_server: ApiServer, world: World, caplog: pytest.LogCaptureFixture
 ) -> None:

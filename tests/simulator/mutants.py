@@ -769,8 +769,8 @@ MUTANTS = (
     planted(
         "SQLite: the lock file of a session that goes on is removed",
         LOCAL,
-        "        if over.lease_key and over.lease_key != held.lease.key:\n",
-        "        if over.lease_key:\n",
+        '        if before not in ("", held.lease.key) and self._locks.is_relic(before):\n',
+        "        if before:\n",
         test="tests/stores/test_local.py"
         "::test_a_leftover_is_retaken_under_its_own_session_whose_lock_stays[sqlite]",
     ),

@@ -152,8 +152,8 @@ PLANTED_LIVE: tuple[Mutant, ...] = (
     planted(
         "label: the successor lets the last holder keep it",
         LABEL,
-        "        if ours or (self._holding and place == self._held):\n",
-        "        if ours:\n",
+        "        if (ours and self._owed) or (self._holding and place == self._held):\n",
+        "        if ours and self._owed:\n",
         test=f"{_LABEL}test_the_successor_takes_it_off_who_died",
     ),
     planted(
@@ -169,8 +169,8 @@ PLANTED_LIVE: tuple[Mutant, ...] = (
         "        if gone or place not in self._names:\n",
         "        if gone:\n",
         LABEL,
-        "        if ours or (self._holding and place == self._held):\n",
-        "        if ours or self._holding:\n",
+        "        if (ours and self._owed) or (self._holding and place == self._held):\n",
+        "        if (ours and self._owed) or self._holding:\n",
         test=f"{_LABEL}test_the_active_pod_of_another_election_is_left_alone",
     ),
     planted(
@@ -186,6 +186,20 @@ PLANTED_LIVE: tuple[Mutant, ...] = (
         "        if self._held and not self._holding:\n",
         "        if not self._held:\n",
         test=f"{_LABEL}test_what_nobody_confirmed_for_a_ttl_is_taken_off",
+    ),
+    planted(
+        "label: two in a Pod take it from one another for ever",
+        LABEL,
+        "            self._owed -= 1\n",
+        "            pass\n",
+        test=f"{_LABEL}test_two_candidates_in_a_pod_leave_it_in_peace",
+    ),
+    planted(
+        "label: a removal during a set is not heard",
+        LABEL,
+        "                self._unset = True\n",
+        "                pass\n",
+        test=f"{_LABEL}test_a_removal_that_is_heard_of_during_a_set_counts",
     ),
     planted(
         "label: a release waits for it",

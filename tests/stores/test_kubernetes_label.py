@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
 import pytest
 
@@ -14,11 +14,13 @@ from incumbent.core.records import Holding
 from incumbent.errors import ConfigError, Refused
 from incumbent.stores import open_store
 from incumbent.stores.kubernetes import KubernetesStore, label
+from incumbent.stores.kubernetes.api import Change
 from incumbent.stores.kubernetes.client import Client
 from incumbent.stores.kubernetes.config import load
 from incumbent.stores.kubernetes.label import RoleLabel
 from incumbent.stores.kubernetes.pods import OwnPod
 from incumbent.stores.kubernetes.resource import PODS
+from incumbent.stores.kubernetes.wire import Object
 from tests.servers.kubernetes import CANDIDATES, ApiServer, Rule
 from tests.servers.proxy import Proxy
 from tests.stores.pods_kit import Pods, taken
@@ -291,3 +293,63 @@ def test_doctor_asks_for_the_rights_to_pods(pods: Pods) -> None:
 def test_what_does_not_go_together(options: str, text: str) -> None:
     with pytest.raises(ConfigError, match=text):
         open_store(f"kubernetes://shop?{options}")
+
+
+def test_two_candidates_in_a_pod_leave_it_in_peace(pods: Pods) -> None:
+    """The one that does not hold cannot tell the other's label from a leftover."""
+
+    async def work() -> None:
+        async with inside(pods, "a") as standby, inside(pods, "a") as holder:
+            standby.follow("wiki", lambda event: None)
+            await taken(holder, "wiki", pods.identity("a", "holder"))
+            spare = standby._label
+            assert spare is not None
+            await asyncio.to_thread(eventually, lambda: not spare._owed)
+            await shows(pods, "a")
+            version = pods.server.request("GET", f"{pods.path}/a")["metadata"]["resourceVersion"]
+            pods.label("b", f"{pods.namespace}/wiki")
+            await shows(pods, "a")  # Both have looked at what came later.
+            pod = pods.server.request("GET", f"{pods.path}/a")["metadata"]
+            assert pod["resourceVersion"] == version
+
+    run(work)
+
+
+class _Slow:
+    """The API server, which answers a patch when it is told to."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self.applied = asyncio.Event()
+        self.answer = asyncio.Event()
+
+    async def patch(self, name: str, change: Object) -> Object:
+        answer = await self._client.patch(name, change)
+        self.applied.set()
+        await self.answer.wait()
+        return answer
+
+    def watch(
+        self, name: str, version: str, limit_s: float, selector: str = ""
+    ) -> AsyncGenerator[Change]:
+        return self._client.watch(name, version, limit_s, selector)
+
+
+def test_a_removal_that_is_heard_of_during_a_set_counts(pods: Pods) -> None:
+    async def work() -> None:
+        client = Client(load(kubeconfig=_config(pods)), pods.namespace, PODS)
+        slow = _Slow(client)
+        kept = RoleLabel(slow, OwnPod(pods.namespace, "a", pods.uids["a"]), pods.namespace)
+        try:
+            kept.confirmed("wiki", boottime(), 60.0)
+            await slow.applied.wait()
+            await shows(pods, "a")
+            pods.change("a", {"metadata": {"labels": {label.ROLE: None}}})
+            await asyncio.to_thread(eventually, lambda: kept._unset)
+            slow.answer.set()
+            await shows(pods, "a")
+        finally:
+            await kept.close()
+            await client.close()
+
+    run(work)

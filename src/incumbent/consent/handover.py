@@ -230,7 +230,7 @@ class Handover:
             found.append((f"eviction {since}", text))
         if "cordon" in self._on:
             node = str(at(pod, "spec", "nodeName") or "")
-            if await _cordoned(client, node):
+            if await self._cordoned(client, node):
                 found.append((f"cordon {node}", f"node {node} is cordoned"))
         return found
 
@@ -239,18 +239,27 @@ class Handover:
         for other in await others_of(client, pod, datetime.now(UTC)):
             if "cordon" not in self._on:
                 return True
-            if not await _cordoned(client, str(at(other, "spec", "nodeName") or "")):
+            if not await self._cordoned(client, str(at(other, "spec", "nodeName") or "")):
                 return True
         return False
+
+    async def _cordoned(self, client: Client, node: str) -> bool:
+        """Tell whether a node is cordoned.
+
+        One that cannot be looked at counts as one that is not: it is no cause to hand over, and
+        keeps nobody from it whose Pod is to be evicted.
+        """
+        try:
+            found = await client.beside(NODES).get(node) if node else {}
+        except (IncumbentError, NotFound) as error:
+            self._complain(f"cannot look at node {node}: {_told(error)}")
+            return False
+        return at(found, "spec", "unschedulable") is True
 
     def _complain(self, text: str) -> None:
         if text != self._complaint:
             self._complaint = text
             _log.warning("%s", text)
-
-
-async def _cordoned(client: Client, node: str) -> bool:
-    return bool(node) and at(await client.beside(NODES).get(node), "spec", "unschedulable") is True
 
 
 def _told(error: Exception) -> str:

@@ -14,6 +14,7 @@ from datetime import datetime
 from incumbent.audit.objects import Object, at, strings
 from incumbent.consent.decision import Asked, Sight
 from incumbent.consent.pods import Kind, controller_of, is_live, kind_of, others_of
+from incumbent.errors import StoreUnusable
 from incumbent.stores.kubernetes.api import NotFound
 from incumbent.stores.kubernetes.client import Client
 from incumbent.stores.kubernetes.resource import PODS, Resource
@@ -39,6 +40,13 @@ async def see(client: Client, asked: Asked, now: datetime) -> Sight:
     kind = kind_of(pod)
     if kind is Kind.OTHER or not is_live(pod):
         return Sight(pod)
+    try:
+        return await _around(client, pod, kind, now)
+    except NotFound as error:
+        raise StoreUnusable(f"what is about Pod {asked.name} is not served: {error}") from None
+
+
+async def _around(client: Client, pod: Object, kind: Kind, now: datetime) -> Sight:
     others = len(await others_of(client, pod, now)) if kind is Kind.ACTIVE else 0
     above = await _above(client, pod)
     budgets = await client.beside(BUDGETS).list()

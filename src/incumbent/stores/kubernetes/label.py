@@ -20,8 +20,12 @@ Rules
    wakes from a pause does not mend anything before it has renewed.
 4. **Who does not hold takes off its own**: what a predecessor in this very Pod left behind (its
    container was restarted), what could not be taken off before a release, and what it still has
-   when nothing was confirmed for a TTL.
-5. A Pod carries it for one election: the first that its process holds, of the next it is logged.
+   when nothing was confirmed for a TTL. `OFTEN` times for each of these reasons, and no more: it
+   may be that of another candidate in this Pod, who would set it again each time.
+5. **A removal is of the version that was seen**, also of our own: one that is late, of a process
+   that was here before or of ours, must not take off what was set since. A removal that is heard of
+   while ours is being set may have come after it, so it is set once more.
+6. A Pod carries it for one election: the first that its process holds, of the next it is logged.
 """
 
 from __future__ import annotations
@@ -47,6 +51,8 @@ ACTIVE_IN = PREFIX + "active-in"
 PATIENCE_S, SHARE = 1.0, 0.04
 """How long a release waits for it, and at most which share of a TTL: the request itself has to fit
 into the rest of the attempt."""
+OFTEN = 3
+"""How many times our own is taken off for one reason: a late patch or two may set it again."""
 
 _FAILURES = (StoreError, Conflict, NotFound, Expired, TimeoutError)
 _log = logging.getLogger("incumbent.stores.kubernetes")
@@ -73,7 +79,8 @@ class RoleLabel:
         self._held = ""
         self._until = 0.0
         self._ttl_s = 0.0
-        self._labelled = False
+        self._labelled = self._unset = False
+        self._owed = OFTEN
         self._task: asyncio.Task[None] | None = None
         self._setting: asyncio.Task[None] | None = None
         self._alarm: asyncio.TimerHandle | None = None
@@ -108,19 +115,21 @@ class RoleLabel:
         """Take in that somebody else holds: what we carry is taken off in the background."""
         if self._held == f"{self._namespace}/{name}":
             self._held, self._until, self._labelled = "", 0.0, False
+            self._owed = OFTEN
             self._look_again()
 
     def _over(self) -> None:
         """Take off what we carry when nothing was confirmed for a TTL."""
         if self._held and not self._holding:
             self._labelled = False
+            self._owed = OFTEN
             self._look_again()
 
     async def ended(self, name: str) -> None:
         """Take the label off before the term is released; see rule 1."""
         if self._held != f"{self._namespace}/{name}":
             return
-        self._held, self._until = "", 0.0
+        self._held, self._until, self._owed = "", 0.0, OFTEN
         setting, self._setting = self._setting, None
         if setting is not None:
             setting.cancel()  # It may have happened: what follows takes it off all the same.
@@ -129,7 +138,8 @@ class RoleLabel:
                 await self._pods.patch(self._own.name, self._change(None))
             self._labelled = False
         except _FAILURES as error:
-            self._complain(f"the label {ROLE} could not be taken off in time: {error}")
+            why = str(error) or "no answer"
+            self._complain(f"the label {ROLE} could not be taken off in time: {why}")
             self._look_again()
 
     async def close(self) -> None:
@@ -162,11 +172,13 @@ class RoleLabel:
         failures = 0
         try:
             while self._holding:
+                self._unset = False
                 try:
                     async with asyncio.timeout(max(0.0, self._until - self._clock())):
                         await self._pods.patch(self._own.name, self._change(self._held))
-                    self._labelled, self._complaint = True, ""
-                    return
+                    if not self._unset:
+                        self._labelled, self._complaint = True, ""
+                        return
                 except _FAILURES as error:
                     failures += 1
                     self._complain(f"the label {ROLE} could not be set: {error}")
@@ -212,30 +224,33 @@ class RoleLabel:
         gone = change.kind is Kind.DELETED
         ours = metadata["name"] == self._own.name and self._own.uid in ("", metadata["uid"])
         if ours and self._holding:
-            if gone and self._setting is None:
+            if gone and self._setting is not None:
+                self._unset = True
+            elif gone:
                 self._labelled = False
                 self._setting = asyncio.get_running_loop().create_task(self._set())
             return
         place = notes_of(pod).get(ACTIVE_IN)
         if gone or place not in self._names:
             return
-        if ours or (self._holding and place == self._held):
-            await self._take_off(metadata, exactly=not ours)
+        if (ours and self._owed) or (self._holding and place == self._held):
+            await self._take_off(metadata, ours=ours)
 
-    async def _take_off(self, metadata: Object, *, exactly: bool) -> None:
+    async def _take_off(self, metadata: Object, *, ours: bool) -> None:
         told: Object = {
             "uid": metadata["uid"],
+            "resourceVersion": metadata["resourceVersion"],
             "labels": {ROLE: None},
             "annotations": {ACTIVE_IN: None},
         }
-        if exactly:
-            told["resourceVersion"] = metadata["resourceVersion"]
         try:
             async with asyncio.timeout(PATIENCE_S * 5):
                 await self._pods.patch(metadata["name"], {"metadata": told})
         except (Conflict, NotFound):
             return  # It has changed, which is an event of its own, or it is gone.
-        who = "our own Pod" if not exactly else f"{metadata['name']}, which does not hold"
+        if ours:
+            self._owed -= 1
+        who = "our own Pod" if ours else f"{metadata['name']}, which does not hold"
         _log.info("took the label %s off %s", ROLE, who)
 
     def _complain(self, text: str) -> None:

@@ -323,8 +323,11 @@ class LocalStore(StoreDefaults, Generic[R]):
 
         held = await self._run(work)
         self._note_held(held)
-        if over.lease_key and over.lease_key != held.lease.key:
-            self._locks.remove(over.lease_key)
+        # Not under one that is only cut off: it removes its own, and a store that went back in time
+        # since may know its session again.
+        before = over.lease_key
+        if before not in ("", held.lease.key) and self._locks.is_relic(before):
+            self._locks.remove(before)
         return held
 
     async def renew(self, lease: Lease) -> Lease:
