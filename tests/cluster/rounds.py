@@ -23,14 +23,13 @@ from tests.cluster.marks import SERVING
 from tests.cluster.observer import Event, Observer, now_ns
 from tests.cluster.reader import Span
 from tests.cluster.site import ROOT
-from tests.cluster.stage import Stage, ready_nodes
+from tests.cluster.stage import Stage, await_, ready_nodes
 from tests.cluster.workloads import ELECTED, STANDBY, application, objects
 from tests.servers.kubernetes import ApiError
 from tests.servers.process import ServerError
 
 __all__ = ["Round", "active", "play"]
 
-_DEPLOY_LIMIT_S = 120.0
 _SETTLE_LIMIT_S = 90.0
 _STEADY_S = 2.0
 _POLL_S = 0.2
@@ -104,17 +103,17 @@ def play(
 
 def _deploy(stage: Stage, modes: Sequence[str]) -> str:
     elected = [mode for mode in modes if mode in ELECTED]
-    _await(stage, lambda: len(ready_nodes(stage.api)) == 2, "two nodes to be Ready")
+    await_(stage, lambda: len(ready_nodes(stage.api)) == 2, "two nodes to be Ready")
     for mode in elected:
         _make(stage, objects(mode, stage.site))
     for mode in elected:
-        _await(stage, partial(_has_one, stage, mode), f"{mode} to be active")
-        _await(stage, partial(_whole, stage, mode), f"{mode} to be whole")
+        await_(stage, partial(_has_one, stage, mode), f"{mode} to be active")
+        await_(stage, partial(_whole, stage, mode), f"{mode} to be whole")
     node = active(stage, elected[0])[0].node if elected else "node1"
     for mode in elected[1:]:
         if active(stage, mode)[0].node != node:
             _step_down(stage, application(mode))
-            _await(
+            await_(
                 stage,
                 partial(_is_on, stage, mode, node),
                 f"{mode} to be active on {node}",
@@ -123,8 +122,8 @@ def _deploy(stage: Stage, modes: Sequence[str]) -> str:
     for mode in others:
         _make(stage, objects(mode, stage.site, node=node))
     for mode in others:
-        _await(stage, partial(_has_one, stage, mode), f"{mode} to be active")
-        _await(stage, partial(_whole, stage, mode), f"{mode} to be whole")
+        await_(stage, partial(_has_one, stage, mode), f"{mode} to be active")
+        await_(stage, partial(_whole, stage, mode), f"{mode} to be whole")
         if active(stage, mode)[0].node != node:
             raise ServerError(f"{mode} was put on the other node")
     return node
@@ -179,7 +178,7 @@ def _settle(stage: Stage, played: Round, look: Callable[[Round], None]) -> None:
             _whole(stage, mode) and len(active(stage, mode)) == 1 for mode in played.modes
         )
 
-    _await(stage, settled, "all to be whole again", _SETTLE_LIMIT_S)
+    await_(stage, settled, "all to be whole again", _SETTLE_LIMIT_S)
 
 
 def _gather(stage: Stage, played: Round) -> None:
@@ -237,29 +236,13 @@ def _remove(stage: Stage, modes: Sequence[str]) -> None:
                 if error.status != 404:
                     raise
     for mode in modes:
-        _await(stage, partial(_is_gone, stage, mode), f"{mode} to be gone")
+        await_(stage, partial(_is_gone, stage, mode), f"{mode} to be gone")
         stage.site.marks_of(application(mode)).unlink(missing_ok=True)
 
 
 def _fresh(spans: Iterable[Span]) -> list[Span]:
     oldest_ns = now_ns() - _FRESH_NS
     return [span for span in spans if span.last_ns >= oldest_ns]
-
-
-def _await(
-    stage: Stage, happened: Callable[[], bool], what: str, limit_s: float = _DEPLOY_LIMIT_S
-) -> None:
-    deadline_s = time.monotonic() + limit_s
-    while True:
-        try:
-            if happened():
-                return
-        except (OSError, ApiError):
-            pass
-        stage.check()
-        if time.monotonic() > deadline_s:
-            raise ServerError(f"waited {limit_s:.0f} s for {what}")
-        _pause(stage, _POLL_S)
 
 
 def _pause(stage: Stage, seconds: float) -> None:

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from tests.cluster.api import Api
 from tests.cluster.site import Site
+from tests.servers.kubernetes import ApiError
+from tests.servers.process import ServerError
 
-__all__ = ["Stage", "ready_nodes"]
+__all__ = ["Stage", "await_", "ready_nodes"]
+
+_LIMIT_S = 120.0
+_POLL_S = 0.2
 
 
 def ready_nodes(api: Api) -> set[str]:
@@ -71,3 +78,24 @@ class Stage(Protocol):
     def check(self) -> None:
         """Raise if what must run has ended."""
         ...
+
+
+def await_(
+    stage: Stage,
+    happened: Callable[[], Any],
+    what: str,
+    limit_s: float = _LIMIT_S,
+    poll_s: float = _POLL_S,
+) -> None:
+    """Wait until something is so; an API server that cannot be asked is asked again."""
+    deadline_s = time.monotonic() + limit_s
+    while True:
+        try:
+            if happened():
+                return
+        except (OSError, ApiError):
+            pass
+        stage.check()
+        if time.monotonic() > deadline_s:
+            raise ServerError(f"waited {limit_s:.0f} s for {what}")
+        time.sleep(poll_s)  # sleep: files and the API are asked, and do not call

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 import os
 import shutil
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tests.cluster import reader
+from tests.cluster import reader, stage
 from tests.cluster.api import path_of
 from tests.cluster.cluster import NODES, Cluster
 from tests.cluster.control import kubeconfig
@@ -340,18 +339,8 @@ def first_process(uid: str) -> int:
 def await_(
     cluster: Cluster, happened: Callable[[], Any], what: str, limit_s: float = _LIMIT_S
 ) -> None:
-    """Wait until something is so."""
-    deadline_s = time.monotonic() + limit_s
-    while True:
-        try:
-            if happened():
-                return
-        except (OSError, ApiError):
-            pass
-        cluster.check()
-        if time.monotonic() > deadline_s:
-            raise ServerError(f"waited {limit_s:.0f} s for {what}")
-        time.sleep(_POLL_S)  # sleep: files and the API are asked, and do not call
+    """Wait until something is so, and look often."""
+    stage.await_(cluster, happened, what, limit_s, _POLL_S)
 
 
 def seconds(later_ns: int, earlier_ns: int) -> float:

@@ -4,7 +4,7 @@ One module for each question: `workload` which controller and how a new version 
 runs and where, `probes` when it counts as well, `election` the lock and the right to it, `service`
 how it is found, `guard` what nobody may do to it, `budget` what a drain may do, `scaling` and
 `companion` what may be many, `storage` what one Pod alone mounts, `handover` who may look at Pods,
-`waivers` what other auditors are told.
+`roles` how a right is given, `waivers` what other auditors are told.
 """
 
 from __future__ import annotations

@@ -22,13 +22,13 @@ from __future__ import annotations
 from incumbent.manifests import Object
 from incumbent.manifests.model import Application
 from incumbent.manifests.objects.labels import meta
+from incumbent.manifests.objects.roles import role
 from incumbent.stores.kubernetes.resource import ENDPOINT_SLICES, LEASES
 from incumbent.stores.kubernetes.slices import MANAGED_BY, MANAGER, SERVICE
 
 __all__ = ["VERBS", "lock", "rights", "service_account"]
 
 VERBS = ("get", "update", "watch")
-_RBAC = "rbac.authorization.k8s.io"
 
 
 def service_account(app: Application) -> Object:
@@ -43,7 +43,6 @@ def service_account(app: Application) -> Object:
 
 def rights(app: Application) -> list[Object]:
     """Return the Role and its binding."""
-    name = f"{app.name}-election"
     record = ENDPOINT_SLICES if app.sliced else LEASES
     rules = [
         {
@@ -57,22 +56,7 @@ def rights(app: Application) -> list[Object]:
     if labelled or app.evidence:
         verbs = ["watch", "patch"] if labelled else ["watch"]
         rules.append({"apiGroups": [""], "resources": ["pods"], "verbs": verbs})
-    subject = {"kind": "ServiceAccount", "name": app.name, "namespace": app.namespace}
-    return [
-        {
-            "apiVersion": f"{_RBAC}/v1",
-            "kind": "Role",
-            "metadata": meta(app, name),
-            "rules": rules,
-        },
-        {
-            "apiVersion": f"{_RBAC}/v1",
-            "kind": "RoleBinding",
-            "metadata": meta(app, name),
-            "roleRef": {"apiGroup": _RBAC, "kind": "Role", "name": name},
-            "subjects": [subject],
-        },
-    ]
+    return role(app, f"{app.name}-election", rules)
 
 
 def lock(app: Application) -> Object:
