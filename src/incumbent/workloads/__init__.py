@@ -1,0 +1,1 @@
+"""What is done in a term, written once for both faces."""
