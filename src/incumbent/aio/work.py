@@ -1,0 +1,119 @@
+"""Runs a workload on the event loop, whenever this process is elected."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from types import TracebackType
+from typing import Any, TypeVar
+
+from incumbent.aio.election import Election
+from incumbent.errors import IncumbentError
+from incumbent.runtime.health import Health
+from incumbent.runtime.term import Term
+from incumbent.stores.api import Store
+from incumbent.workloads import tasks as runner
+from incumbent.workloads.env import Workload
+from incumbent.workloads.settings import Plan
+
+__all__ = ["Work"]
+
+W = TypeVar("W", bound="Work")
+
+
+class Work:
+    """Work that one process does at a time. Kinds of it are subclasses.
+
+    Either await `run`, which returns only if the work ends by itself. Or `start` it as a task, and
+    `stop` it; as an async context manager it does both.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        workload: Workload,
+        *,
+        state: str | Store | None = None,
+        isolate: bool = False,
+        deadman: bool = True,
+        health: Health | None = None,
+        **election: Any,
+    ) -> None:
+        """Check the settings; nothing is touched yet.
+
+        Args:
+            name: of the election.
+            workload: what runs.
+            state: where it keeps how far it has come, if not beside the election: a store's URL.
+            isolate: run it in a child process, which the kernel ends; this one survives.
+            deadman: have the kernel end this process if the work outlives its term.
+            health: how the work is known to be well; if it is not, the term is handed over.
+            **election: what `Election` takes, besides.
+
+        Raises:
+            ConfigError: some setting cannot work; the message says what to change.
+        """
+        self._plan = Plan(name, workload, election, state)
+        self._plan.check()
+        self._how: dict[str, Any] = {"isolate": isolate, "deadman": deadman, "health": health}
+        self.election = Election(name, **election)
+        self._task: asyncio.Task[Any] | None = None
+
+    async def run(self, *, timeout_s: float | None = None) -> Any:
+        """Do the work whenever elected until it ends by itself; for ever, mostly.
+
+        Args:
+            timeout_s: how long to wait each time to be elected; None for ever, 0 to try once.
+
+        Raises:
+            NotElected, StoreError, WorkStuck, Withdrawn: see `Election.lead`.
+        """
+        return await self.election.lead(_Running(self._plan), timeout_s=timeout_s, **self._how)
+
+    async def start(self) -> None:
+        """Do the same in a task of its own, and return.
+
+        Raises:
+            IncumbentError: it is running already.
+        """
+        if self._task is not None and not self._task.done():
+            raise IncumbentError(f"{self._plan.name!r} is running already")
+        self._task = asyncio.create_task(self.run(), name=f"incumbent-{self._plan.name}")
+
+    async def stop(self) -> None:
+        """Stop the work, hand over, and return when nothing of it is left.
+
+        Raises:
+            Exception: what has ended the work before, if anything has.
+        """
+        task, self._task = self._task, None
+        if task is None:
+            return
+        task.cancel()
+        await asyncio.wait([task])
+        with suppress(asyncio.CancelledError):
+            task.result()
+
+    async def __aenter__(self: W) -> W:
+        """Start it."""
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop it."""
+        await self.stop()
+
+
+class _Running:
+    """What is led; it travels to another process if the work is isolated."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+
+    async def __call__(self, term: Term) -> Any:
+        return await runner.run(self._plan.workload, term, self._plan.archive())
