@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from incumbent.runtime.candidacy import Sighting
     from incumbent.runtime.health import Health
     from incumbent.runtime.term import Term
-    from incumbent.sync import Election
+    from incumbent.sync import Election, Spread
 
 __version__ = "0.1.0.dev0"
 __all__ = [
@@ -38,6 +38,7 @@ __all__ = [
     "LeadershipLost",
     "NotElected",
     "Sighting",
+    "Spread",
     "StaleToken",
     "StoreError",
     "Term",
@@ -48,6 +49,7 @@ _WHERE = {
     "Election": "incumbent.sync",
     "Health": "incumbent.runtime.health",
     "Sighting": "incumbent.runtime.candidacy",
+    "Spread": "incumbent.sync",
     "Term": "incumbent.runtime.term",
 }
 

@@ -3,5 +3,6 @@
 from __future__ import annotations
 
 from incumbent.sync.election import Election, Health, Hold, Term
+from incumbent.sync.spread import Spread
 
-__all__ = ["Election", "Health", "Hold", "Term"]
+__all__ = ["Election", "Health", "Hold", "Spread", "Term"]

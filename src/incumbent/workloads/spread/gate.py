@@ -27,7 +27,7 @@ __all__ = ["HOLD_BACK_S", "Gate"]
 
 HOLD_BACK_S = 0.25
 TICK_S = 0.01
-"""From one take to the next. About a request's time: whoever was first has been heard of by then."""
+"""From one take to the next: by then one has mostly heard who was first elsewhere."""
 BLOCKED_S = 0.1
 """How often it is asked whether what may not be taken may be now."""
 

@@ -1,4 +1,4 @@
-"""What both faces of a spread have in common: what it is told, checked before anything is touched."""
+"""What both faces of a spread have in common: the settings, checked before anything is touched."""
 
 from __future__ import annotations
 
@@ -57,7 +57,11 @@ class Group(Generic[W]):
                 and moved last.
             at_most: how many this replica may hold. If all replicas are full, the rest is not held.
             pause_s: how long this replica waits at least before it asks for another one.
-            ttl_s, grace_s, rho, as_, require: see `incumbent.Election`.
+            ttl_s: time to live of each lease, in seconds; 15 unless `INCUMBENT_TTL` says otherwise.
+            grace_s: how long each work may take to stop, in seconds; a fifth of the trusted time.
+            rho: the greatest clock-rate error of any host, as a share of one; 0.1.
+            as_: the first part of this replica's identity; the Pod's or the host's name.
+            require: "token", "exclusive" or "renewal": refuse a store or set-up without it.
             observer: called with a `Sighting` for everything that happens, on the keeper's thread.
 
         Raises:

@@ -6,12 +6,13 @@ Users' work is run by a face, which is told when to begin and when to stop, and 
 
 What becomes of a term when its work ends, in both faces:
 
-| the work                                     | then                                               |
-| returned, and its term goes on               | it is done: this replica leaves that election      |
-| ended because its term did                   | the replica goes on as a candidate                 |
-| raised an exception                          | logged; the term is given up, and this replica     |
-|                                              | contends again after a pause, doubled each time    |
-| raised what is no `Exception` (`SystemExit`) | the replica leaves all, and `run()` raises it      |
+| the work                                    | then                                             |
+| returned, and its term goes on              | it is done: this replica leaves that election    |
+| ended because its term did                  | the replica goes on as a candidate               |
+| raised an exception                         | logged; the term is given up, and this replica   |
+|                                             | contends again after a pause, doubled each time  |
+| raised what is no `Exception`, `SystemExit` | the replica leaves all, and `run()` raises it    |
+| say, or was no work at all (`Misuse`)       |                                                  |
 
 A work that fails wherever it runs must not end one replica after the other: that is why an
 exception ends a term and nothing else.
@@ -40,7 +41,7 @@ from incumbent.runtime.term import Term
 from incumbent.workloads.spread.balance import Place, Rules, View
 from incumbent.workloads.spread.gate import HOLD_BACK_S, Gate
 
-__all__ = ["Member", "Runner", "Seat"]
+__all__ = ["Member", "Misuse", "Runner", "Seat"]
 
 logger = logging.getLogger("incumbent")
 
@@ -52,6 +53,10 @@ FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
 """Before an election whose work failed here is contended for again. A term that lasts as long as
 the longest pause makes the next one short again."""
+
+
+class Misuse(TypeError):
+    """What was given as the work can be run nowhere."""
 
 
 class Runner(Protocol):
@@ -243,12 +248,12 @@ class Member:
         """Begin the work of a term."""
         name = seat.settings.name
         self._held[name] = term
-        self.saw(name, Place(self.identity, term.term))
+        self.saw(name, Place(self.identity, term.id))
         self._runner.begin(seat, term)
 
     def stops(self, seat: Seat, term: Term) -> None:
         """Have it stop."""
-        self.saw(seat.settings.name, Place(self.identity, term.term, leaving=True))
+        self.saw(seat.settings.name, Place(self.identity, term.id, leaving=True))
         self._runner.stop(seat, term)
 
     def ended(self, name: str, term: Term) -> None:
@@ -391,11 +396,11 @@ class Seat(Candidacy):
             self.finished = True
             self.leave()
             return
-        if isinstance(error, Exception) and not (isinstance(error, LeadershipLost) and over):
+        if isinstance(error, Misuse) or not isinstance(error, Exception | None):
+            self._member.leave(error)
+        elif error is not None and not (isinstance(error, LeadershipLost) and over):
             logger.error("the work of %r failed; it is given up here", name, exc_info=error)
             self._on_loop(lambda: self._member.failed(name, boottime() - self._began_s))
-        elif error is not None and not isinstance(error, Exception):
-            self._member.leave(error)
         self.work_ended(term)
 
     async def ask(self, term: str, to: str) -> None:
