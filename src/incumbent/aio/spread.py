@@ -66,7 +66,7 @@ class _Tasks:
     def __init__(self, work: Work, loop: asyncio.AbstractEventLoop) -> None:
         self._work = work
         self._loop = loop
-        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._tasks: dict[Term, asyncio.Task[None]] = {}
         self._over: asyncio.Future[BaseException | None] = loop.create_future()
 
     def begin(self, seat: Seat, term: plain.Term) -> None:
@@ -98,12 +98,12 @@ class _Tasks:
 
     def _begin(self, seat: Seat, term: Term) -> None:
         task = self._loop.create_task(self._call(term), name=f"incumbent-{term.name}")
-        self._tasks[term.id] = task
+        self._tasks[term] = task
         # Not in the task itself: one that is cancelled before it began runs no line of it.
         task.add_done_callback(lambda done: self._done(seat, term, done))
 
     def _done(self, seat: Seat, term: Term, task: asyncio.Task[None]) -> None:
-        del self._tasks[term.id]
+        del self._tasks[term]
         error: BaseException | None
         if task.cancelled():
             error = LeadershipLost(term.cause) if term.ended else asyncio.CancelledError()
@@ -112,7 +112,7 @@ class _Tasks:
         seat.ended(term, error)
 
     def _stop(self, term: Term) -> None:
-        task = self._tasks.get(term.id)
+        task = self._tasks.get(term)
         if task is not None:
             task.cancel()
 

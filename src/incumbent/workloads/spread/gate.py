@@ -92,11 +92,13 @@ class Gate:
             if self._waiting.get(name) is waiting:
                 del self._waiting[name]
 
-    def open(self) -> None:
-        """Hold nothing back any more; what stands no longer is dropped."""
+    def close(self) -> None:
+        """Hold nothing back any more: what stands no longer is dropped, and the rest may go."""
         for waiting in self._waiting.values():
             _answer(waiting, waiting.stands())
         self._waiting.clear()
+        if self._letting is not None:
+            self._letting.cancel()
 
     async def _let_go(self) -> None:
         at_a_time = 1

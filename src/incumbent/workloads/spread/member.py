@@ -198,7 +198,7 @@ class Member:
             seat.close()
         if self._gate is not None:
             # The seats' own closing is on its way to the loop: what they gave up stands no more.
-            asyncio.get_running_loop().call_soon(self._gate.open)
+            asyncio.get_running_loop().call_soon(self._gate.close)
         self._go()
 
     def closed(self, seat: Seat, error: BaseException | None) -> None:
