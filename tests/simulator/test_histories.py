@@ -91,7 +91,7 @@ def test_a_slice_of_the_histories_keeps_the_rules(store: str) -> None:
     assert set(tally.messages) == MESSAGES[store]
 
 
-PATIENT = {"kubernetes": 40, "kv": 40, "memory": 200}
+PATIENT = {"kubernetes": 25, "kv": 25, "memory": 120}
 
 
 @pytest.mark.parametrize("store", sorted(PATIENT))

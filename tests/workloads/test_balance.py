@@ -91,6 +91,13 @@ def test_from_any_start_and_through_deaths_and_joins_it_is_even_after_the_fewest
             group.joins()
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_a_group_that_is_even_is_left_alone(seed: int) -> None:
+    group = Group(seed, 10, 4)
+    group.holder = {name: group.members[n % 4] for n, name in enumerate(group.names)}
+    assert not group.step()
+
+
 def test_five_hundred_elections_over_twenty_replicas_of_which_one_has_all() -> None:
     group = Group(1, 500, 20)
     group.holder = dict.fromkeys(group.names, group.members[0])
@@ -129,6 +136,12 @@ def test_each_election_comes_home_once_and_the_rest_is_even(seed: int) -> None:
     bound = Counter(home for home in away.values() if home in group.members)
     free = [load for member, load in group.loads.items() if load > bound[member]]
     assert not free or max(free) - min(group.loads.values()) <= 1
+
+
+def test_what_is_at_home_is_left_there() -> None:
+    places = {name: Place("a_1", name) for name in "xyz"}
+    assert View("b_1", places, Rules(dict.fromkeys("xyz", "a"))).next_move() is None
+    assert View("b_1", places, Rules(dict.fromkeys("xy", "a"))).next_move() == "z"
 
 
 def test_two_replicas_of_the_home_share_what_is_at_home() -> None:
@@ -220,5 +233,6 @@ def test_what_is_under_way_is_not_asked_for_again() -> None:
         "y": Place("b_1", "u"),
         "z": Place("b_1", "v"),
     }
-    assert View("a_1", places, Rules()).next_move() is None
-    assert View("c_1", places, Rules()).next_move() in ("y", "z")
+    rules = Rules(priority={"y": 1, "z": 2})
+    assert View("a_1", places, rules).next_move() is None
+    assert View("c_1", places, rules).next_move() == "y"

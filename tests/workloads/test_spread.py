@@ -1,4 +1,4 @@
-"""Replicas of a spread: who ends up with what, after how many requests, and what the work may do."""
+"""Replicas of a spread: who ends up with what, after how many requests; what the work may do."""
 
 from __future__ import annotations
 
@@ -93,6 +93,15 @@ def test_only_who_has_the_turn_asks(start: Start, stage: Stage) -> None:
     a.stop()
 
 
+def test_a_turn_is_given_back_as_soon_as_what_was_asked_for_has_come(
+    start: Start, stage: Stage
+) -> None:
+    start("a", names(2), ttl_s=3600.0)
+    stage.until_even(2, 1)
+    start("b", names(2), ttl_s=3600.0)
+    stage.until_even(2, 2)
+
+
 def test_a_turn_ends_after_a_ttl_if_the_holder_does_not_answer(start: Start, stage: Stage) -> None:
     outsider = Outsider(stage, names(4)).take()
     start("a", [*names(4), "x"], ttl_s=1.5)
@@ -142,19 +151,32 @@ def test_the_home_is_offered_a_vacancy_first(start: Start, stage: Stage) -> None
 
 def test_the_less_loaded_take_first(start: Start, stage: Stage) -> None:
     """All on one event loop, so that nobody's being late counts."""
-    start("a", names(40), pause_s=NEVER_S)
-    stage.until_even(40, 1)
     more = [f"more{number}" for number in range(8)]
     outsider = Outsider(stage, more).take()
-    a = stage.loads
-    start("b", [*names(40), *more], pause_s=NEVER_S)
-    c = start("c", [*names(40), *more], pause_s=NEVER_S)
-    stage.until(lambda: all(stage.followers(name) == 2 for name in more))
+    b = start("b", ["b0", "b1"], pause_s=NEVER_S)
+    stage.until_even(2, 1)
+    everything = ["b0", "b1", *more, *names(40)]
+    start("a", everything, pause_s=NEVER_S)
+    stage.until(lambda: stage.loads == {"a": 40, "b": 2})
+    b.spread.update(everything)
+    stage.until(lambda: all(stage.followers(name) == 2 for name in everything))
     outsider.die()
-    stage.until(lambda: sum(stage.loads.values()) == 48)
-    assert stage.loads["a"] == a["a"]
-    assert stage.loads["b"] + stage.loads["c"] == 8
-    c.stop()
+    stage.until(lambda: sum(stage.loads.values()) == 50)
+    assert stage.loads == {"a": 40, "b": 10}
+
+
+def test_who_has_nothing_takes_first_where_nobody_has_more_than_one(
+    start: Start, stage: Stage
+) -> None:
+    outsider = Outsider(stage, ["x"]).take()
+    start("a", ["y", "x"])
+    stage.until(lambda: stage.loads == {"a": 1})
+    start("b", ["y", "x"])
+    stage.until(lambda: stage.followers("x") == stage.followers("y") == 2)
+    outsider.die()
+    stage.until(lambda: sum(stage.loads.values()) == 2)
+    assert stage.loads == {"a": 1, "b": 1}
+    assert stage.calls["ask"] == 0
 
 
 def test_the_important_are_taken_first(start: Start, stage: Stage) -> None:
@@ -170,6 +192,11 @@ def test_the_important_are_taken_first(start: Start, stage: Stage) -> None:
 def test_nobody_has_more_than_it_may_and_takes_again_when_there_is_room(
     start: Start, stage: Stage
 ) -> None:
+    """A hundred are vacant: several takes go at a time."""
+    many = start("x", names(100), at_most=2)
+    stage.until(lambda: stage.loads == {"x": 2})
+    many.stop()
+    assert stage.most["x"] == 2
     a = start("a", names(6), at_most=2)
     stage.until(lambda: stage.loads == {"a": 2})
     start("b", names(6), at_most=3)
@@ -258,7 +285,11 @@ def test_what_is_no_work_is_told_at_once(stage: Stage) -> None:
 
     with pytest.raises(TypeError, match="asynchronous"):
         incumbent.Spread(GROUP, ["e"], later, store=stage.store("a")).run()
-    hidden = incumbent.Spread(GROUP, ["e"], lambda term: later(term), store=stage.store("a"))
+
+    def seems_plain(term: incumbent.Term) -> object:
+        return later(term)
+
+    hidden = incumbent.Spread(GROUP, ["e"], seems_plain, store=stage.store("a"))
     with pytest.raises(TypeError, match="asynchronous"):
         hidden.run(deadman=False)
 
@@ -317,17 +348,22 @@ BAD: dict[str, tuple[dict[str, Any], str]] = {
     "no pause": ({"pause_s": 0}, "pause_s=0 must be more than 0"),
     "an observer that is none": ({"observer": 3}, "observer=3 must be a function"),
     "a store that does not say who holds": ({"store": "dapr://localhost:1/s"}, "cannot tell who"),
-    "a queue": ({"store": "zookeeper://h/x?recipe=kazoo-lock"}, "nobody can be named as the successor"),
+    "a queue": (
+        {"store": "zookeeper://h/x?recipe=kazoo-lock"},
+        "nobody can be named as the successor",
+    ),
 }
 
 
 @pytest.mark.parametrize("case", BAD)
 def test_what_cannot_work_is_refused_at_once(case: str, stage: Stage) -> None:
     settings, text = BAD[case]
-    given = {"names": ["a"], "store": stage.store("a"), "ttl_s": 5.0, **settings}
+    given: dict[str, Any] = {"names": ["a"], "store": stage.store("a"), "ttl_s": 5.0, **settings}
+    elections = given.pop("names")
     for kind in (incumbent.Spread, aio.Spread):
+        work: Any = nothing
         with pytest.raises((ConfigError, InvalidName), match=text):
-            kind(GROUP, given["names"], nothing, **{k: v for k, v in given.items() if k != "names"})
+            kind(GROUP, elections, work, **given)
 
 
 def test_one_object_runs_once_at_a_time(start: Start, stage: Stage) -> None:

@@ -114,8 +114,13 @@ class View:
 
     @property
     def excess(self) -> int:
-        """How many more we have than whoever is known to have the fewest."""
-        return self.load - min(self.loads.values(), default=0) if self.load else 0
+        """How many more we have than whoever has the fewest.
+
+        That may be a replica that has nothing, which nobody sees. In a group that is even there is
+        such a one only if nobody has more than one: else it would have asked for one.
+        """
+        fewest = min(self.loads.values(), default=0)
+        return max(0, self.load - (fewest if fewest > 1 else 0))
 
     @property
     def full(self) -> bool:

@@ -48,6 +48,7 @@ class Gate:
         rank: the order in which elections are let go.
         late: by how many takes this replica begins later than others.
         may: whether an election may be taken now.
+        went: hears of each that was let go, before the next is asked about.
         limit_s: for how long a take is held back.
         clock: what the time is.
     """
@@ -57,12 +58,14 @@ class Gate:
         rank: Callable[[str], Any],
         late: Callable[[], int],
         may: Callable[[str], bool],
+        went: Callable[[str], None],
         limit_s: float,
         clock: Clock = boottime,
     ) -> None:
         self._rank = rank
         self._late = late
         self._may = may
+        self._went = went
         self._limit_s = limit_s
         self._clock = clock
         self._waiting: dict[str, _Waiting] = {}
@@ -110,8 +113,10 @@ class Gate:
                 at_a_time = max(at_a_time, self._at_a_time(len(due)))
                 for name in sorted(due, key=self._rank)[:at_a_time]:
                     if self._may(name):  # Asked anew: the one before may have filled us.
+                        self._went(name)
                         _answer(self._waiting.pop(name), True)
-                await self._next()
+                if self._waiting:
+                    await self._next()
         finally:
             self._letting = None
 

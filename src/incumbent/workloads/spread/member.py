@@ -163,6 +163,7 @@ class Member:
             rank=lambda name: self.view().rank(name),
             late=lambda: self.view().excess,
             may=self._may_take,
+            went=self._taking.add,
             limit_s=min(HOLD_BACK_S, self._settings.timing.attempt_s / 2),
         )
         self._seen_by = boottime() + self._settings.timing.ttl_s
@@ -287,10 +288,7 @@ class Member:
         if meant and same_candidate(meant, self.identity) and name not in self._unwilling:
             return True
         to_the_last = self.view().leaves_to_home(name)
-        may = await self._gate.hold_back(name, stands, to_the_last=to_the_last)
-        if may:
-            self._taking.add(name)
-        return may
+        return await self._gate.hold_back(name, stands, to_the_last=to_the_last)
 
     def _may_take(self, name: str) -> bool:
         if name in self._unwilling:
