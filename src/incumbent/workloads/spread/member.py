@@ -112,6 +112,7 @@ class Member:
         self._names = dict.fromkeys(names)
         self._seats: dict[str, Seat] = {}
         self._places: dict[str, Place] = {}
+        self._view: View | None = None
         self._unseen: set[str] = set()
         self._seen_by = math.inf
         self._taking: set[str] = set()
@@ -160,8 +161,8 @@ class Member:
 
     def _start(self) -> None:
         self._gate = Gate(
-            rank=lambda name: self.view().rank(name),
-            late=lambda: self.view().excess,
+            rank=lambda name: self.view.rank(name),
+            late=lambda: self.view.excess,
             may=self._may_take,
             went=self._taking.add,
             limit_s=min(HOLD_BACK_S, self._settings.timing.attempt_s / 2),
@@ -174,6 +175,7 @@ class Member:
             seat = Seat(self, replace(self._settings, name=name), self._observer)
             self._seats[name] = seat
             self._places[name] = Place()
+            self._view = None
             self._unseen.add(name)
             seat.enter()
 
@@ -208,6 +210,7 @@ class Member:
         if self._seats.get(name) is seat:
             del self._seats[name]
             del self._places[name]
+            self._view = None
             self._unseen.discard(name)
             self._taking.discard(name)
         if error is not None:
@@ -229,9 +232,17 @@ class Member:
 
     # -- what is seen -----------------------------------------------------------------------------
 
+    @property
     def view(self) -> View:
-        """Return what is known now."""
-        return View(self.identity, self._places, self._rules, self._unwilling)
+        """What is known now; counted once after each change, as a thousand may ask for it."""
+        if self._view is None:
+            self._view = View(self.identity, self._places, self._rules, self._unwilling)
+        return self._view
+
+    def knows(self, identity: str) -> None:
+        """Hear who we are: the same in every election of this process."""
+        self.identity = identity
+        self._view = None
 
     def saw(self, name: str, place: Place) -> None:
         """Take in where an election is."""
@@ -242,6 +253,7 @@ class Member:
         self._unseen.discard(name)
         self._places[name] = place
         if news:
+            self._view = None
             self._conclude()
             self.reconsider()
 
@@ -287,7 +299,7 @@ class Member:
             return stands()
         if meant and same_candidate(meant, self.identity) and name not in self._unwilling:
             return True
-        to_the_last = self.view().leaves_to_home(name)
+        to_the_last = self.view.leaves_to_home(name)
         return await self._gate.hold_back(name, stands, to_the_last=to_the_last)
 
     def _may_take(self, name: str) -> bool:
@@ -295,7 +307,7 @@ class Member:
             return False
         at_most = self._rules.at_most
         # What is being handed over is no load of ours any more, and its work may go on yet.
-        have = max(self.view().load, len(self._held)) if at_most is not None else 0
+        have = max(self.view.load, len(self._held)) if at_most is not None else 0
         return at_most is None or have + len(self._taking) < at_most
 
     # -- what is moved ----------------------------------------------------------------------------
@@ -310,14 +322,14 @@ class Member:
         if self._unseen and (wait_s := self._seen_by - boottime()) > 0:
             self._alarm = asyncio.get_running_loop().call_later(wait_s, self._think)
             return
-        view = self.view()
+        view = self.view
         if view.next_move() is not None:
             wait_s = self._pause_s * (1 + 2 * view.patience() + self._chance() / 2)
             self._alarm = asyncio.get_running_loop().call_later(wait_s, self._want)
 
     def _want(self) -> None:
         self._alarm = None
-        if self.view().next_move() is not None:
+        if self.view.next_move() is not None:
             self._turn = _Turn(self, self._settings)
             self._turn.enter()
 
@@ -327,7 +339,7 @@ class Member:
 
     def _ask(self) -> None:
         self._deadline = None
-        name = self.view().next_move()
+        name = self.view.next_move()
         if name is None:
             self.end_turn()
             return
@@ -417,7 +429,7 @@ class Seat(Candidacy):
     def seated(self, driver: Driver) -> None:
         """Take the driver, and have its takes held back."""
         super().seated(driver)
-        self._member.identity = driver.identity
+        self._member.knows(driver.identity)
         driver.hold_back = partial(self._hold_back, driver)
 
     async def _hold_back(self, driver: Driver, stands: Callable[[], bool]) -> bool:
