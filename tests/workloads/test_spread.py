@@ -13,7 +13,7 @@ import incumbent
 from incumbent import ConfigError, aio
 from incumbent.errors import InvalidName, StoreUnavailable
 from incumbent.stores.memory import MemoryStore
-from tests.workloads.replicas import FACES, GROUP, LIMIT_S, Outsider, Replica, Stage
+from tests.workloads.replicas import FACES, GROUP, LIMIT_S, Outsider, Replica, Stage, on_keeper
 
 NEVER_S = 3600.0
 
@@ -364,6 +364,24 @@ def test_what_cannot_work_is_refused_at_once(case: str, stage: Stage) -> None:
         work: Any = nothing
         with pytest.raises((ConfigError, InvalidName), match=text):
             kind(GROUP, elections, work, **given)
+
+
+def test_who_is_stopped_before_it_has_begun_does_not_begin(stage: Stage) -> None:
+    class Gone:
+        def __init__(self) -> None:
+            self.told = threading.Event()
+
+        def gone(self, error: BaseException | None) -> None:
+            self.told.set()
+
+    runner: Any = Gone()
+    spread = incumbent.Spread(GROUP, names(2), lambda term: None, store=stage.store("a"))
+    member = spread._enter(runner, incumbent.Term, deadman=False)
+    spread.stop()
+    member.start()
+    assert runner.told.wait(LIMIT_S)
+    on_keeper(asyncio.sleep(0))  # By then the start was heard of, too.
+    assert not stage.calls
 
 
 def test_one_object_runs_once_at_a_time(start: Start, stage: Stage) -> None:

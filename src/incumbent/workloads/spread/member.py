@@ -127,13 +127,12 @@ class Member:
         self._asking: asyncio.Task[None] | None = None
         self._leaving = False
         self._error: BaseException | None = None
-        self._keeper: Keeper | None = None
+        self._keeper = Keeper.current()
 
     # -- from any thread --------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Become a candidate in every election."""
-        self._keeper = Keeper.current()
+        """Become a candidate in every election, unless `leave` was said already."""
         self._later(self._start)
 
     def leave(self, error: BaseException | None = None) -> None:
@@ -154,15 +153,17 @@ class Member:
         return sorted(self._held.copy())
 
     def _later(self, call: Callable[..., None], *values: Any) -> None:
-        if self._keeper is not None and self._keeper.here:
+        if self._keeper.here:
             self._keeper.loop.call_soon_threadsafe(call, *values)
 
     # -- candidates -------------------------------------------------------------------------------
 
     def _start(self) -> None:
+        if self._leaving:
+            return
         self._gate = Gate(
-            rank=lambda name: self.view.rank(name),
-            late=lambda: self.view.excess,
+            rank=self._rank,
+            late=self._late,
             may=self._may_take,
             went=self._taking.add,
             limit_s=min(HOLD_BACK_S, self._settings.timing.attempt_s / 2),
@@ -301,6 +302,12 @@ class Member:
             return True
         to_the_last = self.view.leaves_to_home(name)
         return await self._gate.hold_back(name, stands, to_the_last=to_the_last)
+
+    def _rank(self, name: str) -> Any:
+        return self.view.rank(name)
+
+    def _late(self) -> int:
+        return self.view.excess
 
     def _may_take(self, name: str) -> bool:
         if name in self._unwilling:
