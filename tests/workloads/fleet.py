@@ -1,4 +1,4 @@
-"""Replicas of a spread in processes of their own: some are killed, all is counted.
+"""Replicas of a spread in processes of their own: some are ended, all is counted.
 
     python -m tests.workloads.fleet sqlite:///tmp/x.db --elections 30
 
@@ -62,7 +62,10 @@ class Fleet:
         self._threads.append(reading)
 
     def end(self, label: str, number: signal.Signals) -> None:
-        """Kill a replica, or have it stop, and wait for its end."""
+        """Kill a replica, or have it stop or stand still, and wait for its end.
+
+        One that stands still is ended by the kernel's timer, if it holds anything.
+        """
         process = self._processes.pop(label)
         process.send_signal(number)
         process.wait(LIMIT_S)
@@ -138,6 +141,8 @@ def play(
         settled("one more starts")
         fleet.start("e", "asyncio")
         settled("another one starts")
+        fleet.end("c", signal.SIGSTOP)
+        settled("one is paused, and ended by its kernel")
         fleet.close()
     finally:
         fleet.kill()
