@@ -186,6 +186,11 @@ def test_whoever_has_less_is_less_patient() -> None:
     group.members = ["a_1", "b_1", "c_1"]
     group.holder = dict(zip(group.names, ["a_1"] * 6 + ["b_1"] * 3, strict=True))
     assert [group.view(me).patience() for me in ("c_1", "b_1", "a_1")] == [0.0, 0.5, 1.0]
+    assert [group.view(me).somebody_has_less for me in ("c_1", "b_1", "a_1")] == [
+        False,
+        False,
+        True,
+    ]
     assert View("a_1", {}, Rules()).patience() == 0.0
 
 

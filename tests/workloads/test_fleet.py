@@ -1,4 +1,4 @@
-"""Replicas in processes of their own, killed, stopped and paused: their shares, and no two holders."""
+"""Replicas in processes of their own, killed, stopped and paused: shares, and no two holders."""
 
 from __future__ import annotations
 

@@ -93,6 +93,17 @@ def test_only_who_has_the_turn_asks(start: Start, stage: Stage) -> None:
     a.stop()
 
 
+def test_who_has_less_and_wants_no_more_is_not_waited_for_for_ever(
+    start: Start, stage: Stage
+) -> None:
+    start("a", names(9))
+    stage.until_even(9, 1)
+    start("b", names(9), at_most=1)
+    stage.until(lambda: stage.loads == {"a": 8, "b": 1})
+    start("c", names(9))
+    stage.until(lambda: stage.loads == {"a": 4, "b": 1, "c": 4})
+
+
 def test_a_turn_is_given_back_as_soon_as_what_was_asked_for_has_come(
     start: Start, stage: Stage
 ) -> None:

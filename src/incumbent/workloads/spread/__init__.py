@@ -23,11 +23,12 @@ that the elections would not make. A replica that dies while it has the turn del
 by a TTL, and no election.
 
 **The least loaded goes first**, because it waits the least before it contends; with that rule the
-moves are as few as can be. The others wait longer and not for ever, since whoever has fewer may not
-want more. After the turn was won, what the one before did is waited for (`SETTLE_S`): its moves
-were confirmed before it gave the turn back, and notifications of different records may overtake one
-another. What is still unheard of then costs at most a move that was not needed, for a request names
-the term that it is about.
+moves are as few as can be. The others wait longer, and on for as long as they see that something
+moves and somebody has less; not for ever, since that one may not want more. Whoever has nothing is
+not seen, so somebody else may overtake it: that costs a move. After the turn was won, what the one
+before did is waited for (`SETTLE_S`): its moves were confirmed before it gave the turn back, and
+notifications of different records may overtake one another. What is still unheard of then costs at
+most a move that was not needed, for a request names the term that it is about.
 
 **A vacancy waits for nobody.** Whatever has no holder is taken by whoever comes first. It is held
 back by a quarter of a second at most, in which the less loaded come first, and each in the order of

@@ -123,6 +123,11 @@ class View:
         return max(0, self.load - (fewest if fewest > 1 else 0))
 
     @property
+    def somebody_has_less(self) -> bool:
+        """Whether another replica is known that has less than we have, and so should move first."""
+        return any(load < self.load for load in self.loads.values())
+
+    @property
     def full(self) -> bool:
         """Whether we may have no more."""
         return self.rules.at_most is not None and self.load >= self.rules.at_most

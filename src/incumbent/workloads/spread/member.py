@@ -49,6 +49,9 @@ SETTLE_S = 0.1
 """From winning the turn to asking: what was moved in the turn before is heard of by then."""
 THINK_S = 0.05
 """How soon after a change the loads are looked at: a thousand changes are looked at once."""
+LESS_PAUSES = 4
+"""For how many pauses more nothing must have changed before somebody asks who sees one with less
+than it has itself. That one may not want more; else it is its turn first."""
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
 """Before an election whose work failed here is contended for again. A term that lasts as long as
@@ -115,6 +118,8 @@ class Member:
         self._view: View | None = None
         self._unseen: set[str] = set()
         self._seen_by = math.inf
+        self._changes = 0
+        self._changes_before = 0
         self._taking: set[str] = set()
         self._held: dict[str, Term] = {}
         self._failing: dict[str, float] = {}
@@ -254,6 +259,7 @@ class Member:
         self._unseen.discard(name)
         self._places[name] = place
         if news:
+            self._changes += 1
             self._view = None
             self._conclude()
             self.reconsider()
@@ -332,11 +338,16 @@ class Member:
         view = self.view
         if view.next_move() is not None:
             wait_s = self._pause_s * (1 + 2 * view.patience() + self._chance() / 2)
+            if view.somebody_has_less:
+                wait_s += LESS_PAUSES * self._pause_s
+            self._changes_before = self._changes
             self._alarm = asyncio.get_running_loop().call_later(wait_s, self._want)
 
     def _want(self) -> None:
         self._alarm = None
-        if self.view.next_move() is not None:
+        if self.view.somebody_has_less and self._changes != self._changes_before:
+            self._think()  # Whoever has less is at it, it seems.
+        elif self.view.next_move() is not None:
             self._turn = _Turn(self, self._settings)
             self._turn.enter()
 
