@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import threading
-from contextlib import suppress
 from types import TracebackType
 from typing import Any, TypeVar
 
+from incumbent.clock import boottime
 from incumbent.errors import IncumbentError, Withdrawn
+from incumbent.runtime.flag import Flag
 from incumbent.runtime.health import Health
 from incumbent.runtime.term import Term
 from incumbent.stores.api import Store
@@ -15,6 +16,7 @@ from incumbent.sync.election import Election
 from incumbent.workloads import threads as runner
 from incumbent.workloads.env import Workload
 from incumbent.workloads.settings import Plan
+from incumbent.workloads.standing import Pauses, Standing
 
 __all__ = ["Work"]
 
@@ -62,7 +64,8 @@ class Work:
         self.election = Election(name, **election)
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
-        self._stopping = False
+        self._ended_by: BaseException | None = None
+        self._stopping = Flag()
 
     def run(self, *, timeout_s: float | None = None) -> Any:
         """Do the work whenever elected, in this thread, until it ends by itself; for ever, mostly.
@@ -78,14 +81,15 @@ class Work:
         )
 
     def start(self) -> None:
-        """Do the same in a thread of its own, and return.
+        """Do the same in a thread of its own, for ever, and return; see `workloads.standing`.
 
         Raises:
             IncumbentError: it is running already.
         """
         if self._thread is not None and self._thread.is_alive():
             raise IncumbentError(f"{self._plan.name!r} is running already")
-        self._stopping, self._failure = False, None
+        self._stopping = Flag()
+        self._failure = self._ended_by = None
         self._thread = threading.Thread(
             target=self._in_thread, name=f"incumbent-{self._plan.name}", daemon=True
         )
@@ -95,26 +99,46 @@ class Work:
         """Stop the work, hand over, and return when nothing of it is left.
 
         Raises:
-            Exception: what has ended the work before, if anything has.
+            Exception: what has ended the work before, if anything has for good.
         """
         thread, self._thread = self._thread, None
         if thread is None:
             return
-        self._stopping = True
+        self._stopping.set()
         while thread.is_alive():
             self.election.withdraw()
             thread.join(0.05)
-        if self._failure is not None:
-            raise self._failure
+        if self._ended_by is not None:
+            raise self._ended_by
+
+    @property
+    def standing(self) -> Standing:
+        """What the work is doing in the background."""
+        failure = "" if self._failure is None else str(self._failure) or repr(self._failure)
+        name, election = self._plan.name, self.election
+        if self._thread is None:
+            return Standing(name, "stopped")
+        if election.leads:
+            return Standing(name, "leader", election.token, failure)
+        return Standing(name, "failed" if failure else "standby", None, failure)
 
     def _in_thread(self) -> None:
-        try:
-            with suppress(Withdrawn):
+        pauses = Pauses(self._plan.name, boottime)
+        while not self._stopping.is_set():
+            try:
                 self.run()
-        except BaseException as error:
-            self._failure = error
-            if not self._stopping:
-                raise
+                return
+            except Withdrawn:
+                return
+            except BaseException as error:
+                self._failure = error
+                pause_s = pauses.after(error)
+                if pause_s is None:
+                    self._ended_by = error
+                    return
+                self._stopping.wait(pause_s)
+                if not self._stopping.is_set():
+                    self._failure = None
 
     def __enter__(self: W) -> W:
         """Start it."""
