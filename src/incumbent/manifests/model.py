@@ -23,7 +23,7 @@ from incumbent.manifests.parts import (
     check_ports,
 )
 from incumbent.manifests.times import Times
-from incumbent.stores import schemes
+from incumbent.stores import OURS, schemes
 from incumbent.stores.api import StoreURL
 
 __all__ = ["Application"]
@@ -302,7 +302,7 @@ class Application:
         if not self.store:
             return
         url = StoreURL.parse(fields.line("store", self.store))
-        if url.scheme not in schemes():
+        if url.scheme not in OURS and url.scheme not in schemes():
             known = ", ".join(schemes())
             raise ConfigError(
                 f"store: no store answers to {url.scheme}://; there are: {known}. The URL of one "
