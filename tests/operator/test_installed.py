@@ -185,6 +185,14 @@ def test_from_installation_to_deletion(
     annotations = stage.get("Deployment")["metadata"]["annotations"]
     assert annotations["incumbent.dev/operator-term"] == str(term)
     until(lambda: len(stage.pods()) == 1, "there is a Pod")
+    pod = _bind(stage)
+    stage.delete("Deployment")
+    until(lambda: _says(stage, "Held", "True", "WaitingForOldPods"), "its Pod is waited for")
+    until(lambda: "deletionTimestamp" in stage.pods()[0]["metadata"], "it is collected")
+    assert stage.workloads() == []
+    stage.end(pod)
+    until(lambda: _count(stage, "Deployment") == 1, "the next one is made")
+    until(lambda: len(stage.pods()) == 1, "there is a Pod again")
     server.request("DELETE", f"{SINGLETONS.path(_TEAM)}/reports")
     until(lambda: set(_left(stage)) <= set(KEPT), "what it had made is deleted")
     assert set(_left(stage)) == set(KEPT), "and what it holds is kept"

@@ -20,6 +20,10 @@ Rules
 4. A ReplicaSet that nobody keeps, and that shall have no Pods, makes none. Any other one counts,
    also at 0: the controller of a workload that was deleted may be about to set it going.
 5. No phase is believed of the Pods of others: some are set while a container still runs.
+
+Its limit: a controller of the cluster that lags behind may make a Pod of a ReplicaSet that is gone
+after this has looked for the last time. The garbage collector deletes that Pod, and until then a
+Deployment is two. A StatefulSet is not, for the two would have one name.
 """
 
 from __future__ import annotations
