@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -14,12 +15,15 @@ from incumbent.manifests.marks import OPERATOR_TERM
 from incumbent.manifests.modes import Mode
 from incumbent.manifests.objects import objects_of
 from incumbent.manifests.parts import Autoscaling, Resources
+from incumbent.operator.cluster import Cluster
+from incumbent.operator.definition import SINGLETONS
 from incumbent.operator.desired import wanted_of
 from incumbent.operator.kinds import KEPT, KINDS
-from incumbent.operator.observed import MANAGER
+from incumbent.operator.observed import MANAGER, Observed
 from incumbent.operator.plan import plan
 from incumbent.operator.steps import Apply, Create, Delete
 from incumbent.stores.kubernetes.api import Conflict
+from incumbent.stores.kubernetes.resource import Resource
 from tests.manifests.kit import EVERY, PLAIN
 from tests.operator.cluster import Stage
 from tests.servers.kubernetes import ApiServer
@@ -120,6 +124,35 @@ def test_the_pods_of_a_deleted_workload_are_waited_for(stage: Stage, mode: Mode)
     stage.start()
     stage.operate()
     assert stage.condition("Held") == ("False", "NothingInTheWay"), "those are its own"
+
+
+def test_pods_are_read_after_what_makes_them_and_who_keeps_them_after_that(stage: Stage) -> None:
+    """One that comes while others are read is seen, and so is to whom it belongs."""
+    stage.apply(PLAIN[Mode.AT_LEAST_ONE])
+    stage.operate()
+
+    class Slow(Cluster):
+        async def _list(self, of: Resource, namespace: str, selector: str) -> list[Object]:
+            found = await super()._list(of, namespace, selector)
+            if of.kind == "Deployment":
+                await asyncio.to_thread(stage.start)
+            elif of.kind == "Pod":
+                await asyncio.to_thread(stage.change_set, _marked)
+            return found
+
+    path = f"{SINGLETONS.path(stage.namespace)}/reports"
+    singleton = stage.server.request("GET", path)
+
+    async def look(cluster: Cluster) -> Observed:
+        return await cluster.observe(singleton, [])
+
+    pod, one = stage.run(look, made=Slow).running
+    assert (pod["kind"], one["kind"]) == ("Pod", "ReplicaSet")
+    assert one["metadata"]["annotations"] == {"seen": "late"}
+
+
+def _marked(found: Object) -> None:
+    found["metadata"]["annotations"] = {"seen": "late"}
 
 
 def test_a_singleton_that_is_made_anew_waits_for_what_the_former_one_has_made(stage: Stage) -> None:

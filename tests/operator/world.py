@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import copy
 import random
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from incumbent.manifests import Object, marks
@@ -57,7 +59,7 @@ class World:
 
     def __init__(self, specs: list[Wanted], rng: random.Random) -> None:
         self._specs = specs
-        self._rng = rng
+        self.rng = rng
         self._counter = 0
         self._ending = rng.choice((0.03, 0.2, 0.6))
         self._collecting = rng.choice((0.03, 0.3))
@@ -124,7 +126,7 @@ class World:
     def live(self) -> None:
         """Let each controller, and the nodes, come to a part of what they have to do."""
         parts = [self._nodes, self._deployments, self._stateful, self._make, self._collect]
-        for part in self._rng.sample(parts, len(parts)):
+        for part in self.rng.sample(parts, len(parts)):
             part()
             self.check()
         self._scale()
@@ -137,10 +139,10 @@ class World:
         """Pods are gone some time after they were deleted, and some are deleted."""
         for pod in list(self.pods):
             if deleting(pod):
-                ends = self._rng.random() < self._ending
+                ends = self.rng.random() < self._ending
                 if ends and pod["spec"].get("nodeName") != LOST:
                     self.pods.remove(pod)
-            elif self._rng.random() < self._ending / 10:
+            elif self.rng.random() < self._ending / 10:
                 _delete(pod)
 
     def _deployments(self) -> None:
@@ -155,7 +157,7 @@ class World:
                 continue
             strays = [one for one in self.sets if not controller_of(one) and _selects(obj, one)]
             for one in strays:
-                if self._rng.random() < self._collecting:
+                if self.rng.random() < self._collecting:
                     one["metadata"]["ownerReferences"] = [_reference(uid)]
             first, *others = own or [self._set(obj)]
             for one in others:
@@ -227,7 +229,7 @@ class World:
 
         def due(obj: Object) -> bool:
             by = controller_of(obj).get("uid")
-            return bool(by) and by not in there and self._rng.random() < self._collecting
+            return bool(by) and by not in there and self.rng.random() < self._collecting
 
         for key, obj in list(self.objects.items()):
             if controller_of(obj).get("uid") != self.owner and due(obj):
@@ -244,7 +246,7 @@ class World:
             target = self.objects.get(("Deployment", obj["spec"]["scaleTargetRef"]["name"]))
             if target is not None and target["spec"].get("replicas", 1) > 0:
                 most = obj["spec"]["maxReplicas"]
-                target["spec"]["replicas"] = self._rng.randint(1, most)
+                target["spec"]["replicas"] = self.rng.randint(1, most)
                 target["metadata"]["managedFields"] = []
                 self._store(target)
                 return
@@ -253,13 +255,13 @@ class World:
 
     def change(self) -> None:
         """Let somebody change the Singleton."""
-        self.wanted = self._rng.choice(self._specs)
+        self.wanted = self.rng.choice(self._specs)
 
     def meddle(self) -> None:
         """Let somebody do what an operator neither knows of nor can keep from happening."""
         ways = [self.make_anew, self.tidy, self._to_zero]
         ways += [lambda: self.delete(orphan=False)] * 2 + [lambda: self.delete(orphan=True)]
-        self._rng.choice(ways)()
+        self.rng.choice(ways)()
         self.check()
 
     def make_anew(self) -> None:
@@ -287,11 +289,16 @@ class World:
                 obj["spec"]["replicas"] = 0
                 self._store(obj)
 
-    def plan(self, token: int | None) -> planner.Plan:
-        """Let an operator read and plan."""
-        running = copy.deepcopy([*self.pods, *self.sets])
-        seen = Observed(self.owner, copy.deepcopy(self.objects), running)
-        return planner.plan(_owned_by(self.wanted, self.owner), seen, token)
+    def plan(self, token: int | None, meanwhile: Callable[[], None] = lambda: None) -> planner.Plan:
+        """Let an operator read and plan; a few things happen between one read and the next."""
+        wanted, owner = _owned_by(self.wanted, self.owner), self.owner
+        objects = copy.deepcopy(self.objects)
+        meanwhile()
+        pods = copy.deepcopy(self.pods)
+        meanwhile()
+        return planner.plan(
+            wanted, Observed(owner, objects, [*pods, *copy.deepcopy(self.sets)]), token
+        )
 
     # -- the promise ------------------------------------------------------------------------------
 
@@ -363,7 +370,8 @@ def history(specs: list[Wanted], seed: int, *, operators: list[int | None], move
         elif move < 0.45 and operator.pending:
             world.carry_out(operator.pending.pop(0))
         elif move < 0.65 and not operator.pending:
-            operator.pending = list(world.plan(operator.token).steps)
+            others = [one for one in found if one is not operator]
+            operator.pending = list(world.plan(operator.token, partial(stir, world, others)).steps)
             if rng.random() < 0.2:
                 operator.stopped = rng.randrange(120)
         elif move < 0.653:
@@ -376,6 +384,18 @@ def history(specs: list[Wanted], seed: int, *, operators: list[int | None], move
             world.live()
     settle(world, max((one.token for one in found if one.token is not None), default=None))
     return world
+
+
+def stir(world: World, operators: list[Operator]) -> None:
+    """Let this and that happen."""
+    for _ in range(world.rng.choice((0, 0, 1, 4))):
+        pending = [one.pending for one in operators if one.pending and not one.stopped]
+        if pending and world.rng.random() < 0.5:
+            world.carry_out(pending[0].pop(0))
+        else:
+            world.live()
+        if world.rng.random() < 0.02:
+            world.meddle()
 
 
 def settle(world: World, token: int | None, rounds: int = 1000) -> None:
