@@ -3,9 +3,10 @@
 It is installed by kubectl with the objects that `incumbent operator --manifests` prints. One
 Singleton of each of three modes works. Then the operator's active replica is killed, and something
 is to be changed; its next one's node is cut off, and something is to be made; workloads are deleted
-in the background, one is orphaned, and a Singleton is deleted and made anew. Each time it is said
-what the conditions are, as they change. At the end of it stands for each how many were at work at
-once, by their own marks. Each worker takes two seconds to end, as one with something to put away.
+in the background, one of them on a node that is cut off, one is orphaned, and a Singleton is
+deleted and made anew. Each time it is said what the conditions are, as they change. At the end of
+it stands for each how many were at work at once, by their own marks. Each worker takes two seconds
+to end, as one with something to put away.
 
 Marks are written into an empty folder of the Pod, for a Singleton cannot say a path of its node. On
 this machine that is a folder like any other, and what was opened there stays readable after the
@@ -49,6 +50,7 @@ _OWNER = "operations@example.test"
 _PLACE = "/var/marks"
 _POLL_S = 0.1
 _KUBECTL_S = 60.0
+_PATIENCE_S = 5.0
 _NS = "default"
 _MODES = {
     "fetcher": Mode.AT_LEAST_ONE,
@@ -69,6 +71,7 @@ def show(cluster: Cluster, rounds: int | None = None) -> bool:
             _kill(play)
             _cut(play)
             _delete(play)
+            _delete_out_of_reach(play)
             _orphan(play)
             _make_anew(play)
         _tell(play)
@@ -331,6 +334,28 @@ def _delete(play: _Play) -> None:
         play.say(f"== {kind} {name} is deleted in the background")
         play.kubectl("delete", kind, name, "--cascade=background", "--wait=false")
         _await_another(play, name, before)
+
+
+def _delete_out_of_reach(play: _Play) -> None:
+    """The Pod works on where nobody can be told to end it, and so nothing else may begin."""
+    before = play.workload("fetcher")
+    pods = play.cluster.api.items(f"/api/v1/namespaces/{_NS}/pods")
+    holder = _holder(play, "fetcher")
+    (node,) = (one["spec"]["nodeName"] for one in pods if one["metadata"]["name"] == holder)
+    play.say(f"== {node}, where {holder} works, is cut off, and its deployment deleted")
+    play.cluster.cut(node)
+    play.kubectl("delete", "deployment", "fetcher", "--cascade=background", "--wait=false")
+    told = f"Pod {holder} on {node}"
+    await_(play.cluster, lambda: told in _message(play, "fetcher", "Held"), "it to be waited for")
+    time.sleep(_PATIENCE_S)  # sleep: that nothing is made has no event
+    working = [one for one in play.spans("fetcher") if one.last_ns >= now_ns() - 1_000_000_000]
+    left = play.cluster.api.items("/apis/apps/v1/namespaces/default/deployments")
+    nothing = "fetcher" not in [one["metadata"]["name"] for one in left]
+    play.expect(len(working) == 1 and nothing, "it works on, and nothing is made beside it")
+    play.cluster.heal()
+    play.cluster.await_ready(*play.cluster.nodes)
+    _await_another(play, "fetcher", before)
+    await_(play.cluster, lambda: _ready(play) == 2, "both operators to be ready")
 
 
 def _orphan(play: _Play) -> None:
