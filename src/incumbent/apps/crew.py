@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import asdict
 from typing import Any
 
@@ -38,16 +39,19 @@ class Crew:
         self._works = tuple(works)
 
     async def start(self) -> None:
-        """Begin all of them; none waits to be elected here.
+        """Begin all of them, or none; none waits to be elected here.
 
         Raises:
             IncumbentError: one of them is running already.
         """
-        for work in self._works:
-            if isinstance(work, AioWork):
-                await work.start()
-            else:
-                work.start()
+        async with AsyncExitStack() as begun:
+            for work in self._works:
+                if isinstance(work, AioWork):
+                    await work.start()
+                else:
+                    work.start()
+                begun.push_async_callback(_stop, work)
+            begun.pop_all()
 
     async def stop(self) -> None:
         """Stop all of them at once, and return when nothing is left of any.
@@ -57,10 +61,7 @@ class Crew:
         """
         async with asyncio.TaskGroup() as group:
             for work in self._works:
-                if isinstance(work, AioWork):
-                    group.create_task(work.stop())
-                else:
-                    group.create_task(asyncio.to_thread(work.stop))
+                group.create_task(_stop(work))
 
     def standings(self) -> list[Standing]:
         """Return what each of them is doing."""
@@ -69,3 +70,10 @@ class Crew:
     def told(self) -> dict[str, Any]:
         """Return the same as what an endpoint answers with."""
         return {"work": [asdict(standing) for standing in self.standings()]}
+
+
+async def _stop(work: Work | AioWork) -> None:
+    if isinstance(work, AioWork):
+        await work.stop()
+    else:
+        await asyncio.to_thread(work.stop)
