@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import http.client
 import json
+import sqlite3
 import sys
 import time
 from collections.abc import Callable, Mapping
 from contextlib import closing
+from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
 from tests.servers.ports import claim_port
 from tests.servers.process import ServerProcess
 
-__all__ = ["LIMIT_S", "Web", "until"]
+__all__ = ["LIMIT_S", "Row", "Web", "judge", "rows", "until"]
+
+Row = tuple[str, str, int, int]
+"""Which work, which tick, under which token, in which process."""
 
 ROOT = Path(__file__).parents[2]
 LIMIT_S = 60.0
@@ -71,3 +77,19 @@ def until(ask: Callable[[], T], good: Callable[[T], bool]) -> T:
         assert time.monotonic() < deadline_s, answer
         time.sleep(0.05)  # sleep: what another process does over HTTP has no event here
     return answer
+
+
+def rows(ledger: Path) -> list[Row]:
+    """Return what was done, in the order in which it was committed."""
+    with closing(sqlite3.connect(ledger, timeout=30)) as db:
+        return db.execute("SELECT kind, tick, token, pid FROM done ORDER BY rowid").fetchall()
+
+
+def judge(done: list[Row]) -> None:
+    """Fail unless each tick of one work was done once, in order, none left out."""
+    ticks = [tick for _, tick, _, _ in done]
+    assert sorted(set(ticks)) == ticks, "once each, in order"
+    instants = [datetime.fromisoformat(tick).timestamp() for tick in ticks]
+    assert {b - a for a, b in pairwise(instants)} <= {1.0}, "none was left out"
+    tokens = [token for _, _, token, _ in done]
+    assert tokens == sorted(tokens)
