@@ -53,9 +53,16 @@ PLANTED_LIVE: tuple[Mutant, ...] = (
     planted(
         "deaths: a container that the runtime has lost has ended",
         DEATHS,
-        ' or ended.get("exitCode") == LOST:\n',
+        ' or not _waited_for(ended):\n',
         ":\n",
         test=f"{_SILENCE}[the runtime killed it, and did not wait]",
+    ),
+    planted(
+        "deaths: every exit code but that of a lost one is an end",
+        DEATHS,
+        "not isinstance(code, bool) and code in ENDED_WITH\n",
+        "not isinstance(code, bool) and code != 255\n",
+        test=f"{_SILENCE}[an exit code that no process has]",
     ),
     planted(
         "deaths: the Pod's processes live on in its namespace",
