@@ -53,7 +53,7 @@ PLANTED_LIVE: tuple[Mutant, ...] = (
     planted(
         "deaths: a container that the runtime has lost has ended",
         DEATHS,
-        ' or not _waited_for(ended):\n',
+        " or not _waited_for(ended):\n",
         ":\n",
         test=f"{_SILENCE}[the runtime killed it, and did not wait]",
     ),

@@ -115,7 +115,7 @@ def _ended(container: Object, candidacy: str) -> bool:
 
 
 def _waited_for(ended: Object) -> bool:
-    """Tell whether the exit code is one that a wait for a process gives, and no other thing does."""
+    """Tell whether the exit code is one that a wait for a process gives."""
     code = ended.get("exitCode")
     return isinstance(code, int) and not isinstance(code, bool) and code in ENDED_WITH
 
