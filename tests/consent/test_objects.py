@@ -243,7 +243,7 @@ def test_what_is_typed_is_what_is_applied(capsys: pytest.CaptureFixture[str]) ->
     ("typed", "said"),
     [
         (("--manifests",), "--image: say what runs"),
-        (("--guard", "x"), "add --manifests"),
+        (("--guard", "x", "--days", "3"), "add --manifests"),
         ((), "give --tls-cert and --tls-key"),
         (("--manifests", "--image", IMAGE, "--tls-cert", "x"), "leave --tls-cert"),
         (

@@ -131,9 +131,11 @@ PLANTED_LIVE: tuple[Mutant, ...] = (
     planted(
         "deaths: a person's word voids whatever holds by then",
         STORE,
-        "            written = await self._swap(over.name, over, change)\n        except Refused:\n",
+        "            written = await self._swap(over.name, over, change)\n"
+        "        except Refused:\n",
         "            now = await self.read(over.name)\n"
-        "            written = await self._swap(over.name, now, change)\n        except Refused:\n",
+        "            written = await self._swap(over.name, now, change)\n"
+        "        except Refused:\n",
         test="tests/cli/test_assert_death.py::test_the_very_version_is_swapped",
     ),
     planted(

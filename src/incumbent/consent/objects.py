@@ -284,6 +284,7 @@ def _container(made: Installation) -> Object:
             *("incumbent", "consent-webhook", "--host", "$(POD_IP)", "--port", str(_PORT)),
             *("--tls-cert", f"{_SECRET_PATH}/tls.crt", "--tls-key", f"{_SECRET_PATH}/tls.key"),
             *("--failure-policy", made.failure_policy, *made.arguments),
+            *(word for namespace in sorted(made.guarded) for word in ("--guard", namespace)),
         ],
         "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
         "ports": [{"name": "https", "containerPort": _PORT}],

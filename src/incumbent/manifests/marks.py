@@ -17,6 +17,7 @@ __all__ = [
     "EVICTION_REQUESTED",
     "EVICTION_REQUESTED_BY",
     "GUARD",
+    "HANDOVER_REQUESTED",
     "KEPT_BY",
     "LET_GO",
     "LET_GO_FOR",
@@ -55,6 +56,8 @@ EVICTION_REQUESTED = "incumbent.dev/eviction-requested"
 """An annotation on a Pod: when its eviction was first refused, in RFC 3339."""
 EVICTION_REQUESTED_BY = "incumbent.dev/eviction-requested-by"
 """An annotation on a Pod: the user whose eviction that was."""
+HANDOVER_REQUESTED = "incumbent.dev/handover-requested"
+"""An annotation on an active Pod: when this drain first told it to hand over, in RFC 3339."""
 EVICTION_REPEATED = "incumbent.dev/eviction-repeated"
 """An annotation on a Pod: about when it was last refused, in RFC 3339."""
 CONSENT = "incumbent.dev/consent"
