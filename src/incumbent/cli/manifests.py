@@ -35,6 +35,7 @@ _WORDS = {
     "grace_s": "--grace",
     "guard": "--guard",
     "handover": "--handover",
+    "handover_cordon": "--handover-cordon",
     "image": "--image",
     "lease": "--lease",
     "liveness": "--liveness",
@@ -65,6 +66,7 @@ _PLAIN = (
     "evidence",
     "grace_s",
     "handover",
+    "handover_cordon",
     "image",
     "lease",
     "mode",
@@ -151,6 +153,12 @@ class _Manifests(click.Command):
     is_flag=True,
     default=None,
     help="The active one hands over before it is evicted; see docs/drain.md.",
+)
+@click.option(
+    "--handover-cordon",
+    is_flag=True,
+    default=None,
+    help="With --handover: also when its node is cordoned; adds a ClusterRole to look at nodes.",
 )
 @click.option("--user", type=int, metavar="UID", help="The user that it runs as [10001].")
 @click.option("--guard", is_flag=True, help="With policies against a second replica.")
