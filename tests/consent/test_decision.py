@@ -253,25 +253,27 @@ def test_an_active_one_is_told_to_hand_over_once_and_passes_without_its_role() -
 class Drain:
     """Evictions of one active Pod, each of which finds what the one before has written."""
 
-    def __init__(self) -> None:
+    def __init__(self, wait_s: int = 60) -> None:
         self.notes = noted()
+        self.rules = Rules(handover=timedelta(seconds=wait_s))
 
     def ask(self, at_s: float, others: int = 1) -> Why:
         asked = Sight(pod(ACTIVE, self.notes), others=others)
-        found = decide(ASKED, asked, Rules(), NOW + timedelta(seconds=at_s))
+        found = decide(ASKED, asked, self.rules, NOW + timedelta(seconds=at_s))
         for key, text in found.change.get("annotations", {}).items():
             assert text is not None
             self.notes[key] = text
         return found.why
 
 
+@pytest.mark.parametrize("wait_s", [60, 600])
 @pytest.mark.parametrize("every_s", [1, 5, 20, 90])
-def test_whoever_goes_on_asking_comes_to_the_end_of_the_wait(every_s: int) -> None:
+def test_whoever_goes_on_asking_comes_to_the_end_of_the_wait(every_s: int, wait_s: int) -> None:
     """Also if what lets it go fails after our yes, for a long time."""
-    drain = Drain()
+    drain = Drain(wait_s)
     times = range(0, 3600, every_s)
     whys = [drain.ask(at_s) for at_s in times]
-    assert whys == [Why.HAND_OVER if at_s < 60 else Why.HANDOVER_OVERDUE for at_s in times]
+    assert whys == [Why.HAND_OVER if at_s < wait_s else Why.HANDOVER_OVERDUE for at_s in times]
 
 
 def test_a_drain_that_was_given_up_has_used_up_nothing_of_the_next_ones_wait() -> None:

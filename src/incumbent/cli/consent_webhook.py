@@ -98,6 +98,10 @@ def command(
 
     An admission webhook for `pods/eviction`. It runs in the cluster, twice: `--manifests` prints
     what to apply.
+
+    The certificate that --manifests makes ends after --days. To renew it, print the same again and
+    apply it: the running replicas take it. 30 days before, their log says so each day; their
+    /metrics tell the time at any time.
     """
     if manifests:
         if image is None:
