@@ -73,9 +73,9 @@ class Show:
         return done
 
     @contextlib.contextmanager
-    def draining(self, node: str) -> Iterator[tuple[ChildProcess, Path]]:
+    def draining(self, node: str, *more: str) -> Iterator[tuple[ChildProcess, Path]]:
         log = self.cluster.folder / f"drain-{time.monotonic_ns()}.log"
-        words = ["drain", node, "--timeout=90s"]
+        words = ["drain", node, "--timeout=90s", *more]
         self.say(f"$ kubectl {' '.join(words)} &")
         made = ChildProcess(
             "kubectl",
@@ -241,7 +241,7 @@ def standby(image: str) -> list[Object]:
     ]
 
 
-def _environment(objects: list[Object], given: Mapping[str, str]) -> None:
+def with_environment(objects: list[Object], given: Mapping[str, str]) -> None:
     """Tell containers where the package is."""
     for made in objects:
         if made["kind"] in ("Deployment", "StatefulSet"):
@@ -264,7 +264,7 @@ def main() -> int:
 def play(show: Show) -> bool:
     site = show.cluster.site
     for objects in (webhook(images.REFERENCE), singleton(images.REFERENCE)):
-        _environment(objects, site.environment)
+        with_environment(objects, site.environment)
         for made in objects:
             show.apply(made)
     show.await_ready(HOME, 2)
@@ -372,7 +372,7 @@ def cordoned(show: Show) -> None:
     show.say("== the node of an active candidate is cordoned")
     show.kubectl("uncordon", *show.cluster.nodes)
     objects = standby(images.REFERENCE)
-    _environment(objects, show.cluster.site.environment)
+    with_environment(objects, show.cluster.site.environment)
     for made in objects:
         show.apply(made)
     show.cluster.await_(lambda: len(_candidates(show)) == 2, "two candidates", _LIMIT_S)
