@@ -159,6 +159,13 @@ PLANTED_LIVE: tuple[Mutant, ...] = (
         "        if not ended or ",
         store="kubernetes-evidence",
     ),
+    planted(
+        "deaths: a container that the runtime has lost has ended, in histories",
+        DEATHS,
+        " or not _waited_for(ended):\n",
+        ":\n",
+        store="kubernetes-evidence",
+    ),
     # -- the label
     planted(
         "label: it is taken off after the release",
