@@ -201,7 +201,7 @@ def singleton(image: str) -> list[Object]:
 
 
 def standby(image: str) -> list[Object]:
-    """Two candidates that hand over when their node is cordoned, and the right to look at nodes."""
+    """Two candidates that hand over when their node is cordoned."""
     app = Application(
         name="inbox",
         image=image,
@@ -211,34 +211,9 @@ def standby(image: str) -> list[Object]:
         pull_policy="Never",
         writable=(),
         handover=True,
+        handover_cordon=True,
     )
-    found = objects_of(app)
-    (deployment,) = (one for one in found if one["kind"] == "Deployment")
-    (container,) = deployment["spec"]["template"]["spec"]["containers"]
-    _, *words = container["command"]
-    at = words.index("--")
-    more = ("--hand-over-on", "cordon")
-    container["command"] = [PYTHON, "-m", "incumbent", *words[:at], *more, *words[at:]]
-    rbac = "rbac.authorization.k8s.io"
-    metadata = {"name": "incumbent-nodes"}
-    subject = {"kind": "ServiceAccount", "name": "inbox", "namespace": "default"}
-    role = {"apiGroup": rbac, "kind": "ClusterRole", **metadata}
-    return [
-        {
-            "apiVersion": f"{rbac}/v1",
-            "kind": "ClusterRole",
-            "metadata": metadata,
-            "rules": [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]}],
-        },
-        {
-            "apiVersion": f"{rbac}/v1",
-            "kind": "ClusterRoleBinding",
-            "metadata": metadata,
-            "roleRef": role,
-            "subjects": [subject],
-        },
-        *found,
-    ]
+    return objects_of(app)
 
 
 def with_environment(objects: list[Object], given: Mapping[str, str]) -> None:
