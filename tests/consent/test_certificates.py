@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import ssl
-import urllib.request
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,9 +11,6 @@ import pytest
 from incumbent.consent import certificates, server
 from incumbent.consent.certificates import Validity, validity_of
 from incumbent.errors import ConfigError
-from tests.consent.test_webhook import serving
-from tests.consent.world import LIMIT_S
-from tests.servers.kubernetes import ApiServer
 
 NOW = datetime(2026, 5, 4, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -98,15 +93,3 @@ def test_what_is_no_certificate_is_refused(tmp_path: Path) -> None:
     crt.write_text("none")
     with pytest.raises(ConfigError, match="are no certificate and key"):
         server._InUse(crt, key)
-
-
-def test_the_metric_tells_its_end(api_server: ApiServer, tmp_path: Path) -> None:
-    with serving(api_server, tmp_path) as webhook:
-        context = ssl.create_default_context(cafile=str(tmp_path / "tls.ca"))
-        url = f"https://localhost:{webhook.port}{server.METRICS}"
-        with urllib.request.urlopen(url, timeout=LIMIT_S, context=context) as answer:
-            lines = answer.read().decode().splitlines()
-        log = webhook.log_path.read_text(encoding="utf-8")
-    ends = validity_of((tmp_path / "tls.crt").read_bytes()).ends
-    assert lines[-1] == f"{server.ENDS} {ends.timestamp():.0f}"
-    assert "the certificate ends on" not in log, "it was made for two days, and has begun"
