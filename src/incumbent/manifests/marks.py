@@ -11,6 +11,7 @@ from collections.abc import Mapping
 __all__ = [
     "ACTIVE_IN",
     "APPLIED",
+    "CERTIFICATE_ENDS",
     "CONSENT",
     "CONSENT_BY",
     "EVICTION_REPEATED",
@@ -70,6 +71,9 @@ LET_GO = "incumbent.dev/let-go"
 """A label on a Pod, value "true": its eviction was let through. A budget leaves such Pods out."""
 LET_GO_FOR = "incumbent.dev/let-go-for"
 """An annotation on a Pod: when that was, and the uid of the request."""
+
+CERTIFICATE_ENDS = "incumbent.dev/certificate-ends"
+"""An annotation on what asks the webhook, and on its certificate: until when that is good."""
 
 
 def matches(labels: Mapping[str, object] | None) -> bool:
