@@ -10,6 +10,8 @@ from tests.simulator.mutants import Mutant, planted
 
 __all__ = ["PLANTED_CHECKPOINTS"]
 
+CARRYING = "incumbent.cli.carrying"
+MIGRATION = "incumbent.cli.migration"
 PROGRESS = "incumbent.runtime.checkpoints"
 MEMORY = "incumbent.stores.memory"
 SQLITE = "incumbent.stores.sqlite.checkpoints"
@@ -97,6 +99,38 @@ PLANTED_CHECKPOINTS: tuple[Mutant, ...] = (
         "        if value is not None:\n            self._now = await self._tried(lambda",
         test=f"{_PROGRESS}test_two_saves_at_once_are_written_one_after_the_other",
     ),
+    # -- moved to another store
+    planted(
+        "migrate: checkpoints are taken along unsealed",
+        CARRYING,
+        "(await _written(source, found, None, sealed_with)).value",
+        "found.value",
+        test="tests/cli/test_carrying.py::test_what_is_under_way_is_taken_along_or_refused",
+    ),
+    planted(
+        "migrate: checkpoints are written over those of a later term",
+        CARRYING,
+        "        if over.token > token:\n",
+        "        if over.token < 0:\n",
+        test="tests/cli/test_carrying.py::test_one_that_goes_on_late_moves_nothing_back",
+    ),
+    planted(
+        "migrate: a checkpoint of an earlier life stays",
+        CARRYING,
+        "sorted(values.keys() | there.keys())",
+        "sorted(values)",
+        test="tests/cli/test_carrying.py::test_they_are_moved_and_sealed_on_both_sides",
+    ),
+    planted(
+        "migrate: checkpoints are taken along before FROM is barred",
+        MIGRATION,
+        "            await self._bar_source()\n            where = await self.place()\n"
+        "        if where is Place.BETWEEN:\n"
+        "            self._compare_tokens()\n            await self._carry()\n",
+        "            await self._carry()\n            await self._bar_source()\n"
+        "            where = await self.place()\n        if where is Place.BETWEEN:\n",
+        test="tests/cli/test_carrying.py::test_they_are_moved_and_sealed_on_both_sides",
+    ),
     # -- the swap
     planted(
         "memory: a checkpoint is swapped by its token",
@@ -165,8 +199,8 @@ PLANTED_CHECKPOINTS: tuple[Mutant, ...] = (
     planted(
         "keys: long names are cut and not told apart",
         NAMING,
-        ".strip('-')}.{digest(name)}\"\n",
-        '.strip(\'-\')}.{digest("")}"\n',
+        ".{digest(name)}",
+        ".",
         test=f"{_ETCD}{_LONG}",
     ),
     planted(
