@@ -24,6 +24,7 @@ LEASES = "incumbent.stores.kubernetes.checkpoints"
 WIRE = "incumbent.stores.kubernetes.wire"
 
 _PROGRESS = "tests/runtime/test_checkpoints.py::"
+_NOTES = "tests/simulator/test_notes.py::test_nothing_goes_back_and_nothing_is_lost"
 _MEMORY = "tests/stores/test_conformance.py::test_memory"
 _SQLITE = "tests/stores/test_sqlite.py::test_it_is_a_store"
 _FILES = "tests/stores/test_file.py::test_it_is_a_store"
@@ -98,6 +99,67 @@ PLANTED_CHECKPOINTS: tuple[Mutant, ...] = (
         "        async with self._saving:\n            self._now = await self._tried(lambda",
         "        if value is not None:\n            self._now = await self._tried(lambda",
         test=f"{_PROGRESS}test_two_saves_at_once_are_written_one_after_the_other",
+    ),
+    # -- the same, played: former holders, lost answers, and what comes late
+    planted(
+        "played: opened without a seal",
+        PROGRESS,
+        "            self._now = await self._tried(self._sealed)\n",
+        "",
+        test=f"{_NOTES}[sqlite]",
+    ),
+    planted(
+        "played: a greater token is written over",
+        PROGRESS,
+        "        if self._now.token > self._token:\n",
+        "        if self._now.token < 0:\n",
+        test=f"{_NOTES}[kubernetes]",
+    ),
+    planted(
+        "played: what is unknown is believed",
+        PROGRESS,
+        "            except (OutcomeUnknown, StoreUnavailable):\n",
+        "            except OutcomeUnknown:\n"
+        "                return self._now  # type: ignore[return-value]\n"
+        "            except StoreUnavailable:\n",
+        test=f"{_NOTES}[key-value]",
+    ),
+    planted(
+        "played: swapped without a version",
+        MEMORY,
+        "        if now.version != over.version:\n            raise CheckpointMoved(now)\n",
+        "        if now.token > token:\n            raise CheckpointMoved(now)\n",
+        test=f"{_NOTES}[memory]",
+    ),
+    planted(
+        "played: a version is used again",
+        SQLITE,
+        "value, token, (origin, serial))",
+        "value, token, (origin, len(value)))",
+        test=f"{_NOTES}[sqlite]",
+    ),
+    planted(
+        "played: a conflict over a key is written over",
+        KV,
+        "                if now.version != over.version:\n"
+        "                    raise CheckpointMoved(now) from None\n",
+        "                condition = ABSENT if now.version is None else now.version\n",
+        test=f"{_NOTES}[key-value]",
+    ),
+    planted(
+        "played: a Lease is written over whatever is there",
+        LEASES,
+        "                if now.version != over.version:\n"
+        "                    raise CheckpointMoved(now) from None\n",
+        "                over = now\n",
+        test=f"{_NOTES}[kubernetes]",
+    ),
+    planted(
+        "played: a row is swapped without its version",
+        SQL,
+        " AND version = {text(str(over.version))}",
+        "",
+        test=f"{_NOTES}[sql]",
     ),
     # -- moved to another store
     planted(
