@@ -130,12 +130,12 @@ def over_a_restart(url: str, restart: Callable[[], None]) -> None:
     asyncio.run(main())
 
 
-def test_etcd_keeps_them_over_a_restart(etcd: Etcd) -> None:
-    over_a_restart(f"etcd://{etcd.address}/restarted?tls=0", etcd.restart)
+def test_etcd_keeps_them_over_a_restart(own_etcd: Etcd) -> None:
+    over_a_restart(f"etcd://{own_etcd.address}/restarted?tls=0", own_etcd.restart)
 
 
-def test_postgresql_keeps_them_over_a_restart(postgres: Postgres) -> None:
-    over_a_restart(f"{postgres.url()}?sslmode=disable", postgres.restart)
+def test_postgresql_keeps_them_over_a_restart(own_postgres: Postgres) -> None:
+    over_a_restart(f"{own_postgres.url()}?sslmode=disable", own_postgres.restart)
 
 
 # -- rights ---------------------------------------------------------------------------------------
