@@ -3,6 +3,5 @@
 from __future__ import annotations
 
 from incumbent.sync.election import Election, Health, Hold, Term
-from incumbent.sync.spread import Spread
 
-__all__ = ["Election", "Health", "Hold", "Spread", "Term"]
+__all__ = ["Election", "Health", "Hold", "Term"]

@@ -23,7 +23,7 @@ except ModuleNotFoundError as missing:
         "pip install 'incumbent[cli,kubernetes]', or use --json"
     ) from missing
 
-__all__ = ["YAML_ERROR", "dumped", "parsed", "plain", "why"]
+__all__ = ["YAML_ERROR", "Twice", "dumped", "parsed", "plain", "why"]
 
 YAML_ERROR = yaml.YAMLError
 _WIDE = 4096
@@ -35,6 +35,8 @@ _WHY = {
     "ServiceAccount": "Who the Pods are.",
     "Role": "All that a candidate may do: this one Lease, by name.",
     "RoleBinding": "The Pods may do it.",
+    "ClusterRole": "To hand over when its node is cordoned: to look at nodes, and no more.",
+    "ClusterRoleBinding": "The Pods may do it.",
     "Lease": "The election, made here so that nobody needs the right to create one. Without a "
     "spec, so that it can be applied again under a live holder. Do not delete or replace it.",
     "EndpointSlice": "The election, and the address of whoever holds it: one write changes both. "
@@ -46,6 +48,24 @@ _WHY = {
     "HorizontalPodAutoscaler": "Who sets the number of replicas.",
     "PodDisruptionBudget": "What a drain may do.",
 }
+
+
+class Twice(ValueError):
+    """A name stands twice in one mapping; YAML forbids it, and the library takes the last one."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads no mapping that says something twice."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen: set[tuple[str, str]] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if (key.tag, key.value) in seen:
+                line = key.start_mark.line + 1
+                raise Twice(f"line {line}: {key.value!r} stands there twice: leave one out")
+            seen.add((key.tag, key.value))
+        made: dict[Any, Any] = super().construct_mapping(node, deep)
+        return made
 
 
 class _Dumper(yaml.SafeDumper):
@@ -76,8 +96,9 @@ def parsed(text: str) -> object:
 
     Raises:
         YAML_ERROR: it is none, or there are several.
+        Twice: something in it stands twice.
     """
-    return yaml.safe_load(text)
+    return yaml.load(text, _Loader)  # a SafeLoader
 
 
 def why(obj: Object) -> str:

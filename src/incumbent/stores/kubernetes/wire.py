@@ -40,6 +40,7 @@ from incumbent.errors import StoreUnusable
 from incumbent.stores.kubernetes.resource import LEASES, Resource
 
 __all__ = [
+    "CHECKPOINT_LABEL",
     "LEASE",
     "Format",
     "Object",
@@ -64,6 +65,10 @@ TOKEN_KEY = PREFIX + "token"
 SUCCESSOR_KEY = PREFIX + "successor"
 STEP_DOWN_KEY = PREFIX + "step-down"
 BAR_KEY = PREFIX + "bar"
+VOIDED_KEY = PREFIX + "voided"
+
+CHECKPOINT_LABEL = PREFIX + "checkpoint-of"
+"""The label of an object that is no election, but has a checkpoint of one (`checkpoints`)."""
 
 BARRED = "barred"
 NOBODY = "incumbent-barred"
@@ -328,6 +333,19 @@ class Format:
             ours[SUCCESSOR_KEY] = json.dumps({"to": successor, "released": now})
         return self._changed(obj, record, ours)
 
+    def voided(self, obj: Object, mark: str, wall_s: float) -> Object:
+        """Return the record after somebody else declared its holder dead; `mark` tells who it was.
+
+        Whoever takes it next leaves the mark out, as all of ours. The marks have to be annotations.
+        """
+        ours = {FORMAT_KEY: str(FORMAT), VOIDED_KEY: mark}
+        return self.marked(self.released(obj, "", wall_s), ours)
+
+    def voided_by(self, obj: Object, mark: str) -> bool:
+        """Tell whether this is the vacancy that `voided` wrote with this very mark."""
+        holder = (self.record(obj) or {}).get("holderIdentity")
+        return not holder and self.notes(obj).get(VOIDED_KEY) == mark
+
     def barred(self, obj: Object, bar: Bar, wall_s: float) -> Object:
         """Return the record after it was barred.
 
@@ -415,7 +433,7 @@ class Format:
 
     def is_election(self, obj: Object) -> bool:
         """Tell whether the object is to be listed among the elections."""
-        return True
+        return CHECKPOINT_LABEL not in (obj["metadata"].get("labels") or {})
 
     def check(self, claim: Claim) -> None:
         """Make sure that what `claim` writes keeps everybody out for as long as it is trusted.
