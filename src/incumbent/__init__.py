@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from incumbent.runtime.health import Health
     from incumbent.runtime.term import Term
     from incumbent.sync import Election
+    from incumbent.sync.poller import Poll, Poller, poll
 
 __version__ = "0.1.0.dev0"
 __all__ = [
@@ -37,18 +38,24 @@ __all__ = [
     "IncumbentError",
     "LeadershipLost",
     "NotElected",
+    "Poll",
+    "Poller",
     "Sighting",
     "StaleToken",
     "StoreError",
     "Term",
     "aio",
+    "poll",
 ]
 
 _WHERE = {
     "Election": "incumbent.sync",
     "Health": "incumbent.runtime.health",
+    "Poll": "incumbent.sync.poller",
+    "Poller": "incumbent.sync.poller",
     "Sighting": "incumbent.runtime.candidacy",
     "Term": "incumbent.runtime.term",
+    "poll": "incumbent.sync.poller",
 }
 
 

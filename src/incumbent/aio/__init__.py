@@ -1,7 +1,28 @@
-"""Elections and work for asyncio, with the names of `incumbent.sync`."""
+"""Elections and work for asyncio, with the names of `incumbent.sync`.
+
+Kinds of work are loaded when they are first used, as in `incumbent` itself.
+"""
 
 from __future__ import annotations
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from incumbent.aio.election import Election, Health, Hold, Term
 
-__all__ = ["Election", "Health", "Hold", "Term"]
+if TYPE_CHECKING:
+    from incumbent.aio.poller import Poll, Poller, poll
+
+__all__ = ["Election", "Health", "Hold", "Poll", "Poller", "Term", "poll"]
+
+_WHERE = {
+    "Poll": "incumbent.aio.poller",
+    "Poller": "incumbent.aio.poller",
+    "poll": "incumbent.aio.poller",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _WHERE:
+        return getattr(import_module(_WHERE[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
