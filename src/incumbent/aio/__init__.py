@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 from incumbent.aio.election import Election, Health, Hold, Term
 
 if TYPE_CHECKING:
+    from incumbent.aio.directory import Directory
     from incumbent.aio.poller import Poll, Poller, poll
 
-__all__ = ["Election", "Health", "Hold", "Poll", "Poller", "Term", "poll"]
+__all__ = ["Directory", "Election", "Health", "Hold", "Poll", "Poller", "Term", "poll"]
 
 _WHERE = {
+    "Directory": "incumbent.aio.directory",
     "Poll": "incumbent.aio.poller",
     "Poller": "incumbent.aio.poller",
     "poll": "incumbent.aio.poller",
