@@ -10,6 +10,7 @@ from tests.simulator.mutants import Mutant, planted
 
 __all__ = ["PLANTED"]
 
+CONNECTIONS = "incumbent.fencing.connections"
 FENCE = "incumbent.fencing.fence"
 HEADER = "incumbent.fencing.header"
 RECEIVED = "incumbent.fencing.http.received"
@@ -31,7 +32,7 @@ PLANTED: tuple[Mutant, ...] = (
     ),
     planted(
         "fence: SQLAlchemy is believed that it is in a transaction",
-        SQL,
+        CONNECTIONS,
         "    if _known_library(used):\n",
         "    if False:\n",
         test="tests/fencing/test_sql.py"
