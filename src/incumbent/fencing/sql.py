@@ -45,6 +45,7 @@ ON DUPLICATE KEY UPDATE token = GREATEST(token, VALUES(token))
 """
 _READ = "SELECT token FROM incumbent_fence WHERE resource = {0}"
 
+
 def seal(connection: Any, resource: str, token: int) -> int:
     """Raise the token of a resource, and return the greatest that it has seen."""
     if library_of(connection) == "sqlalchemy":
