@@ -43,6 +43,7 @@ from tests.fencing.planted import PLANTED as FENCING
 from tests.manifests.planted import PLANTED as GUARD
 from tests.simulator.mutants import MUTANTS, Edit, Mutant
 from tests.stores.planted import PLANTED
+from tests.stores.planted_checkpoints import PLANTED_CHECKPOINTS
 from tests.stores.planted_live import PLANTED_LIVE
 from tests.stores.planted_locks import PLANTED_LOCKS
 from tests.stores.planted_queues import PLANTED_QUEUES
@@ -59,6 +60,7 @@ ON_API_SERVERS = (*CONSENT, *PLANTED_LIVE, *GUARD, *AUDIT)
 EVERYTHING = (
     *MUTANTS,
     *PLANTED,
+    *PLANTED_CHECKPOINTS,
     *PLANTED_LOCKS,
     *PLANTED_QUEUES,
     *PLANTED_WORK,

@@ -90,7 +90,7 @@ class _UntilIdle(Clock):
     async def sleep(self, delay_s: float) -> None:
         if delay_s > IDLE_S / 2:
             self.task.cancel()
-        await asyncio.sleep(delay_s)
+        await asyncio.sleep(delay_s)  # sleep: it is the clock of the workload, and mostly waits 0
 
     task: asyncio.Task[Any]
 
