@@ -29,7 +29,9 @@ if TYPE_CHECKING:
     from incumbent.runtime.term import Term
     from incumbent.sync import Election
     from incumbent.sync.directory import Directory
+    from incumbent.sync.periodic import Job, Jobs, cron, every
     from incumbent.sync.poller import Poll, Poller, poll
+    from incumbent.workloads.periodic import Tick
     from incumbent.workloads.polling.directory import File
 
 __version__ = "0.1.0.dev0"
@@ -40,6 +42,8 @@ __all__ = [
     "File",
     "Health",
     "IncumbentError",
+    "Job",
+    "Jobs",
     "LeadershipLost",
     "NotElected",
     "Poll",
@@ -48,7 +52,10 @@ __all__ = [
     "StaleToken",
     "StoreError",
     "Term",
+    "Tick",
     "aio",
+    "cron",
+    "every",
     "poll",
 ]
 
@@ -57,10 +64,15 @@ _WHERE = {
     "Election": "incumbent.sync",
     "File": "incumbent.workloads.polling.directory",
     "Health": "incumbent.runtime.health",
+    "Job": "incumbent.sync.periodic",
+    "Jobs": "incumbent.sync.periodic",
     "Poll": "incumbent.sync.poller",
     "Poller": "incumbent.sync.poller",
     "Sighting": "incumbent.runtime.candidacy",
     "Term": "incumbent.runtime.term",
+    "Tick": "incumbent.workloads.periodic",
+    "cron": "incumbent.sync.periodic",
+    "every": "incumbent.sync.periodic",
     "poll": "incumbent.sync.poller",
 }
 

@@ -24,7 +24,6 @@ from typing import Any
 from incumbent.errors import ConfigError, LeadershipLost, StaleToken
 from incumbent.runtime.flag import Flag
 from incumbent.runtime.term import Term
-from incumbent.workloads.durations import seconds_of
 from incumbent.workloads.env import Env
 from incumbent.workloads.polling.arrivals import ORDERS, Arrivals, Bell
 from incumbent.workloads.polling.byname import named, resolved
@@ -32,6 +31,7 @@ from incumbent.workloads.polling.calling import apart, called
 from incumbent.workloads.polling.claims import Claim, Claims
 from incumbent.workloads.polling.pace import Pace
 from incumbent.workloads.polling.poll import check_errors
+from incumbent.workloads.schedule import seconds_of
 
 __all__ = ["IGNORED", "File", "Filing", "options"]
 
