@@ -31,8 +31,10 @@ if TYPE_CHECKING:
     from incumbent.sync.directory import Directory
     from incumbent.sync.periodic import Job, Jobs, cron, every
     from incumbent.sync.poller import Poll, Poller, poll
+    from incumbent.sync.rows import Rows
     from incumbent.workloads.periodic import Tick
     from incumbent.workloads.polling.directory import File
+    from incumbent.workloads.polling.rows import Row
 
 __version__ = "0.1.0.dev0"
 __all__ = [
@@ -48,6 +50,8 @@ __all__ = [
     "NotElected",
     "Poll",
     "Poller",
+    "Row",
+    "Rows",
     "Sighting",
     "StaleToken",
     "StoreError",
@@ -68,6 +72,8 @@ _WHERE = {
     "Jobs": "incumbent.sync.periodic",
     "Poll": "incumbent.sync.poller",
     "Poller": "incumbent.sync.poller",
+    "Row": "incumbent.workloads.polling.rows",
+    "Rows": "incumbent.sync.rows",
     "Sighting": "incumbent.runtime.candidacy",
     "Term": "incumbent.runtime.term",
     "Tick": "incumbent.workloads.periodic",
