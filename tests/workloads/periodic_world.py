@@ -93,7 +93,7 @@ class _Network(Archive):
             await asyncio.sleep(back_s)
             return result
 
-        sent = world.spawn(carried())
+        sent: asyncio.Task[T] = world.spawn(carried())
         try:
             done = await asyncio.shield(sent)
         except asyncio.CancelledError:
@@ -211,7 +211,7 @@ class World:
 
     def spawn(self, work: Any) -> asyncio.Task[Any]:
         """Have it done, whoever waits for it."""
-        task = asyncio.ensure_future(work)
+        task: asyncio.Task[Any] = asyncio.ensure_future(work)
         self._sent.add(task)
         task.add_done_callback(self._delivered)
         return task

@@ -129,9 +129,10 @@ def test_a_tick_that_kills_its_process_each_time_is_given_up() -> None:
             await host.elect()
             await world.until(12 + n)
             await host.die()
-        await host.elect()
+        last = Host(world, "last")
+        await last.elect()
         await world.until(25)
-        await host.step_down()
+        await last.step_down()
 
     world = played(World(EVERY, Choices(reruns=2)), story)
     tick = World.tick(10)
