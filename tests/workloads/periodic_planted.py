@@ -248,6 +248,23 @@ PLANTED: tuple[Mutant, ...] = (
         "    return instant.isoformat(",
         test=_SCHEDULE + "ids_are_unique_where_local_times_are_not",
     ),
+    # -- commands
+    planted(
+        "command: it goes on when its term is to end",
+        "incumbent.workloads.command",
+        "(term.ended or boottime() >= until_s)",
+        "boottime() >= until_s",
+        test="tests/cli/test_every.py"
+        "::test_when_it_is_told_to_end_the_tree_ends_and_the_tick_is_handed_over",
+    ),
+    planted(
+        "command: what it has left behind is forgotten",
+        "incumbent.workloads.command",
+        "            while not tree.gone:\n",
+        "            while tree.poll() is None:\n",
+        test="tests/cli/test_every.py"
+        "::test_a_run_that_has_had_its_time_is_killed_with_all_that_it_started",
+    ),
     # -- in the background
     planted(
         "background: a forked child has none",
