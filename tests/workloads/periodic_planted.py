@@ -250,14 +250,6 @@ PLANTED: tuple[Mutant, ...] = (
     ),
     # -- commands
     planted(
-        "command: it goes on when its term is to end",
-        "incumbent.workloads.command",
-        "(term.ended or boottime() >= until_s)",
-        "boottime() >= until_s",
-        test="tests/cli/test_every.py"
-        "::test_when_it_is_told_to_end_the_tree_ends_and_the_tick_is_handed_over",
-    ),
-    planted(
         "command: what it has left behind is forgotten",
         "incumbent.workloads.command",
         "            while not tree.gone:\n",
