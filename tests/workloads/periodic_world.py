@@ -88,9 +88,9 @@ class _Network(Archive):
         lost = world.random.random() < world.lost
 
         async def carried() -> T:
-            await asyncio.sleep(there_s)
+            await asyncio.sleep(there_s)  # sleep: in virtual time
             result = await request(world.store)
-            await asyncio.sleep(back_s)
+            await asyncio.sleep(back_s)  # sleep: in virtual time
             return result
 
         sent: asyncio.Task[T] = world.spawn(carried())
@@ -223,7 +223,7 @@ class World:
 
     async def until(self, at_s: float) -> None:
         """Let time pass until then."""
-        await asyncio.sleep(max(0.0, at_s - self.now_s))
+        await asyncio.sleep(max(0.0, at_s - self.now_s))  # sleep: in virtual time
 
     def specs(self, host: Host) -> list[Spec]:
         """Return the tasks as `host` has them."""
@@ -242,7 +242,7 @@ class World:
         if run is None or (run.id, run.attempt, run.token) != (tick.id, tick.attempt, tick.token):
             note("unclaimed")
         try:
-            await asyncio.sleep(self.lasts_s(tick))
+            await asyncio.sleep(self.lasts_s(tick))  # sleep: in virtual time
         except asyncio.CancelledError:
             note("cut")
             raise
