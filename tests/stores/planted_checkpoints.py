@@ -10,6 +10,8 @@ from tests.simulator.mutants import Mutant, planted
 
 __all__ = ["PLANTED_CHECKPOINTS"]
 
+CARRYING = "incumbent.cli.carrying"
+MIGRATION = "incumbent.cli.migration"
 PROGRESS = "incumbent.runtime.checkpoints"
 MEMORY = "incumbent.stores.memory"
 SQLITE = "incumbent.stores.sqlite.checkpoints"
@@ -22,6 +24,7 @@ LEASES = "incumbent.stores.kubernetes.checkpoints"
 WIRE = "incumbent.stores.kubernetes.wire"
 
 _PROGRESS = "tests/runtime/test_checkpoints.py::"
+_NOTES = "tests/simulator/test_notes.py::test_nothing_goes_back_and_nothing_is_lost"
 _MEMORY = "tests/stores/test_conformance.py::test_memory"
 _SQLITE = "tests/stores/test_sqlite.py::test_it_is_a_store"
 _FILES = "tests/stores/test_file.py::test_it_is_a_store"
@@ -97,6 +100,99 @@ PLANTED_CHECKPOINTS: tuple[Mutant, ...] = (
         "        if value is not None:\n            self._now = await self._tried(lambda",
         test=f"{_PROGRESS}test_two_saves_at_once_are_written_one_after_the_other",
     ),
+    # -- the same, played: former holders, lost answers, and what comes late
+    planted(
+        "played: opened without a seal",
+        PROGRESS,
+        "            self._now = await self._tried(self._sealed)\n",
+        "",
+        test=f"{_NOTES}[sqlite]",
+    ),
+    planted(
+        "played: a greater token is written over",
+        PROGRESS,
+        "        if self._now.token > self._token:\n",
+        "        if self._now.token < 0:\n",
+        test=f"{_NOTES}[kubernetes]",
+    ),
+    planted(
+        "played: what is unknown is believed",
+        PROGRESS,
+        "            except (OutcomeUnknown, StoreUnavailable):\n",
+        "            except OutcomeUnknown:\n"
+        "                return self._now  # type: ignore[return-value]\n"
+        "            except StoreUnavailable:\n",
+        test=f"{_NOTES}[key-value]",
+    ),
+    planted(
+        "played: swapped without a version",
+        MEMORY,
+        "        if now.version != over.version:\n            raise CheckpointMoved(now)\n",
+        "        if now.token > token:\n            raise CheckpointMoved(now)\n",
+        test=f"{_NOTES}[memory]",
+    ),
+    planted(
+        "played: a version is used again",
+        SQLITE,
+        "value, token, (origin, serial))",
+        "value, token, (origin, len(value)))",
+        test=f"{_NOTES}[sqlite]",
+    ),
+    planted(
+        "played: a conflict over a key is written over",
+        KV,
+        "                if now.version != over.version:\n"
+        "                    raise CheckpointMoved(now) from None\n",
+        "                condition = ABSENT if now.version is None else now.version\n",
+        test=f"{_NOTES}[key-value]",
+    ),
+    planted(
+        "played: a Lease is written over whatever is there",
+        LEASES,
+        "                if now.version != over.version:\n"
+        "                    raise CheckpointMoved(now) from None\n",
+        "                over = now\n",
+        test=f"{_NOTES}[kubernetes]",
+    ),
+    planted(
+        "played: a row is swapped without its version",
+        SQL,
+        " AND version = {text(str(over.version))}",
+        "",
+        test=f"{_NOTES}[sql]",
+    ),
+    # -- moved to another store
+    planted(
+        "migrate: checkpoints are taken along unsealed",
+        CARRYING,
+        "(await _written(source, found, None, sealed_with)).value",
+        "found.value",
+        test="tests/cli/test_carrying.py::test_what_is_under_way_is_taken_along_or_refused",
+    ),
+    planted(
+        "migrate: checkpoints are written over those of a later term",
+        CARRYING,
+        "        if over.token > token:\n",
+        "        if over.token < 0:\n",
+        test="tests/cli/test_carrying.py::test_one_that_goes_on_late_moves_nothing_back",
+    ),
+    planted(
+        "migrate: a checkpoint of an earlier life stays",
+        CARRYING,
+        "sorted(values.keys() | there.keys())",
+        "sorted(values)",
+        test="tests/cli/test_carrying.py::test_they_are_moved_and_sealed_on_both_sides",
+    ),
+    planted(
+        "migrate: checkpoints are taken along before FROM is barred",
+        MIGRATION,
+        "            await self._bar_source()\n            where = await self.place()\n"
+        "        if where is Place.BETWEEN:\n"
+        "            self._compare_tokens()\n            await self._carry()\n",
+        "            await self._carry()\n            await self._bar_source()\n"
+        "            where = await self.place()\n        if where is Place.BETWEEN:\n",
+        test="tests/cli/test_carrying.py::test_they_are_moved_and_sealed_on_both_sides",
+    ),
     # -- the swap
     planted(
         "memory: a checkpoint is swapped by its token",
@@ -165,8 +261,8 @@ PLANTED_CHECKPOINTS: tuple[Mutant, ...] = (
     planted(
         "keys: long names are cut and not told apart",
         NAMING,
-        ".strip('-')}.{digest(name)}\"\n",
-        '.strip(\'-\')}.{digest("")}"\n',
+        ".{digest(name)}",
+        ".",
         test=f"{_ETCD}{_LONG}",
     ),
     planted(
