@@ -30,6 +30,7 @@ __all__ = ["COMMANDS", "command_line", "main"]
 
 COMMANDS = {
     "run": ("incumbent.cli.run:command", "Run a command in one replica at a time."),
+    "poll": ("incumbent.cli.poll:command", "Run a command for each file of a folder."),
     "every": ("incumbent.cli.every:command", "Run a command once per tick, wherever it runs."),
     "work": ("incumbent.cli.work:command", "Do the work that a file describes."),
     "runs": ("incumbent.cli.orders:runs", "Show what has run, and what is due."),

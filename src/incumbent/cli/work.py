@@ -21,6 +21,7 @@ __all__ = ["KINDS", "command"]
 
 KINDS = {
     "periodic": "incumbent.cli.periodic_sections:pieces",
+    "poller": "incumbent.cli.poller_sections:pieces",
 }
 """For each kind, the function that makes pieces of all its sections, given the options."""
 
@@ -33,7 +34,8 @@ def command(options: Options, file: Path, check: bool) -> int:
     """Do the work that FILE describes, each piece wherever it is elected.
 
     FILE is TOML: a [[periodic]] section has a name, `cron` or `every`, and a `command`, or a
-    `call` to a Python function ("package.module:function").
+    `call` to a Python function ("package.module:function"). A [[poller]] section has a `directory`
+    and a `command` or `call`, or a `call` and `every`.
     """
     sections = read(load(file), str(file), tuple(KINDS))
     pieces = [

@@ -16,7 +16,7 @@ import pytest
 
 import incumbent
 from incumbent import ConfigError, StaleToken, aio, testing
-from incumbent.errors import IncumbentError, Withdrawn
+from incumbent.errors import IncumbentError, LeadershipLost, Withdrawn
 from incumbent.stores.memory import MemoryStore
 from incumbent.workloads.polling import claims as claims_module
 from incumbent.workloads.polling.arrivals import Arrivals
@@ -205,6 +205,25 @@ def test_a_handover_does_not_count_against_a_file(
         runner.stop()
     (left,) = pending(inbox)
     assert left.endswith("3-0/a")
+
+
+def test_a_handler_that_stops_when_it_is_told_to_has_not_failed(
+    inbox: Path, memory: MemoryStore
+) -> None:
+    begun = threading.Event()
+    runner = Face("sync")
+
+    def handler(file: File) -> None:
+        begun.set()
+        assert file.lost.wait(LIMIT_S)
+        raise LeadershipLost("stopped with the term")
+
+    put(inbox, "a")
+    runner.start(make("sync", inbox, handler, store=memory))
+    assert begun.wait(LIMIT_S)
+    runner.stop()
+    (left,) = pending(inbox)
+    assert left.endswith("1-0/a")
 
 
 def test_an_interrupt_does_not_count_against_a_file(inbox: Path, memory: MemoryStore) -> None:

@@ -33,12 +33,16 @@ from incumbent.workloads.polling.pace import Pace
 from incumbent.workloads.polling.poll import check_errors
 from incumbent.workloads.schedule import seconds_of
 
-__all__ = ["IGNORED", "File", "Filing", "options"]
+__all__ = ["IGNORED", "File", "Filing", "HandlingFailed", "options"]
 
 IGNORED = ("*.part", "*.partial", "*.tmp", "*.filepart", "*.crdownload", "*~")
 LONGEST_BACKOFF_S = 600.0
 
 logger = logging.getLogger("incumbent")
+
+
+class HandlingFailed(Exception):
+    """A file could not be handled, and the text says all that there is to say."""
 
 
 class File:
@@ -173,7 +177,7 @@ class Filing:
             for claim in await apart(claims.open, *targets):
                 await self._handle(env, claims, claim)
             await self._watch(env, claims)
-        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):
+        except (asyncio.CancelledError, LeadershipLost, KeyboardInterrupt, SystemExit):
             with suppress(LeadershipLost, StaleToken):
                 await apart(claims.leave)
             raise
@@ -212,14 +216,17 @@ class Filing:
                 raise asyncio.CancelledError
             if outcome.error is None:
                 return
+            told = isinstance(outcome.error, HandlingFailed)
             logger.error(
-                "%r could not be handled (attempt %d)",
+                "%r could not be handled (attempt %d): %s",
                 str(self._inbox / file.name),
                 claim.attempt,
-                exc_info=outcome.error,
+                outcome.error,
+                exc_info=None if told else outcome.error,
             )
             if claim.strikes > self._retries:
-                text = "".join(traceback.format_exception(outcome.error))
+                lines = traceback.format_exception(outcome.error)
+                text = f"{outcome.error}\n" if told else "".join(lines)
                 await self._put_aside(env, claims, claim, text)
                 if self._errors == "raise":
                     raise outcome.error
