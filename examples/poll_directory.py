@@ -1,4 +1,4 @@
-"""Files of a folder, each handled by one of all the processes that have this. End it with Ctrl-C."""
+"""Files of a folder, each handled by one of all processes that have this. End it with Ctrl-C."""
 
 import sys
 import tempfile
