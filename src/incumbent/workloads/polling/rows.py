@@ -215,6 +215,7 @@ class RowSource:
     def __init__(self, table: Table, connect: str | Callable[[], Any], *, waits: bool) -> None:
         self.name = f"rows of {table.table}"
         self.positions = not table.done
+        self.remembers = bool(table.done)
         self._table = table
         self._waits = waits
         self._place: Place = open_place(connect)
