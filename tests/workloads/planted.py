@@ -134,6 +134,13 @@ PLANTED_WORK: tuple[Mutant, ...] = (
         test=f"{_FILES}test_a_handover_does_not_count_against_a_file",
     ),
     planted(
+        "a handler that is stopped with its term counts against its file",
+        DIRECTORY,
+        "        except (asyncio.CancelledError, LeadershipLost, KeyboardInterrupt, SystemExit):\n",
+        "        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):\n",
+        test=f"{_FILES}test_a_handler_that_stops_when_it_is_told_to_has_not_failed",
+    ),
+    planted(
         "a file is taken as soon as it is seen",
         ARRIVALS,
         "            seen[name] = (look, since_s if known == look else now_s)\n",
