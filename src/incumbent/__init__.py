@@ -28,13 +28,17 @@ if TYPE_CHECKING:
     from incumbent.runtime.health import Health
     from incumbent.runtime.term import Term
     from incumbent.sync import Election
+    from incumbent.sync.consumer import Consumer
+    from incumbent.workloads.sources.api import Item
 
 __version__ = "0.1.0.dev0"
 __all__ = [
     "ConfigError",
+    "Consumer",
     "Election",
     "Health",
     "IncumbentError",
+    "Item",
     "LeadershipLost",
     "NotElected",
     "Sighting",
@@ -45,8 +49,10 @@ __all__ = [
 ]
 
 _WHERE = {
+    "Consumer": "incumbent.sync.consumer",
     "Election": "incumbent.sync",
     "Health": "incumbent.runtime.health",
+    "Item": "incumbent.workloads.sources.api",
     "Sighting": "incumbent.runtime.candidacy",
     "Term": "incumbent.runtime.term",
 }
