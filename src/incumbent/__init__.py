@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from incumbent.runtime.term import Term
     from incumbent.sync import Election
     from incumbent.sync.consumer import Consumer
+    from incumbent.sync.periodic import Job, Jobs, cron, every
+    from incumbent.workloads.periodic import Tick
     from incumbent.workloads.sources.api import Item
 
 __version__ = "0.1.0.dev0"
@@ -39,13 +41,18 @@ __all__ = [
     "Health",
     "IncumbentError",
     "Item",
+    "Job",
+    "Jobs",
     "LeadershipLost",
     "NotElected",
     "Sighting",
     "StaleToken",
     "StoreError",
     "Term",
+    "Tick",
     "aio",
+    "cron",
+    "every",
 ]
 
 _WHERE = {
@@ -53,8 +60,13 @@ _WHERE = {
     "Election": "incumbent.sync",
     "Health": "incumbent.runtime.health",
     "Item": "incumbent.workloads.sources.api",
+    "Job": "incumbent.sync.periodic",
+    "Jobs": "incumbent.sync.periodic",
     "Sighting": "incumbent.runtime.candidacy",
     "Term": "incumbent.runtime.term",
+    "Tick": "incumbent.workloads.periodic",
+    "cron": "incumbent.sync.periodic",
+    "every": "incumbent.sync.periodic",
 }
 
 

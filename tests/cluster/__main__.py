@@ -4,7 +4,7 @@
     python -m tests.cluster --cause api --mode active-standby
     python -m tests.cluster --all                    every cause and mode, for `make faults`
     python -m tests.cluster --live evidence          a crash, beside client-go; also: silence,
-                                                     rolling, drain
+                                                     rolling, drain, operator
     python -m tests.cluster --shell                  a cluster to try things on, until Enter
 
 The picture is written to `--picture` (one file for each cause). The exit status is 1 if anything
@@ -36,7 +36,7 @@ from tests.cluster.workloads import AT_LEAST, AT_MOST, MODES, STANDBY
 from tests.servers.build import BuildError
 from tests.servers.process import ServerError
 
-LIVE = ("evidence", "silence", "rolling", "drain")
+LIVE = ("evidence", "silence", "rolling", "drain", "operator")
 SHOWN = (AT_LEAST, AT_MOST, STANDBY)
 
 
@@ -75,7 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--all", action="store_true", help="every cause, every mode")
     parser.add_argument("--played", action="store_true", help="local processes play the nodes")
     parser.add_argument("--evidence", action="store_true", help="standbys hear of deaths, too")
-    parser.add_argument("--live", nargs="+", choices=LIVE, help="what users of the active see")
+    parser.add_argument(
+        "--live", nargs="+", action="extend", choices=LIVE, help="what users of the active see"
+    )
     parser.add_argument("--rounds", type=int, help="of --live, fewer or more than usual")
     parser.add_argument("--shell", action="store_true", help="keep the cluster until Enter")
     parser.add_argument("--picture", type=Path, default=Path("build/cluster"), help="a folder")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import signal
 import threading
 from queue import SimpleQueue
@@ -11,10 +12,11 @@ from typing import Any
 import pytest
 
 from incumbent import ConfigError, StaleToken, testing
+from incumbent.aio import work as aio
 from incumbent.errors import LeadershipLost, Withdrawn
 from incumbent.stores.memory import MemoryStore
 from incumbent.sync.work import Work
-from incumbent.workloads import Env
+from incumbent.workloads import Env, standing
 from tests.workloads.faces import FACES, LIMIT_S, Face
 
 
@@ -79,7 +81,7 @@ def test_it_is_cancelled_and_awaited_before_the_lease_goes(face: Face, memory: M
             record = memory.shelf.records["w"]
             held_at_the_end.put(record.term == env.term.id and bool(record.session))
 
-    face.start(face.make("w", Steps(steps), store=memory, deadman=False))
+    face.start(face.make("w", Steps(steps), store=memory, deadman=False, ttl_s=2))
     first = tokens.get(timeout=LIMIT_S)
     face.step_down()
     assert held_at_the_end.get(timeout=LIMIT_S)
@@ -122,7 +124,7 @@ def test_what_is_noted_is_there_for_the_next_term(face: Face, memory: MemoryStor
         noted.put(progress.value)
         await asyncio.Event().wait()
 
-    face.start(face.make("w", Steps(steps, keeps=True), store=memory, deadman=False))
+    face.start(face.make("w", Steps(steps, keeps=True), store=memory, deadman=False, ttl_s=2))
     assert noted.get(timeout=LIMIT_S) == b"x"
     face.step_down()
     assert noted.get(timeout=LIMIT_S) == b"xx"
@@ -209,3 +211,86 @@ def test_started_and_stopped_in_the_background(memory: MemoryStore) -> None:
     with Work("w", Steps(steps), store=memory, deadman=False):
         assert begun.wait(LIMIT_S)
     assert not memory.shelf.records["w"].session, "it was released"
+
+
+def test_what_might_pass_is_begun_anew_in_the_background(
+    memory: MemoryStore, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(standing, "FIRST_PAUSE_S", 0.01)
+    tries: SimpleQueue[int] = SimpleQueue()
+    count = itertools.count(1)
+
+    async def steps(env: Env) -> Any:
+        tries.put(number := next(count))
+        if number < 3:
+            raise OSError("the database is down")
+        await asyncio.Event().wait()
+
+    work = Work("w", Steps(steps), store=memory, deadman=False)
+    assert work.standing == standing.Standing("w", "stopped")
+    with work:
+        assert [tries.get(timeout=LIMIT_S) for _ in range(3)] == [1, 2, 3]
+        assert work.standing.role == "leader"
+        assert work.standing.token
+        assert not work.standing.failure
+    assert [record.getMessage() for record in caplog.records if record.levelname == "ERROR"] == [
+        "the work 'w' has failed, and is begun anew in 0.01 s",
+        "the work 'w' has failed, and is begun anew in 0.02 s",
+    ]
+
+
+def test_what_cannot_pass_has_failed_for_good(memory: MemoryStore) -> None:
+    async def steps(env: Env) -> Any:
+        raise ConfigError("no such setting")
+
+    work = Work("w", Steps(steps), store=memory, deadman=False)
+    work.start()
+    thread = work._thread
+    assert thread is not None
+    thread.join(LIMIT_S)
+    assert work.standing == standing.Standing("w", "failed", None, "no such setting")
+    with pytest.raises(ConfigError, match="no such setting"):
+        work.stop()
+
+
+def test_tasks_in_the_background_do_the_same(
+    memory: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(standing, "FIRST_PAUSE_S", 0.01)
+    count = itertools.count(1)
+
+    async def main() -> None:
+        begun = asyncio.Event()
+
+        async def steps(env: Env) -> Any:
+            if next(count) < 3:
+                raise OSError("the database is down")
+            begun.set()
+            await asyncio.Event().wait()
+
+        async with aio.Work("w", Steps(steps), store=memory, deadman=False) as work:
+            await asyncio.wait_for(begun.wait(), LIMIT_S)
+            assert work.standing.role == "leader"
+        assert work.standing.role == "stopped"
+
+    asyncio.run(main())
+    assert not memory.shelf.records["w"].session, "it was released"
+
+
+def double(env: Env) -> Any:
+    """Work that can be imported by name."""
+
+    async def steps() -> Any:
+        progress = env.progress("part")
+        value = await progress.open()
+        await progress.save(value + b"x")
+        return progress.value
+
+    return steps()
+
+
+def test_isolated_work_keeps_its_checkpoints_from_there(tmp_path: Any) -> None:
+    url = f"sqlite://{tmp_path}/i.db"
+    work = Work("w", Steps(double, keeps=True), store=url, isolate=True)
+    assert work.run() == b"x"
+    assert work.run() == b"xx"

@@ -1,4 +1,7 @@
-"""Elections and work for asyncio, with the names of `incumbent.sync`."""
+"""Elections and work for asyncio, with the names of `incumbent.sync`.
+
+What is work and no election is loaded when it is first used.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,25 @@ from incumbent.aio.election import Election, Health, Hold, Term
 
 if TYPE_CHECKING:
     from incumbent.aio.consumer import Consumer
+    from incumbent.aio.periodic import Job, Jobs, Tick, cron, every
 
-__all__ = ["Consumer", "Election", "Health", "Hold", "Term"]
+__all__ = ["Consumer", "Election", "Health", "Hold", "Job", "Jobs", "Term", "Tick", "cron", "every"]
 
-_WHERE = {"Consumer": "incumbent.aio.consumer"}
+_WHERE = {
+    "Consumer": "incumbent.aio.consumer",
+    "Job": "incumbent.aio.periodic",
+    "Jobs": "incumbent.aio.periodic",
+    "Tick": "incumbent.aio.periodic",
+    "cron": "incumbent.aio.periodic",
+    "every": "incumbent.aio.periodic",
+}
 
 
 def __getattr__(name: str) -> Any:
     if name in _WHERE:
         return getattr(import_module(_WHERE[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -87,6 +87,12 @@ class Election:
         """
         return self._leading is not None and self._leading.leads
 
+    @property
+    def token(self) -> int | None:
+        """The token under which this object leads by `lead`, for tools beside the work."""
+        term = None if self._leading is None else self._leading.term
+        return None if term is None else term.token
+
     def step_down(self, to: str = "") -> None:
         """Hand over, if this object leads by `lead`. May be called from any thread.
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import threading
-from contextlib import suppress
+from contextlib import nullcontext
 from types import TracebackType
 from typing import Any, TypeVar
 
+from incumbent.clock import boottime
 from incumbent.errors import IncumbentError, Withdrawn
+from incumbent.runtime.flag import Flag
 from incumbent.runtime.health import Health
 from incumbent.runtime.term import Term
 from incumbent.stores.api import Store
@@ -15,6 +17,8 @@ from incumbent.sync.election import Election
 from incumbent.workloads import threads as runner
 from incumbent.workloads.env import Workload
 from incumbent.workloads.settings import Plan
+from incumbent.workloads.standing import Pauses, Standing
+from incumbent.workloads.threads import Around
 
 __all__ = ["Work"]
 
@@ -26,6 +30,11 @@ class Work:
 
     Either `run` it, which returns only if the work ends by itself. Or `start` it in a thread, and
     `stop` it; as a context manager it does both.
+
+    Attributes:
+        election: under which it runs.
+        around: makes a context manager that is entered around each call of a function of yours, in
+            its thread; for frameworks that give back connections.
     """
 
     def __init__(
@@ -60,9 +69,11 @@ class Work:
         self._threads = threads
         self._how: dict[str, Any] = {"isolate": isolate, "deadman": deadman, "health": health}
         self.election = Election(name, **election)
+        self.around: Around = nullcontext
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
-        self._stopping = False
+        self._ended_by: BaseException | None = None
+        self._stopping = Flag()
 
     def run(self, *, timeout_s: float | None = None) -> Any:
         """Do the work whenever elected, in this thread, until it ends by itself; for ever, mostly.
@@ -74,18 +85,19 @@ class Work:
             NotElected, StoreError, WorkStuck, Withdrawn: see `Election.lead`.
         """
         return self.election.lead(
-            _Running(self._plan, self._threads), timeout_s=timeout_s, **self._how
+            _Running(self._plan, self._threads, self.around), timeout_s=timeout_s, **self._how
         )
 
     def start(self) -> None:
-        """Do the same in a thread of its own, and return.
+        """Do the same in a thread of its own, for ever, and return; see `workloads.standing`.
 
         Raises:
             IncumbentError: it is running already.
         """
-        if self._thread is not None and self._thread.is_alive():
+        if self.running:
             raise IncumbentError(f"{self._plan.name!r} is running already")
-        self._stopping, self._failure = False, None
+        self._stopping = Flag()
+        self._failure = self._ended_by = None
         self._thread = threading.Thread(
             target=self._in_thread, name=f"incumbent-{self._plan.name}", daemon=True
         )
@@ -95,26 +107,56 @@ class Work:
         """Stop the work, hand over, and return when nothing of it is left.
 
         Raises:
-            Exception: what has ended the work before, if anything has.
+            Exception: what has ended the work before, if anything has for good.
         """
         thread, self._thread = self._thread, None
         if thread is None:
             return
-        self._stopping = True
+        self._stopping.set()
         while thread.is_alive():
             self.election.withdraw()
             thread.join(0.05)
-        if self._failure is not None:
-            raise self._failure
+        if self._ended_by is not None:
+            raise self._ended_by
+
+    def forked(self) -> None:
+        """In a forked child: forget the thread, which is the parent's."""
+        self._thread = None
+        self._failure = self._ended_by = None
+
+    @property
+    def running(self) -> bool:
+        """Whether it is at work in the background, or waits to be."""
+        return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def standing(self) -> Standing:
+        """What the work is doing in the background."""
+        failure = "" if self._failure is None else str(self._failure) or repr(self._failure)
+        name, election = self._plan.name, self.election
+        if self._thread is None:
+            return Standing(name, "stopped")
+        if election.leads:
+            return Standing(name, "leader", election.token, failure)
+        return Standing(name, "failed" if failure else "standby", None, failure)
 
     def _in_thread(self) -> None:
-        try:
-            with suppress(Withdrawn):
+        pauses = Pauses(self._plan.name, boottime)
+        while not self._stopping.is_set():
+            try:
                 self.run()
-        except BaseException as error:
-            self._failure = error
-            if not self._stopping:
-                raise
+                return
+            except Withdrawn:
+                return
+            except BaseException as error:
+                self._failure = error
+                pause_s = pauses.after(error)
+                if pause_s is None:
+                    self._ended_by = error
+                    return
+                self._stopping.wait(pause_s)
+                if not self._stopping.is_set():
+                    self._failure = None
 
     def __enter__(self: W) -> W:
         """Start it."""
@@ -134,9 +176,11 @@ class Work:
 class _Running:
     """What is led; it travels to another process if the work is isolated."""
 
-    def __init__(self, plan: Plan, threads: int) -> None:
+    def __init__(self, plan: Plan, threads: int, around: Around) -> None:
         self._plan = plan
         self._threads = threads
+        self._around = around
 
     def __call__(self, term: Term) -> Any:
-        return runner.run(self._plan.workload, term, self._plan.archive(), self._threads)
+        archive = self._plan.archive()
+        return runner.run(self._plan.workload, term, archive, self._threads, around=self._around)
