@@ -43,9 +43,11 @@ from tests.fencing.planted import PLANTED as FENCING
 from tests.manifests.planted import PLANTED as GUARD
 from tests.simulator.mutants import MUTANTS, Edit, Mutant
 from tests.stores.planted import PLANTED
+from tests.stores.planted_checkpoints import PLANTED_CHECKPOINTS
 from tests.stores.planted_live import PLANTED_LIVE
 from tests.stores.planted_locks import PLANTED_LOCKS
 from tests.stores.planted_queues import PLANTED_QUEUES
+from tests.workloads.periodic_planted import PLANTED as PERIODIC
 from tests.workloads.planted_consumers import PLANTED_CONSUMERS
 
 if TYPE_CHECKING:
@@ -57,13 +59,8 @@ ROOT = Path(__file__).parents[2]
 ON_API_SERVERS = (*CONSENT, *PLANTED_LIVE, *GUARD, *AUDIT)
 """Those whose tests cost an API server each."""
 EVERYTHING = (
-    *MUTANTS,
-    *PLANTED,
-    *PLANTED_LOCKS,
-    *PLANTED_QUEUES,
-    *FENCING,
-    *PLANTED_CONSUMERS,
-    *ON_API_SERVERS,
+    *(*MUTANTS, *PLANTED, *PLANTED_CHECKPOINTS, *PLANTED_LOCKS, *PLANTED_QUEUES, *FENCING),
+    *(*PERIODIC, *PLANTED_CONSUMERS, *ON_API_SERVERS),
 )
 MOST_HISTORIES = 1000
 LIMIT_S = 10.0

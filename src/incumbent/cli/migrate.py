@@ -28,6 +28,9 @@ PATIENCE_S = 60.0
 @click.option("--prepare", is_flag=True, help="Bar TO, and no more: then start its candidates.")
 @click.option("--undo", is_flag=True, help="Have FROM go on; TO stays barred.")
 @click.option("--abandon", is_flag=True, help="Undo, and open TO: no candidate may run there.")
+@click.option(
+    "--leave-checkpoints", is_flag=True, help="Go on though TO keeps none, and FROM's stay there."
+)
 @click.option("--allow-absent", is_flag=True, help="Also if neither store has a record of NAME.")
 @seconds("--ttl", "ttl_s", help="TTL of the migration's own terms [15].")
 @seconds("--timeout", "timeout_s", help=f"How long to wait for a holder [{PATIENCE_S:g}].")
@@ -40,6 +43,7 @@ def command(
     prepare: bool,
     undo: bool,
     abandon: bool,
+    leave_checkpoints: bool,
     allow_absent: bool,
     ttl_s: float | None,
     timeout_s: float | None,
@@ -73,6 +77,7 @@ def command(
                     patience_s=PATIENCE_S if timeout_s is None else timeout_s,
                     allow_absent=allow_absent,
                     say=say,
+                    leave_checkpoints=leave_checkpoints,
                 )
                 async with migration.connected():
                     if prepare:

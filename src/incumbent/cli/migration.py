@@ -12,9 +12,11 @@ The steps, and who may hold after a kill behind each
     prepared          TO is barred: "comes from FROM"         its own    nobody
     source held       FROM's holder has handed over to us     nobody *   nobody
     source barred     FROM is barred: "moved to TO"           nobody     nobody
+    carried **        TO has FROM's checkpoints               nobody     nobody
     source renewed    that bar was written anew               nobody     nobody
     done              TO's bar is lifted                      nobody     its own
     (* our term there lapses after a TTL, and FROM's own go on)
+    (** if there are any; see `carrying`)
 
 So at no step may both hold. What has to be true before the first one, and cannot be seen from
 here: no candidate of TO is running until "prepared". What is in the stores says where we are, so to
@@ -55,6 +57,7 @@ from typing import Any
 from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from incumbent import aio
+from incumbent.cli.carrying import carried, kept
 from incumbent.cli.session import REQUEST_S, following, requested
 from incumbent.clock import boottime
 from incumbent.core.events import Evidence
@@ -95,6 +98,7 @@ class Step(Enum):
     PREPARED = "prepared"
     SOURCE_HELD = "source held"
     SOURCE_BARRED = "source barred"
+    CARRIED = "carried"
     RENEWED = "renewed"
     DONE = "done"
     UNDONE = "undone"
@@ -143,6 +147,7 @@ class Migration:
         allow_absent: go on with an election of which neither store has a record.
         say: is told what was done, and in words what it means.
         between: awaited after each step, before the next one is begun.
+        leave_checkpoints: go on although TO keeps none, and FROM's stay where they are.
 
     Raises:
         ConfigError: the two are one, or an argument is none.
@@ -159,6 +164,7 @@ class Migration:
         allow_absent: bool = False,
         say: Say = lambda *_: None,
         between: Between = _nothing,
+        leave_checkpoints: bool = False,
     ) -> None:
         check_name(name)
         self._name = name
@@ -174,6 +180,7 @@ class Migration:
         self._allow_absent = allow_absent
         self._say = say
         self._between = between
+        self._leave_checkpoints = leave_checkpoints
         nothing = Snapshot(name, Holding.ABSENT, None, 0)
         self.source = Side("FROM", source, open_store(source), nothing)
         self.target = Side("TO", target, open_store(target), nothing)
@@ -245,6 +252,7 @@ class Migration:
             ConfigError: TO's tokens would not be greater than FROM's; it stays barred.
             StoreError: something went wrong; run it again.
         """
+        await self._find_room()
         where = await self._prepared()
         if where is Place.PREPARED:
             last = self.source.seen.token or 0
@@ -266,6 +274,7 @@ class Migration:
             NotElected: FROM's holder did not hand over in time; its term goes on.
             IncumbentError, ConfigError, StoreError: see `prepare`.
         """
+        await self._find_room()
         where = await self._prepared()
         if where is Place.PREPARED:
             self._compare_tokens()
@@ -273,6 +282,7 @@ class Migration:
             where = await self.place()
         if where is Place.BETWEEN:
             self._compare_tokens()
+            await self._carry()
             await self._open_side(self.target, self.source)
             where = await self.place()
         if where is not Place.TARGET:
@@ -339,6 +349,34 @@ class Migration:
             self._compare_tokens()
             await self._bar_own(self.source, term, self.moved)
         await self._did(Step.SOURCE_BARRED, "FROM is barred: nobody holds until TO is open")
+
+    async def _find_room(self) -> None:
+        """See that the checkpoints have a place in TO, before anything is changed.
+
+        Raises:
+            ConfigError: they have none.
+        """
+        if self.target.store.capabilities.checkpoints or self._leave_checkpoints:
+            return
+        parts = [found.part for found in await kept(self.source.store, self._name)]
+        if parts:
+            raise ConfigError(
+                f"TO keeps no checkpoints, in this mode, and FROM has some ({', '.join(parts)}): "
+                "the work would begin afresh in TO. Give its work there state=FROM, so that they "
+                "stay where they are, and this command --leave-checkpoints"
+            )
+
+    async def _carry(self) -> None:
+        """Take the checkpoints along; both bars were read before this."""
+        here, there = self.source, self.target
+        if not there.store.capabilities.checkpoints:
+            return
+        if here.seen.token is None or there.seen.token is None:
+            return  # Without tokens nothing is noted: see `runtime.checkpoints`.
+        tokens = here.seen.token, there.seen.token
+        parts = await carried(here.store, tokens[0], there.store, tokens[1], self._name)
+        if parts:
+            await self._did(Step.CARRIED, f"TO has the checkpoints, {', '.join(parts)}")
 
     async def _bar_own(self, side: Side, term: Term, text: str) -> None:
         """Make of our own term a bar."""

@@ -358,7 +358,7 @@ class Store(Protocol):
         ...
 
     async def checkpoints(self, name: str) -> list[Checkpoint]:
-        """Return all checkpoints of an election, by part. For people: it may be a moment old."""
+        """Return all checkpoints of an election, by part, as they are now."""
         ...
 
     async def advance(self, over: Checkpoint, value: bytes, token: int) -> Checkpoint:
