@@ -32,9 +32,8 @@ PLANTED_CONSUMERS: tuple[Mutant, ...] = (
     planted(
         "consumer: an item is handled without a seal and an id",
         SEALED,
-        "        if not await self._fence.once_in(db, item.id, item.position, self._remember):\n"
-        "            return False\n",
-        "",
+        "        return await self._fence.once_in(",
+        "        return True\n        return await self._fence.once_in(",
         test=f"{_TEST}what_the_broker_did_not_hear_is_not_done_again[sync]",
     ),
     planted(

@@ -165,8 +165,8 @@ class Joining(Protocol):
         ...
 
     def taking(self, item: Item) -> tuple[str, dict[str, Any]]:
-        """Return a statement, with its values by name, that takes the item out of the source.
+        """Return a DELETE with a condition, and its values by name, that takes the item out.
 
-        It changes one row; if it changes none, the item was done before.
+        It deletes one row; if it deletes none, the item was done before.
         """
         ...
