@@ -113,16 +113,16 @@ PLANTED: tuple[Mutant, ...] = (
     planted(
         "progress: an item that is done is done again",
         PROGRESS,
-        "first=noted == number)",
+        "first=noted == number and taken > 0)",
         "first=True)",
         test=f"{_DONE}an_item_is_done_once_whoever_does_it[sqlite3]",
     ),
     planted(
         "progress: an old token writes ids",
         FENCE,
-        "        noted = await progress.note(db, self.resource, self.token, item, keep)\n"
+        "        noted = await progress.note(db, self.resource, self.token, item, keep, taking)\n"
         "        self._judge(noted.token)\n",
-        "        noted = await progress.note(db, self.resource, self.token, item, keep)\n",
+        "        noted = await progress.note(db, self.resource, self.token, item, keep, taking)\n",
         test=f"{_DONE}an_item_is_done_once_whoever_does_it[sqlite3]",
     ),
     planted(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from contextlib import closing
 from pathlib import Path
 from random import Random
@@ -101,16 +102,14 @@ def test_a_successor_begins_with_what_was_in_hand(
 def test_a_position_is_committed_with_the_effect(
     face: Face, memory: MemoryStore, shelf: Shelf, effects: Effects
 ) -> None:
-    made = consumer(face, shelf, memory, effects.write, effects=effects.url, positions=True)
-    face.start(made)
+    settings = {"effects": effects.url, "positions": True, "prefetch": 1, "remember": 2}
+    face.start(consumer(face, shelf, memory, effects.write, **settings))
     until(lambda: len(effects.rows()) == 9, "all are done")
     face.stop()
     assert effects.rows("SELECT checkpoint FROM incumbent_progress") == ["9"]
     again = Shelf([b""] * 11)
     second = Face(face.name)
-    second.start(
-        consumer(second, again, memory, effects.write, effects=effects.url, positions=True)
-    )
+    second.start(consumer(second, again, memory, effects.write, **settings))
     until(lambda: len(effects.rows()) == 11, "the rest is done")
     second.stop()
     assert effects.rows() == [*NINE, "10", "11"]
@@ -220,6 +219,28 @@ def test_a_later_token_ends_the_run_and_nothing_is_committed(
     assert effects.rows() == []
 
 
+def test_a_handler_that_outlives_its_term_commits_nothing(
+    face: Face, memory: MemoryStore, shelf: Shelf, effects: Effects
+) -> None:
+    """As after a pause: the term is over when the handler returns, and nobody follows yet."""
+
+    voided: list[str] = []
+
+    def handle(item: Item, db: Any) -> None:
+        effects.write(item, db)
+        if item.id == "3" and not voided:
+            voided.append(item.id)
+            assert item.term is not None
+            item.term.void("it was paused")
+
+    face.start(consumer(face, shelf, memory, handle, effects=effects.url, ttl_s=1))
+    until(lambda: not shelf.waiting, "all are told")
+    face.stop()
+    assert effects.rows() == NINE
+    first, *_, last = effects.rows("SELECT token FROM effect ORDER BY rowid")
+    assert effects.rows("SELECT token FROM effect WHERE item IN ('2', '3')") == [first, last]
+
+
 def test_a_planned_handover_tells_what_is_done_and_hands_the_rest_on(
     face: Face, memory: MemoryStore, shelf: Shelf
 ) -> None:
@@ -230,6 +251,9 @@ def test_a_planned_handover_tells_what_is_done_and_hands_the_rest_on(
         seen.append(int(item.id))
         if item.id == "3":
             face.step_down()
+            if face.name == "sync":
+                until(lambda: item.term is not None and item.term.ended, "the term is to end")
+                time.sleep(0.05)  # sleep: that the machine was cancelled has no event
         if shelf.opened == 1:
             shelf.put(b"one more, until the next term")
 
@@ -273,7 +297,7 @@ def test_a_commit_of_which_nobody_heard_is_asked_about(
     commit = SqlitePlace.commit
 
     async def unheard(self: SqlitePlace, connection: Any, begun: Any) -> None:
-        fate = fates.choice(["heard", "unheard", "lost"])
+        fate = fates.choice(["heard", "heard", "unheard", "lost"])
         if fate != "lost":
             await commit(self, connection, begun)
         if fate != "heard":

@@ -448,3 +448,20 @@ def test_two_tasks_of_one_name_are_refused_and_none_at_all() -> None:
         return await story(World(EVERY))
 
     assert "there is no task" in str(run(main()))
+
+
+def test_whoever_wants_every_tick_loses_none_to_the_making_up() -> None:
+    """While one tick is made up for the next one comes, and counts as overrun."""
+
+    async def story(world: World) -> None:
+        world.lasts_s = lambda tick: 4
+        host, other = Host(world, "a"), Host(world, "b")
+        await host.elect()
+        await world.until(5)
+        await host.die()
+        await world.until(28)
+        await other.elect()
+        await world.until(59)
+        await other.step_down()
+
+    assert played(World(EVERY, Choices(missed="all")), story).begun() == ticks(10, 20, 30, 40, 50)

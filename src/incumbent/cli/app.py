@@ -32,6 +32,10 @@ COMMANDS = {
     "run": ("incumbent.cli.run:command", "Run a command in one replica at a time."),
     "poll": ("incumbent.cli.poll:command", "Run a command for each file of a folder."),
     "every": ("incumbent.cli.every:command", "Run a command once per tick, wherever it runs."),
+    "consume": (
+        "incumbent.cli.consume:command",
+        "Run a command for each item of a queue, in order.",
+    ),
     "work": ("incumbent.cli.work:command", "Do the work that a file describes."),
     "runs": ("incumbent.cli.orders:runs", "Show what has run, and what is due."),
     "run-now": ("incumbent.cli.orders:run_now", "Order a periodic task to run now."),

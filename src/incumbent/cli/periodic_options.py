@@ -30,7 +30,7 @@ _OPTIONS = (
     click.option(
         "--on-overrun",
         type=click.Choice(["skip", "latest", "all"]),
-        help="What becomes of ticks that come during a run [skip].",
+        help="What becomes of ticks that come during a run [skip; all with --missed=all].",
     ),
     click.option(
         "--on-interrupted",

@@ -20,6 +20,7 @@ from incumbent.workloads.config import Section, load, read
 __all__ = ["KINDS", "command"]
 
 KINDS = {
+    "consumer": "incumbent.cli.consuming:pieces",
     "periodic": "incumbent.cli.periodic_sections:pieces",
     "poller": "incumbent.cli.poller_sections:pieces",
 }
@@ -35,7 +36,8 @@ def command(options: Options, file: Path, check: bool) -> int:
 
     FILE is TOML: a [[periodic]] section has a name, `cron` or `every`, and a `command`, or a
     `call` to a Python function ("package.module:function"). A [[poller]] section has a `directory`
-    and a `command` or `call`, or a `call` and `every`.
+    and a `command` or `call`, or a `call` and `every`. A [[consumer]] section has a name, a
+    `source`, and a `command` or `call`.
     """
     sections = read(load(file), str(file), tuple(KINDS))
     pieces = [

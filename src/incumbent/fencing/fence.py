@@ -137,15 +137,22 @@ class Fence:
         await progress.advance(db, self.resource, checkpoint)
 
     async def once_in(
-        self, db: progress.Database, item: str, checkpoint: str = "", keep: int = progress.KEEP
+        self,
+        db: progress.Database,
+        item: str,
+        checkpoint: str = "",
+        keep: int = progress.KEEP,
+        taking: progress.Taking | None = None,
     ) -> bool:
         """Do what `once` does, for who has the connection in the hands of `progress` already.
+
+        With `taking` an item that is not there to be taken was not first, either.
 
         Raises:
             StaleToken, LeadershipLost, ConfigError: see `sql`.
         """
         self._check()
-        noted = await progress.note(db, self.resource, self.token, item, keep)
+        noted = await progress.note(db, self.resource, self.token, item, keep, taking)
         self._judge(noted.token)
         if noted.first and checkpoint:
             await progress.advance(db, self.resource, checkpoint)

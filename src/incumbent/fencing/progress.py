@@ -47,7 +47,18 @@ from incumbent.fencing.connections import (
     unknown,
 )
 
-__all__ = ["KEEP", "Database", "Noted", "advance", "database", "kept", "note", "read", "tables"]
+__all__ = [
+    "KEEP",
+    "Database",
+    "Noted",
+    "Taking",
+    "advance",
+    "database",
+    "kept",
+    "note",
+    "read",
+    "tables",
+]
 
 KEEP = 10_000
 """Of how many items the ids are kept."""
@@ -105,10 +116,13 @@ noted AS (
     ON CONFLICT (work, item) DO NOTHING
     RETURNING number
 )
-SELECT token, checkpoint, items, (SELECT number FROM noted) FROM sealed
 """
+_NOTED = "SELECT token, checkpoint, items, (SELECT number FROM noted), {taken} FROM sealed"
+_TAKEN = ", taken AS ({taking} AND EXISTS (SELECT 1 FROM noted) RETURNING 1)\n"
 _ADVANCE = "UPDATE incumbent_progress SET checkpoint = :checkpoint WHERE work = :work"
 _FORGET = "DELETE FROM incumbent_done WHERE work = :work AND number <= :number"
+
+Taking = tuple[str, dict[str, Any]]
 
 _NAME = re.compile(r"(?<!:):([a-z_]+)")
 
@@ -173,13 +187,36 @@ async def read(db: Database, work: str, token: int) -> Noted:
     return Noted(int(found[0]), str(found[1]))
 
 
-async def note(db: Database, work: str, token: int, item: str, keep: int = KEEP) -> Noted:
-    """Seal, and write the id of an item."""
+async def note(
+    db: Database,
+    work: str,
+    token: int,
+    item: str,
+    keep: int = KEEP,
+    taking: Taking | None = None,
+) -> Noted:
+    """Seal, and write the id of an item.
+
+    Args:
+        db: the connection.
+        work: whose item it is.
+        token: of the term.
+        item: its id.
+        keep: of how many items the ids are kept.
+        taking: a DELETE with a condition, and its values, that takes the item out of a table. It is
+            carried out if the id was written now; if it deletes nothing, the item was not there.
+    """
     values: dict[str, Any] = {"work": work, "token": token, "item": kept(item), "step": 1}
+    taken = 1
     if db.dialect == "postgresql":
-        (found,) = await db.run(_NOTE_AT_ONCE, values)
+        statement = _NOTE_AT_ONCE + _NOTED.format(taken="1")
+        if taking is not None:
+            told = "(SELECT count(*) FROM taken)"
+            statement = _NOTE_AT_ONCE + _TAKEN.format(taking=taking[0]) + _NOTED.format(taken=told)
+            values |= taking[1]
+        (found,) = await db.run(statement, values)
         await db.refuse_autocommit()
-        highest, checkpoint, number, noted = found
+        highest, checkpoint, number, noted, taken = found
     else:
         mysql = db.dialect in ("mysql", "mariadb")
         await db.run(_SEAL_MYSQL if mysql else _SEAL, values)
@@ -190,9 +227,11 @@ async def note(db: Database, work: str, token: int, item: str, keep: int = KEEP)
             return Noted(int(highest), str(checkpoint))
         await db.run(_NOTE_MYSQL if mysql else _NOTE, {**values, "number": number})
         ((noted,),) = await db.run(_FOUND + _locking(db), values)
+        if taking is not None and noted == number:
+            taken = await db.changed(*taking)
     if number % max(1, keep // 10) == 0:
         await db.run(_FORGET, {"work": work, "number": number - keep})
-    return Noted(int(highest), str(checkpoint), first=noted == number)
+    return Noted(int(highest), str(checkpoint), first=noted == number and taken > 0)
 
 
 async def advance(db: Database, work: str, checkpoint: str) -> None:

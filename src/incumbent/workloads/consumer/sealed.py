@@ -133,9 +133,8 @@ class Sealed(Hand):
 
     async def _begins(self, db: Database, item: Item) -> bool:
         """Seal, write the id and take the item; tell whether it was there to be done."""
-        if not await self._fence.once_in(db, item.id, item.position, self._remember):
-            return False
-        return self._joined is None or await db.changed(*self._joined.taking(item)) > 0
+        taking = None if self._joined is None else self._joined.taking(item)
+        return await self._fence.once_in(db, item.id, item.position, self._remember, taking)
 
     async def _transact(self, steps: Callable[[Database], Awaitable[T]]) -> T:
         """Carry out `steps` in a transaction, and commit it.

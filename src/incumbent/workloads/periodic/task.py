@@ -157,7 +157,8 @@ class Task:
     def _dropped(self, found: Judgement, outcome: str) -> Row:
         last = found.dropped[-1]
         count = 0 if found.many else len(found.dropped)
-        log.warning("%s: ticks up to %s were not run: %s", self._spec.name, id_of(last), outcome)
+        level = logging.WARNING if outcome == "missed" else logging.INFO
+        log.log(level, "%s: ticks up to %s were not run: %s", self._spec.name, id_of(last), outcome)
         return Row(id_of(last), last, 0, self._token, self._agenda.now_ms(), 0, outcome, "", count)
 
     def _next_ms(self) -> int | None:
