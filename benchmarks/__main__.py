@@ -23,6 +23,7 @@ from benchmarks import (
     memory,
     neighbours,
     overhead,
+    periodic,
     standby,
 )
 from benchmarks.bench import Bench
@@ -43,6 +44,7 @@ MODULES: tuple[ModuleType, ...] = (
     load,
     ending,
     many,
+    periodic,
     acquire,
     handover_stores,
     crash,

@@ -137,6 +137,9 @@ class Process:
     def wait(self) -> int:
         return self.process.wait(LIMIT_S)
 
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
     def close(self) -> None:
         if self.process.poll() is None:
             self.process.kill()

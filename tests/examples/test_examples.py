@@ -51,7 +51,13 @@ def test_an_example_that_ends(example: str, says: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("example", "says"), [("lead.py", "polling as"), ("lead_async.py", "consuming as")]
+    ("example", "says"),
+    [
+        ("lead.py", "polling as"),
+        ("lead_async.py", "consuming as"),
+        ("periodic.py", "reporting for"),
+        ("poll_directory.py", "handling order-1.txt"),
+    ],
 )
 def test_an_example_that_leads_for_ever(example: str, says: str, tmp_path: Path) -> None:
     process = subprocess.Popen(

@@ -47,7 +47,10 @@ from tests.stores.planted_checkpoints import PLANTED_CHECKPOINTS
 from tests.stores.planted_live import PLANTED_LIVE
 from tests.stores.planted_locks import PLANTED_LOCKS
 from tests.stores.planted_queues import PLANTED_QUEUES
-from tests.workloads.planted import PLANTED as WORKLOADS
+from tests.workloads.periodic_planted import PLANTED as PERIODIC
+from tests.workloads.planted import PLANTED_WORK
+from tests.workloads.planted_consumers import PLANTED_CONSUMERS
+from tests.workloads.planted_spread import PLANTED_SPREAD
 
 if TYPE_CHECKING:
     import pytest
@@ -58,14 +61,8 @@ ROOT = Path(__file__).parents[2]
 ON_API_SERVERS = (*CONSENT, *PLANTED_LIVE, *GUARD, *AUDIT)
 """Those whose tests cost an API server each."""
 EVERYTHING = (
-    *MUTANTS,
-    *PLANTED,
-    *PLANTED_CHECKPOINTS,
-    *PLANTED_LOCKS,
-    *PLANTED_QUEUES,
-    *FENCING,
-    *WORKLOADS,
-    *ON_API_SERVERS,
+    *(*MUTANTS, *PLANTED, *PLANTED_CHECKPOINTS, *PLANTED_LOCKS, *PLANTED_QUEUES, *FENCING),
+    *(*PERIODIC, *PLANTED_CONSUMERS, *PLANTED_WORK, *PLANTED_SPREAD, *ON_API_SERVERS),
 )
 MOST_HISTORIES = 1000
 LIMIT_S = 10.0

@@ -1,109 +1,221 @@
-"""Mistakes in how elections are spread; a test has to find each. See `tests.simulator.hunt`."""
+"""Mistakes in the rules of pollers, and the test that finds each.
+
+They are tried like those of `tests.stores.planted`; nothing of incumbent is imported here.
+"""
 
 from __future__ import annotations
 
-from tests.simulator.mutants import planted
+from tests.simulator.mutants import Mutant, planted
 
-__all__ = ["PLANTED"]
+__all__ = ["PLANTED_WORK"]
 
-BALANCE = "incumbent.workloads.spread.balance"
-GATE = "incumbent.workloads.spread.gate"
-MEMBER = "incumbent.workloads.spread.member"
+CALLING = "incumbent.workloads.polling.calling"
+CLAIMS = "incumbent.workloads.polling.claims"
+DIRECTORY = "incumbent.workloads.polling.directory"
+ARRIVALS = "incumbent.workloads.polling.arrivals"
+POLL = "incumbent.workloads.polling.poll"
+ROWS = "incumbent.workloads.polling.rows"
+HORIZON = "incumbent.workloads.polling.horizon"
 
-_RULES = "tests/workloads/test_balance.py::test_"
-_REPLICAS = "tests/workloads/test_spread.py::test_"
+_POLL = "tests/workloads/polling/test_poll.py::"
+_ROWS = "tests/workloads/polling/test_rows.py::"
+_FILES = "tests/workloads/polling/test_directory.py::"
+_LATE = f"{_ROWS}test_a_smaller_key_that_is_committed_later_is_not_passed_over"
+_CRASHES = f"{_FILES}test_nothing_is_lost_or_left_by_a_crash_before_any_step"
+_FORMER = f"{_FILES}test_a_former_holder_changes_nothing_at_whichever_step_it_wakes"
 
-PLANTED = (
+PLANTED_WORK: tuple[Mutant, ...] = (
+    # -- the generic poller
     planted(
-        "what is handed over counts as the load of who had it",
-        BALANCE,
-        "            whose = self._named(place.to) if place.leaving else place.holder\n",
-        "            whose = place.holder\n",
-        test=_RULES + "what_counts_as_whose",
+        "a poller reads its checkpoint and does not seal it",
+        POLL,
+        "            await progress.open()\n",
+        "            progress.value = (await env.archive.read(env.term.name, PART)).value\n",
+        test=f"{_POLL}test_the_checkpoint_is_sealed_before_the_first_poll",
     ),
     planted(
-        "one fewer is few enough to ask",
-        BALANCE,
-        "self.loads[giver] >= self.load + 2]",
-        "self.loads[giver] >= self.load + 1]",
-        test=_RULES + "a_group_that_is_even_is_left_alone",
+        "a call that has begun is not waited for when the term is to end",
+        CALLING,
+        "            if awaits or gate.shut():\n",
+        "            if True:\n",
+        test=f"{_POLL}test_it_can_still_save_while_the_term_is_handed_over",
     ),
     planted(
-        "who has the fewest to give is asked",
-        BALANCE,
-        "        giver = max(givers, ",
-        "        giver = min(givers, ",
-        test=_RULES
-        + "from_any_start_and_through_deaths_and_joins_it_is_even_after_the_fewest_moves",
+        "a call begins although nobody waits for it any more",
+        CALLING,
+        "            if self._shut or self._term.ended:\n",
+        "            if self._term.ended:\n",
+        test=f"{_POLL}test_a_call_that_was_shut_out_never_begins",
     ),
     planted(
-        "the most loaded is the least patient",
-        BALANCE,
-        "        return self.load / max(1, *self.loads.values()) if self.loads else 0.0\n",
-        "        return 1 - self.load / max(1, *self.loads.values()) if self.loads else 0.0\n",
-        test=_RULES + "whoever_has_less_is_less_patient",
+        "a poller takes a later holder's token for a failure that passes",
+        CALLING,
+        "not isinstance(error, (LeadershipLost, StaleToken))",
+        "not isinstance(error, LeadershipLost)",
+        test=f"{_POLL}test_a_later_holder_ends_the_run_whatever_the_function_catches",
+    ),
+    # -- files
+    planted(
+        "a file is done before it is handled",
+        DIRECTORY,
+        "            outcome = await called(env, self._handler, file, awaits=self._awaits)\n",
+        "            await self._finished(env, claims, claim, self._done)\n"
+        "            outcome = await called(env, self._handler, file, awaits=self._awaits)\n",
+        test=_CRASHES,
     ),
     planted(
-        "the important move first",
-        BALANCE,
-        "        return (priority, name in",
-        "        return (-priority, name in",
-        test=_RULES + "the_important_move_last_and_are_taken_first",
+        "what a predecessor had in hand is not regained",
+        CLAIMS,
+        "                if token < self._token:\n",
+        "                if token < 0:\n",
+        test=_CRASHES,
     ),
     planted(
-        "an election is asked for again while it is handed over",
-        BALANCE,
-        "            and not place.leaving\n",
-        "",
-        test=_RULES + "what_is_under_way_is_not_asked_for_again",
+        "a file that was regained is begun as if it were new",
+        CLAIMS,
+        "attempt, strikes = claim.attempt + 1, claim.strikes + 1\n",
+        "attempt, strikes = claim.attempt, claim.strikes\n",
+        test=_CRASHES,
     ),
     planted(
-        "what is at home is asked for by others",
-        BALANCE,
-        "            if not self._belongs_elsewhere(name):\n",
-        "            if name:\n",
-        test=_RULES + "what_is_at_home_is_left_there",
+        "a predecessor's folder is left, so that it can go on claiming",
+        CLAIMS,
+        "            os.rmdir(theirs)\n",
+        "            pass\n",
+        test=_FORMER,
     ),
     planted(
-        "who wants one asks, whoever has the turn",
-        MEMBER,
-        "            self._turn = _Turn(self, self._settings)\n            self._turn.enter()\n",
-        "            self._ask()\n",
-        test=_REPLICAS + "only_who_has_the_turn_asks",
+        "a holder looks for others before it makes its own folder",
+        CLAIMS,
+        "            self._judge(tokens)\n            for token in tokens:\n",
+        "            for token in tokens:\n",
+        test=f"{_FILES}test_a_holder_with_a_smaller_token_is_told_at_once",
     ),
     planted(
-        "takes on their way do not count",
-        MEMBER,
-        "have + len(self._taking) < at_most",
-        "have < at_most",
-        test=_REPLICAS + "nobody_has_more_than_it_may_and_takes_again_when_there_is_room",
+        "who finds its claim gone takes it for done by hand, and goes on",
+        CLAIMS,
+        "        if tokens and tokens[-1] > self._token:\n",
+        "        if False:\n",
+        test=_FORMER,
     ),
     planted(
-        "vacancies are taken in any order",
-        GATE,
-        "sorted(due, key=self._rank)[:at_a_time]",
-        "due[:at_a_time]",
-        test=_REPLICAS + "the_important_are_taken_first",
+        "a folder that is gone is made anew with all above it",
+        CLAIMS,
+        "                os.mkdir(folder)\n",
+        "                os.makedirs(folder)\n",
+        test=_FORMER,
     ),
     planted(
-        "who has more reaches for a vacancy as soon as others",
-        GATE,
-        "            await asyncio.sleep(min(self._late() * TICK_S, self._limit_s))\n",
-        "            await asyncio.sleep(0)\n",
-        test=_REPLICAS + "the_less_loaded_take_first",
+        "a claim is moved over another one of that name",
+        CLAIMS,
+        "                    attempt += 1\n",
+        "                    break\n",
+        test=f"{_FILES}test_two_files_of_one_name_in_hand_are_both_kept",
     ),
     planted(
-        "the home of a vacancy is offered it with all others",
-        GATE,
-        "(self._limit_s if to_the_last else 0.0)",
-        "0.0",
-        test=_REPLICAS + "the_home_is_offered_a_vacancy_first",
+        "a file that is done replaces an older one of that name",
+        CLAIMS,
+        "_free(into / claim.path.name)",
+        "into / claim.path.name",
+        test=f"{_FILES}test_each_file_is_handled_and_moved",
     ),
     planted(
-        "the turn is kept when what was asked for has come",
-        MEMBER,
-        "        if place is None or (place.holder and place.term != term):\n",
-        "        if place is None:\n",
-        test=_REPLICAS + "a_turn_is_given_back_as_soon_as_what_was_asked_for_has_come",
+        "a crash does not count against a file",
+        CLAIMS,
+        "attempt, strikes = claim.attempt + 1, claim.strikes + 1\n",
+        "attempt, strikes = claim.attempt + 1, claim.strikes\n",
+        test=f"{_FILES}test_a_file_that_kills_its_process_is_put_aside_in_the_end",
+    ),
+    planted(
+        "a handover counts against a file",
+        CLAIMS,
+        "            self._restated(claim, claim.attempt, claim.strikes - 1)\n",
+        "            pass\n",
+        test=f"{_FILES}test_a_handover_does_not_count_against_a_file",
+    ),
+    planted(
+        "a handler that is stopped with its term counts against its file",
+        DIRECTORY,
+        "        except (asyncio.CancelledError, LeadershipLost, KeyboardInterrupt, SystemExit):\n",
+        "        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):\n",
+        test=f"{_FILES}test_a_handler_that_stops_when_it_is_told_to_has_not_failed",
+    ),
+    planted(
+        "a file is taken as soon as it is seen",
+        ARRIVALS,
+        "            seen[name] = (look, since_s if known == look else now_s)\n",
+        "            seen[name] = (look, since_s)\n",
+        test=f"{_FILES}test_what_is_being_written_is_not_taken",
+    ),
+    planted(
+        "a file that cannot be moved is handled once more",
+        DIRECTORY,
+        "                failures += 1\n                logger.error(",
+        "                raise\n                logger.error(",
+        test=f"{_FILES}test_what_cannot_be_moved_is_moved_later_and_not_handled_again",
+    ),
+    # -- rows
+    planted(
+        "a cursor does not wait for those who write",
+        HORIZON,
+        "        self._writers = await self._now(db)\n",
+        "        self._writers = set()\n",
+        test=f"{_LATE}[psycopg-sync]",
+    ),
+    planted(
+        "a cursor waits for whoever writes now, and so for ever on a busy table",
+        HORIZON,
+        "            self._writers &= await self._now(db)\n",
+        "            self._writers = await self._now(db)\n",
+        test=f"{_ROWS}test_those_who_came_later_are_not_waited_for",
+    ),
+    planted(
+        "rows are read past those that are inserted and not committed",
+        HORIZON,
+        '    locking = " LOCK IN SHARE MODE"\n',
+        "    pass\n",
+        test=f"{_LATE}[pymysql-sync]",
+    ),
+    planted(
+        "keys are not given the time to settle",
+        HORIZON,
+        "        if wait_s := await super().wait_s(db):\n",
+        "        if wait_s := 0.0:\n",
+        test=f"{_ROWS}test_rows_are_read_when_keys_have_settled",
+    ),
+    planted(
+        "a cursor goes on after the edge although a page was full",
+        ROWS,
+        "        if len(items) < limit:\n",
+        "        if True:\n",
+        test=f"{_ROWS}test_there_may_be_more_rows_than_are_read_at_a_time",
+    ),
+    planted(
+        "a row is handled although somebody else has done it",
+        ROWS,
+        '{"key": found.key}):\n',
+        '{"key": found.key}) < 0:\n',
+        test=f"{_ROWS}test_a_row_that_was_done_since_it_was_read_is_not_handled",
+    ),
+    planted(
+        "a row that was buried stays new",
+        ROWS,
+        "            if not item.tag.taken:\n",
+        "            if False:\n",
+        test=f"{_ROWS}test_claimed_rows_are_done_with_their_effect[sqlite-sync]",
+    ),
+    planted(
+        "a claimed row is known by its key, so that it is never handled again",
+        ROWS,
+        'f"{row[0]}@{self._token}.{next(self._found)}"',
+        "str(row[0])",
+        test=f"{_ROWS}test_claimed_rows_are_done_with_their_effect[sqlite-sync]",
+    ),
+    planted(
+        "the rows' own session has that of the effects ended",
+        ROWS,
+        'f"{opening.work}/rows"',
+        "opening.work",
+        test=f"{_ROWS}test_by_urls[postgresql]",
     ),
 )

@@ -11,18 +11,45 @@ from typing import TYPE_CHECKING, Any
 from incumbent.aio.election import Election, Health, Hold, Term
 
 if TYPE_CHECKING:
+    from incumbent.aio.consumer import Consumer
+    from incumbent.aio.directory import Directory
     from incumbent.aio.periodic import Job, Jobs, Tick, cron, every
+    from incumbent.aio.poller import Poll, Poller, poll
+    from incumbent.aio.rows import Rows
     from incumbent.aio.spread import Spread
 
-__all__ = ["Election", "Health", "Hold", "Job", "Jobs", "Spread", "Term", "Tick", "cron", "every"]
+__all__ = [
+    "Consumer",
+    "Directory",
+    "Election",
+    "Health",
+    "Hold",
+    "Job",
+    "Jobs",
+    "Poll",
+    "Poller",
+    "Rows",
+    "Spread",
+    "Term",
+    "Tick",
+    "cron",
+    "every",
+    "poll",
+]
 
 _WHERE = {
+    "Consumer": "incumbent.aio.consumer",
+    "Directory": "incumbent.aio.directory",
     "Job": "incumbent.aio.periodic",
     "Jobs": "incumbent.aio.periodic",
+    "Poll": "incumbent.aio.poller",
+    "Poller": "incumbent.aio.poller",
+    "Rows": "incumbent.aio.rows",
     "Spread": "incumbent.aio.spread",
     "Tick": "incumbent.aio.periodic",
     "cron": "incumbent.aio.periodic",
     "every": "incumbent.aio.periodic",
+    "poll": "incumbent.aio.poller",
 }
 
 

@@ -1,7 +1,7 @@
 """The `incumbent` command. It imports nothing heavy: `run` must start fast and stay small.
 
-`run` may find itself as PID 1 of a container, and then must become the child of a small init before
-anything else happens in the process; see `runtime.contain`.
+What runs commands may find itself as PID 1 of a container, and then must become the child of a
+small init before anything else happens in the process; see `runtime.contain`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ __all__ = ["main"]
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; return the exit code."""
     arguments = sys.argv[1:] if argv is None else argv
-    if "run" in arguments:  # Options may stand before it; elsewhere a small init does no harm.
+    # Options may stand before the command; elsewhere a small init does no harm.
+    if not {"run", "every", "work"}.isdisjoint(arguments):
         from incumbent.runtime.contain import leave_pid1
 
         leave_pid1()
+    if "run" in arguments:
         from incumbent.cli import slim
 
         if slim.needs_no_tls(arguments[1:], os.environ):

@@ -30,6 +30,17 @@ __all__ = ["COMMANDS", "command_line", "main"]
 
 COMMANDS = {
     "run": ("incumbent.cli.run:command", "Run a command in one replica at a time."),
+    "poll": ("incumbent.cli.poll:command", "Run a command for each file of a folder."),
+    "every": ("incumbent.cli.every:command", "Run a command once per tick, wherever it runs."),
+    "consume": (
+        "incumbent.cli.consume:command",
+        "Run a command for each item of a queue, in order.",
+    ),
+    "work": ("incumbent.cli.work:command", "Do the work that a file describes."),
+    "runs": ("incumbent.cli.orders:runs", "Show what has run, and what is due."),
+    "run-now": ("incumbent.cli.orders:run_now", "Order a periodic task to run now."),
+    "pause": ("incumbent.cli.orders:pause", "Let no ticks run until `resume`."),
+    "resume": ("incumbent.cli.orders:resume", "End a pause."),
     "status": ("incumbent.cli.status:command", "Show who holds which election."),
     "watch": ("incumbent.cli.watch:command", "Show every change as it happens."),
     "step-down": ("incumbent.cli.step_down:command", "Ask a holder to hand over."),

@@ -94,7 +94,7 @@ class Job(Work):
 
 
 def every(
-    interval: str | float,
+    spec: str | float,
     *,
     name: str | None = None,
     tz: str = "UTC",
@@ -104,7 +104,7 @@ def every(
     """Make of a function a `Job` that runs at each multiple of an interval.
 
     Args:
-        interval: as in "30s" or "1h30m", or a number of seconds; counted from the epoch.
+        spec: as in "30s" or "1h30m", or a number of seconds; counted from the epoch.
         name: of the election; the function's, with dashes.
         tz: in which `tick.due` is told.
         background: begin when the module is imported, and again after each fork.
@@ -113,7 +113,7 @@ def every(
     Raises:
         ConfigError: something cannot work; the message says what to change.
     """
-    return _deciding(by_interval(interval, tz), name, background, settings)
+    return _deciding(by_interval(spec, tz), name, background, settings)
 
 
 def cron(

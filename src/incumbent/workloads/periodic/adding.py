@@ -28,7 +28,7 @@ class Adding:
 
     def every(
         self,
-        interval: str | float,
+        spec: str | float,
         *,
         name: str | None = None,
         tz: str = "UTC",
@@ -37,7 +37,7 @@ class Adding:
         """Run the function at each multiple of an interval, counted from the epoch.
 
         Args:
-            interval: as in "30s" or "1h30m", or a number of seconds.
+            spec: as in "30s" or "1h30m", or a number of seconds.
             name: of the task; the function's.
             tz: in which `tick.due` is told.
             **choices: see `docs/periodic.md`.
@@ -45,7 +45,7 @@ class Adding:
         Raises:
             ConfigError: on decorating, if something cannot work.
         """
-        return self._adding(by_interval(interval, tz), name, choices)
+        return self._adding(by_interval(spec, tz), name, choices)
 
     def cron(
         self,

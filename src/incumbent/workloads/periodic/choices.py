@@ -36,7 +36,9 @@ class Choices:
         missed_limit: how many ticks are made up for at most; older ones are dropped.
         late_s: how late a tick may begin under "skip". It has to be more than the clocks of the
             hosts differ by: to one that is ahead, the present is late.
-        on_overrun: what becomes of ticks that come while the task still runs.
+        on_overrun: what becomes of ticks that come while the task still runs; if nothing is said,
+            "all" where `missed` is, since a run that makes up for a tick is late for the next one,
+            and else "skip".
         on_interrupted: what becomes of a tick whose run was cut short by the end of its term.
         reruns: how often one tick is begun again after interruptions, so that a task which kills
             its process does not do so for ever.
@@ -51,7 +53,7 @@ class Choices:
     missed: str = "latest"
     missed_limit: int = 100
     late_s: float = 10.0
-    on_overrun: str = "skip"
+    on_overrun: str = ""
     on_interrupted: str = "rerun"
     reruns: int = 3
     jitter_s: float = 0.0
@@ -67,6 +69,8 @@ class Choices:
         Raises:
             ConfigError: some value is none of those that there are.
         """
+        if not self.on_overrun:
+            object.__setattr__(self, "on_overrun", "all" if self.missed == "all" else "skip")
         for name, words in _WORDS.items():
             value = getattr(self, name)
             if value not in words:

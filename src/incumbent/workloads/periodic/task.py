@@ -49,7 +49,7 @@ from incumbent.workloads.periodic.document import PENDING, RETRY, RUNNING, Docum
 from incumbent.workloads.periodic.judging import Judgement, judge, ripe_ms
 from incumbent.workloads.periodic.orders import Ask, Desk, Orders
 from incumbent.workloads.periodic.spec import Spec
-from incumbent.workloads.periodic.tick import Tick
+from incumbent.workloads.periodic.tick import RunFailed, Tick
 from incumbent.workloads.schedule import id_of, instant_of
 
 __all__ = ["PART", "Task"]
@@ -157,7 +157,8 @@ class Task:
     def _dropped(self, found: Judgement, outcome: str) -> Row:
         last = found.dropped[-1]
         count = 0 if found.many else len(found.dropped)
-        log.warning("%s: ticks up to %s were not run: %s", self._spec.name, id_of(last), outcome)
+        level = logging.WARNING if outcome == "missed" else logging.INFO
+        log.log(level, "%s: ticks up to %s were not run: %s", self._spec.name, id_of(last), outcome)
         return Row(id_of(last), last, 0, self._token, self._agenda.now_ms(), 0, outcome, "", count)
 
     def _next_ms(self) -> int | None:
@@ -284,7 +285,9 @@ class Task:
             outcome = "done"
         else:
             outcome = "timed out" if isinstance(error, TimeoutError) else "failed"
-            log.error("%s: %s has failed", self._spec.name, run.id, exc_info=error)
+            told = isinstance(error, RunFailed)
+            text = "%s: %s has failed: %s"
+            log.error(text, self._spec.name, run.id, error, exc_info=None if told else error)
         row = self._row(run, outcome, took_s, _said(error))
         doc = replace(self._doc.with_row(row), run=None)
         self._doc = doc
@@ -409,4 +412,6 @@ class _Stage:
 
 
 def _said(error: Exception | None) -> str:
-    return "" if error is None else f"{type(error).__name__}: {error}"
+    if error is None or isinstance(error, RunFailed):
+        return str(error or "")
+    return f"{type(error).__name__}: {error}"

@@ -9,7 +9,11 @@ from typing import Any
 from incumbent.clock import boottime
 from incumbent.runtime.term import Term
 
-__all__ = ["Tick"]
+__all__ = ["RunFailed", "Tick"]
+
+
+class RunFailed(Exception):
+    """A run has failed, and the text says all that there is to say: it is logged in one line."""
 
 
 class Tick:

@@ -1,0 +1,289 @@
+"""`incumbent runs`, `run-now`, `pause` and `resume`: periodic tasks, from outside.
+
+None of these is a candidate. What has run is read from what the holder has noted; an order is left
+beside it, by compare and swap, and stays until the holder has claimed it. So an order can be given
+while nobody leads.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from incumbent.cli import codes
+from incumbent.cli.options import Options, common
+from incumbent.cli.output import require_rich, show, write_json
+from incumbent.cli.session import REQUEST_S, requested, with_store
+from incumbent.core.records import check_name
+from incumbent.errors import CheckpointMoved, ConfigError, OutcomeUnknown, StoreUnavailable
+from incumbent.stores.api import Store
+from incumbent.workloads.periodic.document import Document, Row
+from incumbent.workloads.periodic.orders import MOST_WAITING, PART, Orders
+from incumbent.workloads.periodic.task import PART as TASK_PART
+
+__all__ = ["pause", "resume", "run_now", "runs"]
+
+_TRIES = 50
+
+_state = click.option(
+    "--state", metavar="URL", help="Where ticks are noted; else INCUMBENT_STATE [store]."
+)
+
+
+@click.command("runs")
+@click.argument("name")
+@click.argument("job", required=False)
+@click.option("--last", type=int, default=20, metavar="N", help="Show N runs of each [20].")
+@_state
+@common()
+def runs(options: Options, name: str, job: str | None, last: int, state: str | None) -> int:
+    """Show what has run for NAME, what runs, and what is due."""
+    if not options.json:
+        require_rich()
+
+    async def work(store: Store) -> tuple[Orders, dict[str, Document]]:
+        return await _read(store, name)
+
+    orders, found = _with(options, state, name, work)
+    if job is not None:
+        found = {_chosen(name, job, found): found[job]}
+    if options.json:
+        write_json({"election": name, "jobs": [_plain(j, d, orders) for j, d in found.items()]})
+    else:
+        _draw(found, orders, last)
+    if not found and not options.quiet:
+        click.echo(f"nothing periodic has run for {name!r}", err=True)
+    return codes.OK if found else codes.NOT_SO
+
+
+@click.command("run-now")
+@click.argument("name")
+@click.argument("job", required=False)
+@click.option("--id", "id_", metavar="ID", help="Of the order; one that was given is not again.")
+@_state
+@common()
+def run_now(
+    options: Options, name: str, job: str | None, id_: str | None, state: str | None
+) -> int:
+    """Order JOB of NAME to run now; while nobody leads, or it runs already, it waits its turn.
+
+    JOB may be left out if there is one alone.
+    """
+    order = id_ or secrets.token_hex(4)
+    try:
+        check_name(order)
+    except ConfigError as error:
+        raise click.UsageError(f"--id: {error}") from None
+
+    async def work(store: Store) -> str:
+        _, found = await _read(store, name)
+        task = _chosen(name, job, found)
+        served = {each: document.served for each, document in found.items()}
+        at_ms = int(time.time() * 1000)
+        after = await _change(store, name, lambda o: o.with_ask(order, task, at_ms, served))
+        if all(ask.id != order for ask in after.asks):
+            raise StoreUnavailable(
+                f"{MOST_WAITING} orders wait for {name!r} already, and nobody carries them out: "
+                "see `incumbent status`"
+            )
+        return task
+
+    task = _with(options, state, name, work)
+    if options.json:
+        write_json({"election": name, "job": task, "order": order, "tick": f"now-{order}"})
+    elif not options.quiet:
+        click.echo(f"ordered: {task} of {name} runs as now-{order}")
+    return codes.OK
+
+
+@click.command("pause")
+@click.argument("name")
+@click.argument("job", required=False)
+@_state
+@common()
+def pause(options: Options, name: str, job: str | None, state: str | None) -> int:
+    """Let no ticks of NAME run, or of its JOB alone, until `resume`. What runs goes on."""
+    return _set_pause(options, name, job, state, paused=True)
+
+
+@click.command("resume")
+@click.argument("name")
+@click.argument("job", required=False)
+@_state
+@common()
+def resume(options: Options, name: str, job: str | None, state: str | None) -> int:
+    """End the pause of JOB, or all pauses of NAME. Ticks that came meanwhile are not run."""
+    return _set_pause(options, name, job, state, paused=False)
+
+
+def _set_pause(
+    options: Options, name: str, job: str | None, state: str | None, *, paused: bool
+) -> int:
+    async def work(store: Store) -> Orders:
+        _, found = await _read(store, name)
+        if job is not None:
+            _chosen(name, job, found)
+        if paused:
+            return await _change(store, name, lambda orders: orders.with_pause(job))
+        return await _change(store, name, lambda orders: orders.without_pause(job))
+
+    orders = _with(options, state, name, work)
+    if not paused and job is not None and orders.all_paused:
+        raise ConfigError(
+            f"all of {name!r} is paused, so {job!r} is, too: `incumbent resume {name}` ends that"
+        )
+    what = name if job is None else f"{job} of {name}"
+    if options.json:
+        write_json({"election": name, "job": job, "paused": paused})
+    elif not options.quiet:
+        click.echo(f"{'paused' if paused else 'resumed'}: {what}")
+    return codes.OK
+
+
+# -- the store
+
+
+def _with(
+    options: Options, state: str | None, name: str, work: Callable[[Store], Awaitable[Any]]
+) -> Any:
+    check_name(name)
+    url = state or os.environ.get("INCUMBENT_STATE") or options.url()
+    return with_store(Options(url, options.json, options.verbosity), work)
+
+
+async def _read(store: Store, name: str) -> tuple[Orders, dict[str, Document]]:
+    found = {}
+    orders = Orders()
+    for checkpoint in await requested(store, store.checkpoints(name)):
+        if checkpoint.part == PART:
+            orders = Orders.of(checkpoint)
+        elif checkpoint.part.startswith(TASK_PART):
+            job = checkpoint.part.removeprefix(TASK_PART)
+            found[job] = Document.decode(checkpoint.value, f"{checkpoint.part} of {name!r}")
+    return orders, found
+
+
+async def _change(store: Store, name: str, edit: Callable[[Orders], Orders]) -> Orders:
+    """Change the orders by compare and swap, over and over until it is known to have happened.
+
+    An edit of what it has changed already changes nothing, so it does not matter which try it was.
+    """
+    for _ in range(_TRIES):
+        now = await requested(store, store.checkpoint(name, PART))
+        before = Orders.of(now)
+        after = edit(before)
+        if after == before:
+            return after
+        try:
+            await _in_time(store, store.advance(now, after.encode(), 0))
+        except (CheckpointMoved, OutcomeUnknown):
+            continue
+        return after
+    raise StoreUnavailable(f"the orders for {name!r} could not be changed: too much is under way")
+
+
+async def _in_time(store: Store, request: Awaitable[Any]) -> None:
+    import asyncio
+
+    try:
+        async with asyncio.timeout(REQUEST_S):
+            await request
+    except TimeoutError:
+        raise OutcomeUnknown(f"{store.url} did not answer in time") from None
+
+
+def _chosen(name: str, job: str | None, found: dict[str, Document]) -> str:
+    if not found:
+        raise ConfigError(
+            f"nothing periodic has run for {name!r} in this store: start it, or name the store "
+            "that it uses (--store, --state)"
+        )
+    if job is None:
+        if len(found) > 1:
+            raise ConfigError(f"{name!r} has several jobs, name one: {', '.join(found)}")
+        return next(iter(found))
+    if job not in found:
+        raise ConfigError(f"{name!r} has no job {job!r}: there are {', '.join(found)}")
+    return job
+
+
+# -- what is shown
+
+
+def _plain(job: str, document: Document, orders: Orders) -> dict[str, Any]:
+    run = document.run
+    waiting = [ask.id for ask in orders.asks if ask.job == job and ask.serial > document.served]
+    return {
+        "job": job,
+        "rule": document.rule,
+        "paused": orders.pauses(job),
+        "through": _time(document.through_ms),
+        "next": _time(document.next_ms),
+        "ordered": waiting,
+        "unfinished": None
+        if run is None
+        else {
+            "tick": run.id,
+            "attempt": run.attempt,
+            "token": run.token,
+            "began": _time(run.begun_ms),
+            "state": run.state,
+        },
+        "runs": [_row(row) for row in document.rows],
+    }
+
+
+def _row(row: Row) -> dict[str, Any]:
+    return {
+        "tick": row.id,
+        "due": _time(row.due_ms),
+        "attempt": row.attempt,
+        "token": row.token,
+        "began": _time(row.begun_ms),
+        "took_s": row.took_ms / 1000,
+        "outcome": row.outcome,
+        "text": row.text,
+        "count": row.count,
+    }
+
+
+def _draw(found: dict[str, Document], orders: Orders, last: int) -> None:
+    rows: list[list[str]] = []
+    for job, document in found.items():
+        for row in document.rows[-last:] if last > 0 else ():
+            ran = row.attempt > 0
+            many = f"{row.count or 'many'} up to here" if not ran and row.count != 1 else ""
+            rows.append(
+                [
+                    job,
+                    row.id,
+                    row.outcome,
+                    str(row.attempt) if ran else "",
+                    str(row.token) if ran else "",
+                    f"{row.took_ms / 1000:.3f} s" if ran else "",
+                    row.text or many,
+                ]
+            )
+        run = document.run
+        if run is not None:
+            state = "runs" if run.state == "running" else run.state
+            rows.append([job, run.id, state, str(run.attempt), str(run.token), "", run.text])
+        due = _time(document.next_ms) or "never"
+        state = "paused" if orders.pauses(job) else "due"
+        rows.append([job, due, state, "", "", "", document.rule])
+    if rows:
+        heads = ("job", "tick", "outcome", "attempt", "token", "took", "note")
+        show(rows, *heads, wrap=("note",))
+
+
+def _time(at_ms: int | None) -> str | None:
+    if at_ms is None:
+        return None
+    moment = datetime.fromtimestamp(at_ms / 1000, UTC)
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z").replace(".000Z", "Z")
