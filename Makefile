@@ -88,7 +88,7 @@ venv: $(VENV)/.dev ## make or refresh .venv with the pinned tools
 
 .PHONY: pins
 pins: python ## choose new versions: requirements/*.in into *.txt
-	@for name in dev bench; do \
+	@for name in dev bench celery; do \
 	    folder=$$(mktemp -d); trap 'rm -rf "$$folder"' EXIT; \
 	    $(PYTHON) -m venv "$$folder"; \
 	    "$$folder/bin/python" -m pip install --quiet --disable-pip-version-check \

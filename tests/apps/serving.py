@@ -63,7 +63,7 @@ class Web(ServerProcess):
             body = response.read()
             return response.status, json.loads(body) if body else None
 
-    def roles(self, path: str = "/work/") -> dict[str, str]:
+    def roles(self, path: str = "/incumbent/") -> dict[str, str]:
         """Return the role of each work in this process, as its endpoint tells it."""
         status, told = self.get(path)
         assert status == 200

@@ -61,9 +61,9 @@ def test_every_replica_answers_and_one_does_the_work(replicas: list[Web], ledger
 
 def test_the_status_is_for_reading(replicas: list[Web]) -> None:
     web = replicas[0]
-    assert web.get("/work/", "POST") == (405, {"error": "use GET"})
-    assert web.get("/work/", "HEAD") == (200, None)
-    told = web.get("/work/")[1]["work"]
+    assert web.get("/incumbent/", "POST") == (405, {"error": "use GET"})
+    assert web.get("/incumbent/", "HEAD") == (200, None)
+    told = web.get("/incumbent/")[1]["work"]
     assert [set(work) for work in told] == [{"name", "role", "token", "failure"}] * 2
 
 

@@ -46,10 +46,10 @@ def test_one_worker_does_the_work_and_another_goes_on_when_it_is_killed(
         done = until(lambda: rows(ledger), lambda done: done[-1][3] != first)
         assert done[-1][3] in descendants(web.pid)
         judge(done)
-        status, told = web.get("/work/")
+        status, told = web.get("/incumbent/")
         assert status == 200
         assert [work["name"] for work in told["work"]] == ["count"]
-        assert web.get("/work/", "POST")[0] == 405
+        assert web.get("/incumbent/", "POST")[0] == 405
     finally:
         workers = descendants(web.pid) if web.running else []
         web.kill()

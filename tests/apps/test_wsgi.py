@@ -39,7 +39,7 @@ def test_the_worker_outlives_work_that_will_not_stop(tmp_path: Path, ledger: Pat
         # A later term began, so the work of this one has ended, confirmed.
         until(lambda: rows(ledger)[-1][2], lambda token: token > first[2])
         assert web.get("/orders")[1]["worker"] == worker
-        assert web.get("/work/", "POST") == (405, {"error": "use GET"})
+        assert web.get("/incumbent/", "POST") == (405, {"error": "use GET"})
     finally:
         workers = descendants(web.pid) if web.running else []
         web.kill()

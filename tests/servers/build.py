@@ -17,7 +17,7 @@ There is no way to skip: a target that cannot be built raises `BuildError` with 
 words.
 
 Runs as `python -m tests.servers.build [target ...]`, and prints the path of each binary. Without a
-target it builds what the tests need, the Java programs included.
+target it builds what the tests need, the Java programs and environments included.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.servers import java
+from tests.servers import environments, java
 from tests.servers.cache import BuildError, cache_dir, duration, hash_of, once, place, run, say
 
 __all__ = [
@@ -394,6 +394,8 @@ def main(arguments: list[str] | None = None) -> int:
             print(ensure(name), flush=True)
         for name in [] if names else java.programs():
             print(java.ensure(name), flush=True)
+        for name in [] if names else environments.NAMES:
+            print(environments.ensure(name), flush=True)
     except BuildError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

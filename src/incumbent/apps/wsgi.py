@@ -1,6 +1,6 @@
 """Who leads, for applications that speak WSGI (PEP 3333): Flask, Bottle, Django's own handler.
 
-    app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {"/work": status(report)})
+    app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {"/incumbent": status(report)})
 
 Work in such an application begins by `background=True`, in every worker of the server.
 """

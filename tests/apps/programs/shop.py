@@ -44,7 +44,7 @@ async def provide(app: FastAPI) -> AsyncIterator[dict[str, str]]:
 
 
 app = FastAPI(lifespan=lifespan(count, mail, around=provide))
-app.mount("/work", status(count, mail))
+app.mount("/incumbent", status(count, mail))
 
 
 @app.get("/orders")

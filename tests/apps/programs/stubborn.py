@@ -22,11 +22,12 @@ def count(tick: incumbent.Tick) -> None:
     with closing(sqlite3.connect(LEDGER, timeout=30)) as db, db:
         db.execute("INSERT INTO done VALUES ('count', ?, ?, ?)", (tick.id, tick.token, os.getpid()))
     while True:
-        time.sleep(60)
+        time.sleep(60)  # sleep: work that will not stop, whatever anybody tells it
 
 
 app = Flask(__name__)
-app.wsgi_app = DispatcherMiddleware(app.wsgi_app, {"/work": status(count)})  # type: ignore[method-assign]
+outer = DispatcherMiddleware(app.wsgi_app, {"/incumbent": status(count)})
+app.wsgi_app = outer  # type: ignore[method-assign]
 
 
 @app.get("/orders")

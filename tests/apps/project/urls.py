@@ -15,4 +15,4 @@ def orders(request: HttpRequest) -> JsonResponse:
     return JsonResponse({"worker": os.getpid()})
 
 
-urlpatterns = [path("orders", orders), path("work/", status)]
+urlpatterns = [path("orders", orders), path("incumbent/", status)]

@@ -5,7 +5,7 @@
     INCUMBENT_BACKGROUND = True               # in the server's workers, and not only by the command
 
     python manage.py incumbent_work           # all of it, in a process of its own
-    path("work/", incumbent.apps.django.views.status)
+    path("incumbent/", incumbent.apps.django.views.status)
 
 In the background it begins when a server has loaded the project, in each of its workers, and one of
 them leads; not in other management commands, nor in a process that only watches for changed files.

@@ -1,1 +1,1 @@
-"""The commands of `manage.py`."""
+"""The package in which Django looks for this application's management commands."""
