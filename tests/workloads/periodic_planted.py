@@ -250,10 +250,10 @@ PLANTED: tuple[Mutant, ...] = (
     ),
     # -- commands
     planted(
-        "command: what it has left behind is forgotten",
+        "command: a run has all the time there is",
         "incumbent.workloads.command",
-        "            while not tree.gone:\n",
-        "            while tree.poll() is None:\n",
+        "(term.ended or boottime() >= until_s)",
+        "term.ended",
         test="tests/cli/test_every.py"
         "::test_a_run_that_has_had_its_time_is_killed_with_all_that_it_started",
     ),
