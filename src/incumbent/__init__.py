@@ -28,16 +28,20 @@ if TYPE_CHECKING:
     from incumbent.runtime.health import Health
     from incumbent.runtime.term import Term
     from incumbent.sync import Election
+    from incumbent.sync.consumer import Consumer
     from incumbent.sync.periodic import Job, Jobs, cron, every
     from incumbent.sync.spread import Spread
     from incumbent.workloads.periodic import Tick
+    from incumbent.workloads.sources.api import Item
 
 __version__ = "0.1.0.dev0"
 __all__ = [
     "ConfigError",
+    "Consumer",
     "Election",
     "Health",
     "IncumbentError",
+    "Item",
     "Job",
     "Jobs",
     "LeadershipLost",
@@ -54,8 +58,10 @@ __all__ = [
 ]
 
 _WHERE = {
+    "Consumer": "incumbent.sync.consumer",
     "Election": "incumbent.sync",
     "Health": "incumbent.runtime.health",
+    "Item": "incumbent.workloads.sources.api",
     "Job": "incumbent.sync.periodic",
     "Jobs": "incumbent.sync.periodic",
     "Sighting": "incumbent.runtime.candidacy",

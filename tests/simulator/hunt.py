@@ -49,6 +49,7 @@ from tests.stores.planted_locks import PLANTED_LOCKS
 from tests.stores.planted_queues import PLANTED_QUEUES
 from tests.workloads.periodic_planted import PLANTED as PERIODIC
 from tests.workloads.planted import PLANTED as WORKLOADS
+from tests.workloads.planted_consumers import PLANTED_CONSUMERS
 
 if TYPE_CHECKING:
     import pytest
@@ -67,6 +68,7 @@ EVERYTHING = (
     *FENCING,
     *WORKLOADS,
     *PERIODIC,
+    *PLANTED_CONSUMERS,
     *ON_API_SERVERS,
 )
 MOST_HISTORIES = 1000

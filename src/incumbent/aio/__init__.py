@@ -11,12 +11,26 @@ from typing import TYPE_CHECKING, Any
 from incumbent.aio.election import Election, Health, Hold, Term
 
 if TYPE_CHECKING:
+    from incumbent.aio.consumer import Consumer
     from incumbent.aio.periodic import Job, Jobs, Tick, cron, every
     from incumbent.aio.spread import Spread
 
-__all__ = ["Election", "Health", "Hold", "Job", "Jobs", "Spread", "Term", "Tick", "cron", "every"]
+__all__ = [
+    "Consumer",
+    "Election",
+    "Health",
+    "Hold",
+    "Job",
+    "Jobs",
+    "Spread",
+    "Term",
+    "Tick",
+    "cron",
+    "every",
+]
 
 _WHERE = {
+    "Consumer": "incumbent.aio.consumer",
     "Job": "incumbent.aio.periodic",
     "Jobs": "incumbent.aio.periodic",
     "Spread": "incumbent.aio.spread",

@@ -31,6 +31,10 @@ __all__ = ["COMMANDS", "command_line", "main"]
 COMMANDS = {
     "run": ("incumbent.cli.run:command", "Run a command in one replica at a time."),
     "every": ("incumbent.cli.every:command", "Run a command once per tick, wherever it runs."),
+    "consume": (
+        "incumbent.cli.consume:command",
+        "Run a command for each item of a queue, in order.",
+    ),
     "work": ("incumbent.cli.work:command", "Do the work that a file describes."),
     "runs": ("incumbent.cli.orders:runs", "Show what has run, and what is due."),
     "run-now": ("incumbent.cli.orders:run_now", "Order a periodic task to run now."),

@@ -20,6 +20,7 @@ from incumbent.workloads.config import Section, load, read
 __all__ = ["KINDS", "command"]
 
 KINDS = {
+    "consumer": "incumbent.cli.consuming:pieces",
     "periodic": "incumbent.cli.periodic_sections:pieces",
 }
 """For each kind, the function that makes pieces of all its sections, given the options."""
@@ -33,7 +34,8 @@ def command(options: Options, file: Path, check: bool) -> int:
     """Do the work that FILE describes, each piece wherever it is elected.
 
     FILE is TOML: a [[periodic]] section has a name, `cron` or `every`, and a `command`, or a
-    `call` to a Python function ("package.module:function").
+    `call` to a Python function ("package.module:function"). A [[consumer]] section has a name, a
+    `source`, and one of the same two.
     """
     sections = read(load(file), str(file), tuple(KINDS))
     pieces = [
