@@ -158,6 +158,14 @@ PLANTED: tuple[Mutant, ...] = (
         "            found = self._judge(self._agenda.now_ms())\n",
         test=_RUNS + "ticks_that_come_during_a_run",
     ),
+    planted(
+        "periodic: each attempt is recorded as a tick of its own",
+        "incumbent.workloads.periodic.tick",
+        "        return self._fence().once(connection, self.id)\n",
+        '        return self._fence().once(connection, f"{self.id} {self.attempt}")\n',
+        test="tests/workloads/test_periodic_record.py"
+        "::test_a_rerun_after_the_commit_finds_the_effect_there",
+    ),
     # -- orders
     planted(
         "periodic: an order is not claimed with its run",
