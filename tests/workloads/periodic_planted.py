@@ -158,6 +158,14 @@ PLANTED: tuple[Mutant, ...] = (
         "            found = self._judge(self._agenda.now_ms())\n",
         test=_RUNS + "ticks_that_come_during_a_run",
     ),
+    planted(
+        "periodic: each attempt is recorded as a tick of its own",
+        "incumbent.workloads.periodic.tick",
+        "        return self._fence().once(connection, self.id)\n",
+        '        return self._fence().once(connection, f"{self.id} {self.attempt}")\n',
+        test="tests/workloads/test_periodic_record.py"
+        "::test_a_rerun_after_the_commit_finds_the_effect_there",
+    ),
     # -- orders
     planted(
         "periodic: an order is not claimed with its run",
@@ -250,10 +258,10 @@ PLANTED: tuple[Mutant, ...] = (
     ),
     # -- commands
     planted(
-        "command: what it has left behind is forgotten",
+        "command: a run has all the time there is",
         "incumbent.workloads.command",
-        "            while not tree.gone:\n",
-        "            while tree.poll() is None:\n",
+        "(term.ended or boottime() >= until_s)",
+        "term.ended",
         test="tests/cli/test_every.py"
         "::test_a_run_that_has_had_its_time_is_killed_with_all_that_it_started",
     ),

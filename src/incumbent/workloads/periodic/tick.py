@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime
-from typing import Any
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any
 
 from incumbent.clock import boottime
 from incumbent.runtime.term import Term
 
+if TYPE_CHECKING:
+    from incumbent.fencing import Fence
+
 __all__ = ["RunFailed", "Tick"]
+
+_LONGEST_RESOURCE = 200
 
 
 class RunFailed(Exception):
@@ -75,6 +81,35 @@ class Tick:
         self.term.check()
         if self._until is not None and self._clock() >= self._until:
             raise TimeoutError(f"the run of {self.job!r} for {self.id} has had its time")
+
+    def record(self, connection: Any) -> bool:
+        """Seal the database with this term's token, and note this tick: True the first time.
+
+        All of it is part of the transaction that `connection` is in, as your own writes are. So the
+        effect of a tick is there once, also if its run was interrupted after the commit and is
+        begun again: with False it is there already, do nothing. The tables are those of
+        `incumbent.fencing.progress.tables`.
+
+        Raises:
+            StaleToken: a later term was here; nothing was written.
+            LeadershipLost: the term is over.
+            ConfigError: `connection` is of a kind that is not known, or commits by itself.
+        """
+        return self._fence().once(connection, self.id)
+
+    async def record_async(self, connection: Any) -> bool:
+        """Do the same on a connection of asyncio.
+
+        Raises:
+            StaleToken, LeadershipLost, ConfigError: see `record`.
+        """
+        return await self._fence().once_async(connection, self.id)
+
+    def _fence(self) -> Fence:
+        resource = f"{self.term.name}/{self.job}"
+        if len(resource) > _LONGEST_RESOURCE:
+            resource = sha256(resource.encode()).hexdigest()
+        return self.term.fence(resource)
 
     def remaining_s(self) -> float | None:
         """Return the time that the run has left by its `timeout_s`; None if it has no limit."""
