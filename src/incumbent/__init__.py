@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from incumbent.sync.consumer import Consumer
     from incumbent.sync.directory import Directory
     from incumbent.sync.periodic import Job, Jobs, cron, every
-    from incumbent.sync.spread import Spread
     from incumbent.sync.poller import Poll, Poller, poll
     from incumbent.sync.rows import Rows
+    from incumbent.sync.spread import Spread
     from incumbent.workloads.periodic import Tick
     from incumbent.workloads.polling.directory import File
     from incumbent.workloads.polling.rows import Row
