@@ -1,5 +1,7 @@
 """A periodic task: one run per tick, in one of all the processes that have it."""
 
+import sys
+
 import incumbent
 
 
@@ -11,4 +13,7 @@ def report(tick: incumbent.Tick) -> None:
 
 
 if __name__ == "__main__":
-    report.run()
+    try:
+        report.run()
+    except KeyboardInterrupt:  # By then the run has ended, and the term was given up.
+        sys.exit(130)

@@ -7,15 +7,18 @@ import os
 import re
 import shlex
 import signal
+import sqlite3
 import subprocess
 import sys
 import sysconfig
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from incumbent.core.records import Holding
 from incumbent.stores import open_store
+from tests.servers.redis import Redis
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -75,6 +78,30 @@ def test_an_example_that_leads_for_ever(example: str, says: str, tmp_path: Path)
         _, errors = process.communicate(timeout=LIMIT_S)
     assert (process.returncode, errors) == (130, "")
     assert left(tmp_path) == [Holding.VACANT]
+
+
+def test_the_example_of_a_consumer(tmp_path: Path, redis_server: Redis) -> None:
+    stream = f"orders-{os.getpid()}"
+    with redis_server.client() as client:
+        for number in range(3):
+            client.xadd(stream, {"body": f"parcel {number}"})
+    process = subprocess.Popen(
+        [sys.executable, str(EXAMPLES / "consume.py")],
+        cwd=tmp_path,
+        env={**environment(tmp_path), "ORDERS": redis_server.url(f"?stream={stream}")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdout is not None
+        said = [process.stdout.readline() for _ in range(3)]
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=LIMIT_S)
+    assert [line.split(maxsplit=2)[2] for line in said] == [f"parcel {n}\n" for n in range(3)]
+    assert (process.returncode, errors) == (130, "")
+    with closing(sqlite3.connect(tmp_path / "shop.db")) as db:
+        assert db.execute("SELECT count(*) FROM shipped").fetchone() == (3,)
 
 
 def left(tmp_path: Path) -> list[Holding]:
