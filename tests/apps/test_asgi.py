@@ -63,6 +63,7 @@ def test_the_status_is_for_reading(replicas: list[Web]) -> None:
     web = replicas[0]
     assert web.get("/incumbent/", "POST") == (405, {"error": "use GET"})
     assert web.get("/incumbent/", "HEAD") == (200, None)
+    assert web.get("/alive/") == (200, {"alive": True})
     told = web.get("/incumbent/")[1]["work"]
     assert [set(work) for work in told] == [{"name", "role", "token", "failure"}] * 2
 

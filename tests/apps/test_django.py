@@ -50,6 +50,7 @@ def test_one_worker_does_the_work_and_another_goes_on_when_it_is_killed(
         assert status == 200
         assert [work["name"] for work in told["work"]] == ["count"]
         assert web.get("/incumbent/", "POST")[0] == 405
+        assert web.get("/alive/") == (200, {"alive": True})
     finally:
         workers = descendants(web.pid) if web.running else []
         web.kill()

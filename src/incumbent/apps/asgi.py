@@ -2,7 +2,8 @@
 
     app = FastAPI(lifespan=lifespan(report, inbox))     # FastAPI, Starlette, Litestar
     app = Working(app, report, inbox)                   # anything else
-    app.mount("/internal", status(report, inbox))       # who leads, as JSON
+    app.mount("/incumbent", status(report, inbox))      # who leads, as JSON
+    app.mount("/alive", alive())                        # for liveness probes
 
 The work begins after the application's own start, and has ended before its shutdown.
 """
@@ -16,9 +17,10 @@ from typing import Any
 
 from incumbent.aio.work import Work as AioWork
 from incumbent.apps.crew import Crew
+from incumbent.apps.pulse import pulse_async
 from incumbent.sync.work import Work
 
-__all__ = ["Working", "lifespan", "status"]
+__all__ = ["Working", "alive", "lifespan", "status"]
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -151,19 +153,36 @@ class _Life:
 def status(*works: Work | AioWork) -> App:
     """Return an application that tells, as JSON, what each work is doing in this process.
 
-    It answers with 200 to every GET, whoever leads: it is for people, and for liveness probes of
-    the event loop. As a readiness probe it says of every replica that it is ready, which is right.
+    It answers with 200 to every GET, whoever leads: it is for people, and as a readiness probe it
+    says of every replica that it is ready, which is right.
 
     Raises:
         ConfigError: one of them is no work, or two have the same name.
     """
     crew = Crew(works)
 
+    async def told() -> tuple[int, dict[str, Any]]:
+        return 200, crew.told()
+
+    return _answering(told)
+
+
+def alive() -> App:
+    """Return an application for liveness probes: 503 if this process can lead no more.
+
+    That it answers says that the event loop turns; it asks the thread that keeps the leases, and
+    neither the store nor who leads.
+    """
+    return _answering(pulse_async)
+
+
+def _answering(ask: Callable[[], Awaitable[tuple[int, dict[str, Any]]]]) -> App:
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
-            raise ValueError(f"incumbent's status has no answer to {scope['type']!r}")
+            raise ValueError(f"incumbent has no answer to {scope['type']!r} here")
         good = scope["method"] in ("GET", "HEAD")
-        body = json.dumps(crew.told() if good else {"error": "use GET"}).encode()
+        code, answer = await ask() if good else (405, {"error": "use GET"})
+        body = json.dumps(answer).encode()
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(body)).encode()),
@@ -171,9 +190,7 @@ def status(*works: Work | AioWork) -> App:
         ]
         if not good:
             headers.append((b"allow", b"GET, HEAD"))
-        await send(
-            {"type": "http.response.start", "status": 200 if good else 405, "headers": headers}
-        )
+        await send({"type": "http.response.start", "status": code, "headers": headers})
         sent = b"" if scope["method"] == "HEAD" else body
         await send({"type": "http.response.body", "body": sent})
 

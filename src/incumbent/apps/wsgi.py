@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable
+from http import HTTPStatus
 from typing import Any
 
 from incumbent.apps.crew import Crew
+from incumbent.apps.pulse import pulse
 from incumbent.sync.work import Work
 
-__all__ = ["status"]
+__all__ = ["alive", "status"]
 
 Environ = dict[str, Any]
 App = Callable[[Environ, Callable[..., Any]], Iterable[bytes]]
@@ -29,11 +31,20 @@ def status(*works: Work) -> App:
         ConfigError: one of them is no work, or two have the same name.
     """
     crew = Crew(works)
+    return _answering(lambda: (200, crew.told()))
 
+
+def alive() -> App:
+    """Return an application for liveness probes; see `incumbent.apps.asgi.alive`."""
+    return _answering(pulse)
+
+
+def _answering(ask: Callable[[], tuple[int, dict[str, Any]]]) -> App:
     def app(environ: Environ, start_response: Callable[..., Any]) -> Iterable[bytes]:
         method = environ["REQUEST_METHOD"]
         good = method in ("GET", "HEAD")
-        body = json.dumps(crew.told() if good else {"error": "use GET"}).encode()
+        code, answer = ask() if good else (405, {"error": "use GET"})
+        body = json.dumps(answer).encode()
         headers = [
             ("Content-Type", "application/json"),
             ("Content-Length", str(len(body))),
@@ -41,7 +52,7 @@ def status(*works: Work) -> App:
         ]
         if not good:
             headers.append(("Allow", "GET, HEAD"))
-        start_response("200 OK" if good else "405 Method Not Allowed", headers)
+        start_response(f"{code} {HTTPStatus(code).phrase}", headers)
         return [] if method == "HEAD" else [body]
 
     return app

@@ -14,7 +14,7 @@ from fastapi import FastAPI
 
 import incumbent
 from incumbent import aio
-from incumbent.apps.asgi import lifespan, status
+from incumbent.apps.asgi import alive, lifespan, status
 
 LEDGER = os.environ["LEDGER"]
 
@@ -45,6 +45,7 @@ async def provide(app: FastAPI) -> AsyncIterator[dict[str, str]]:
 
 app = FastAPI(lifespan=lifespan(count, mail, around=provide))
 app.mount("/incumbent", status(count, mail))
+app.mount("/alive", alive())
 
 
 @app.get("/orders")

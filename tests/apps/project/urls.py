@@ -7,7 +7,7 @@ import os
 from django.http import HttpRequest, JsonResponse
 from django.urls import path
 
-from incumbent.apps.django.views import status
+from incumbent.apps.django.views import alive, status
 
 
 def orders(request: HttpRequest) -> JsonResponse:
@@ -15,4 +15,4 @@ def orders(request: HttpRequest) -> JsonResponse:
     return JsonResponse({"worker": os.getpid()})
 
 
-urlpatterns = [path("orders", orders), path("incumbent/", status)]
+urlpatterns = [path("orders", orders), path("incumbent/", status), path("alive/", alive)]

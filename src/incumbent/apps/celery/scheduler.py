@@ -36,7 +36,7 @@ log = logging.getLogger("incumbent")
 class Scheduler(beat.Scheduler):  # type: ignore[misc]  # Celery has no types
     """Sends what is due while this process leads, as `app.conf.incumbent_beat` says."""
 
-    max_interval = 5
+    max_interval = 5  # foreign name: Celery calls it so
     """A step of the wall clock is seen after so many seconds."""
 
     _work: Work | None = None

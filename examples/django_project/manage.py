@@ -1,0 +1,10 @@
+"""The commands: `python manage.py incumbent_work` does the work in a process of its own."""
+
+import os
+import sys
+
+from django.core.management import execute_from_command_line
+
+if __name__ == "__main__":
+    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "shop.settings")
+    execute_from_command_line(sys.argv)

@@ -1,0 +1,1 @@
+"""A shop: its orders are taken by every worker, and counted by one."""
