@@ -59,7 +59,7 @@ def test_every_command_in_the_table_is_there() -> None:
     ("arguments", "text"),
     [
         (["stats"], "did you mean 'status'?"),
-        (["frobnicate"], "there are: run, status"),
+        (["frobnicate"], "there are: run, every"),
         (["--frobnicate"], "--frobnicate"),
         (["status", "a", "b"], "unexpected extra argument"),
         (["status", "Bill"], "election name 'Bill': use 1 to 200 of"),
