@@ -1,4 +1,6 @@
-"""A periodic task: one run per tick, in one of all the processes that have it."""
+"""A periodic task: one run per tick, in one of all the processes that have it. Ctrl-C ends it."""
+
+import sys
 
 import sys
 
@@ -7,7 +9,7 @@ import incumbent
 
 @incumbent.every("2s", missed="all")
 def report(tick: incumbent.Tick) -> None:
-    """Act, if the term is still ours."""
+    """Act for one tick, if the term is still ours."""
     tick.check()
     print("reporting for", tick.id, "with token", tick.token, flush=True)
 

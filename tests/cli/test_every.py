@@ -80,7 +80,7 @@ def test_when_it_is_told_to_end_the_tree_ends_and_the_tick_is_handed_over(
     alive = tmp_path / "alive"
     endless = f"trap '' TERM; while :; do date >> {alive}; sleep 0.05; done"
     process = start("every", "300ms", "tidy", "--store", url, *TTL, "--", "sh", "-c", endless)
-    until(url, lambda found: found[0]["unfinished"])
+    until(url, lambda found: found[0]["unfinished"] and alive.exists())
     process.signal(signal.SIGTERM)
     assert process.wait() == 128 + signal.SIGTERM
     size = alive.stat().st_size

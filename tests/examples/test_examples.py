@@ -149,7 +149,7 @@ def test_the_readme_shows_the_examples_word_for_word() -> None:
             re.DOTALL,
         )
     )
-    assert len(shown) == README.count("```python") == 4
+    assert len(shown) == README.count("```python") == 5
     for name, text in shown.items():
         assert text == (ROOT / name).read_text(), name
 
