@@ -88,7 +88,7 @@ def test_the_example_of_a_consumer(tmp_path: Path, redis_server: Redis) -> None:
     process = subprocess.Popen(
         [sys.executable, str(EXAMPLES / "consume.py")],
         cwd=tmp_path,
-        env={**environment(tmp_path), "ORDERS": redis_server.url(f"?stream={stream}")},
+        env={**environment(tmp_path), "ORDERS": redis_server.url(f"stream={stream}")},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -149,7 +149,7 @@ def test_the_readme_shows_the_examples_word_for_word() -> None:
             re.DOTALL,
         )
     )
-    assert len(shown) == README.count("```python") == 5
+    assert len(shown) == README.count("```python") == 4
     for name, text in shown.items():
         assert text == (ROOT / name).read_text(), name
 
