@@ -19,6 +19,7 @@ import pytest
 from incumbent.core.records import Holding
 from incumbent.stores import open_store
 from tests.servers.redis import Redis
+from tests.workloads.consuming import until
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -96,6 +97,9 @@ def test_the_example_of_a_consumer(tmp_path: Path, redis_server: Redis) -> None:
     with process:
         assert process.stdout is not None
         said = [process.stdout.readline() for _ in range(3)]
+        # What is said is not committed yet; it is when the entry is no longer in hand.
+        with redis_server.client() as client:
+            until(lambda: not client.xpending(stream, "orders")["pending"], "it is acknowledged")
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=LIMIT_S)
     assert [line.split(maxsplit=2)[2] for line in said] == [f"parcel {n}\n" for n in range(3)]
