@@ -15,6 +15,7 @@ from rich.console import Console
 
 from benchmarks import (
     check,
+    consumers,
     ending,
     failover,
     handover,
@@ -45,6 +46,7 @@ MODULES: tuple[ModuleType, ...] = (
     ending,
     many,
     periodic,
+    consumers,
     acquire,
     handover_stores,
     crash,

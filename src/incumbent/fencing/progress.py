@@ -209,12 +209,9 @@ async def note(
     values: dict[str, Any] = {"work": work, "token": token, "item": kept(item), "step": 1}
     taken = 1
     if db.dialect == "postgresql":
-        statement = _NOTE_AT_ONCE + _NOTED.format(taken="1")
         if taking is not None:
-            told = "(SELECT count(*) FROM taken)"
-            statement = _NOTE_AT_ONCE + _TAKEN.format(taking=taking[0]) + _NOTED.format(taken=told)
             values |= taking[1]
-        (found,) = await db.run(statement, values)
+        (found,) = await db.run(_noting(taking[0] if taking else ""), values)
         await db.refuse_autocommit()
         highest, checkpoint, number, noted, taken = found
     else:
@@ -264,6 +261,14 @@ def kept(item: str) -> str:
     if plain and not item.startswith(_HASHED):
         return item
     return _HASHED + sha256(item.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@lru_cache(maxsize=64)
+def _noting(taking: str) -> str:
+    if not taking:
+        return _NOTE_AT_ONCE + _NOTED.format(taken="1")
+    counted = _NOTED.format(taken="(SELECT count(*) FROM taken)")
+    return _NOTE_AT_ONCE + _TAKEN.format(taking=taking) + counted
 
 
 @lru_cache(maxsize=256)
