@@ -17,9 +17,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from incumbent.core.records import Snapshot
+    from incumbent.core.records import Checkpoint, Snapshot
 
 __all__ = [
+    "CheckpointMoved",
     "ConfigError",
     "DuplicateIdentity",
     "ForeignRecord",
@@ -42,6 +43,7 @@ __all__ = [
     "StoreUnusable",
     "UnknownScheme",
     "UnsupportedPlatform",
+    "Withdrawn",
     "WorkStuck",
 ]
 
@@ -106,6 +108,21 @@ class Refused(StoreError):
         self.snapshot = snapshot
 
 
+class CheckpointMoved(StoreError):
+    """The checkpoint is not at the expected version; nothing was changed.
+
+    Attributes:
+        checkpoint: what it is instead, as read after the refusal.
+    """
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        super().__init__(
+            f"the checkpoint {checkpoint.part!r} of {checkpoint.name!r} was written with token "
+            f"{checkpoint.token} meanwhile"
+        )
+        self.checkpoint = checkpoint
+
+
 class SessionGone(StoreError):
     """The lease under which the take was asked for is over. Nothing was changed."""
 
@@ -132,6 +149,10 @@ class DuplicateIdentity(IncumbentError):
 
 class NotElected(IncumbentError, TimeoutError):
     """The caller would not wait any longer and was not elected."""
+
+
+class Withdrawn(IncumbentError):
+    """This candidate was withdrawn while it led, or waited to: nothing of it is left."""
 
 
 class LeadershipLost(IncumbentError):

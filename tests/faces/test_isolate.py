@@ -37,7 +37,7 @@ LEAD = """
 
     url, ttl_s, work = sys.argv[1], float(sys.argv[2]), eval(sys.argv[3])
     face, contain = [*sys.argv[4:], "sync", "auto"][:2]
-    sync.Isolation = aio.Isolation = partial(Isolation, contain)
+    sync.election.Isolation = aio.election.Isolation = partial(Isolation, contain)
     face = {"sync": sync, "aio": aio}[face]
     election = face.Election("e", store=url, ttl_s=ttl_s, observer=observe)
     threading.Thread(target=lambda: (hear(), election.step_down()), daemon=True).start()

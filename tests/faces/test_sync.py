@@ -224,7 +224,7 @@ def test_elected_between_giving_up_and_withdrawing(
     memory: MemoryStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Who has a term by then has not waited in vain; and nobody holds for ever."""
-    from incumbent import sync
+    from incumbent.sync import election as sync
 
     candidate = election(memory)
     give_up, on_elected = sync.Seat.give_up, sync.Seat.on_elected
@@ -261,7 +261,7 @@ def test_elected_between_giving_up_and_withdrawing(
 
 def test_interrupted_between_election_and_waking(memory: MemoryStore) -> None:
     """The keeper has begun a term that nobody took: leaving ends it."""
-    from incumbent import sync
+    from incumbent.sync import election as sync
 
     watch = Watch()
     candidate = election(memory, observer=watch)

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 
-from incumbent import ConfigError, Election, NotElected, aio, sync
+from incumbent import ConfigError, Election, NotElected, aio
 from incumbent.core.records import Claim, Held, Lease, Snapshot
 from incumbent.errors import StoreUnavailable
 from incumbent.runtime import keeper
 from incumbent.stores.memory import MemoryStore
+from incumbent.sync import election as sync
 from incumbent.testing import memory_store
 from tests.faces.programs import LIMIT_S
 from tests.faces.test_sync import Watch

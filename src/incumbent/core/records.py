@@ -28,6 +28,7 @@ __all__ = [
     "FORMAT",
     "VACANT",
     "Bar",
+    "Checkpoint",
     "Claim",
     "Held",
     "Holding",
@@ -247,6 +248,25 @@ class Held:
     token: int | None
     lease: Lease
     snapshot: Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """How far some work has come, as a store keeps it beside an election.
+
+    Attributes:
+        name: the election.
+        part: which of the works under that election; a name by the same rules.
+        value: what the work has noted; b"" if nothing was ever written.
+        token: of the term that wrote it; 0 if nothing was ever written.
+        version: identifies that write, and is never used again; None if nothing was ever written.
+    """
+
+    name: str
+    part: str
+    value: bytes = b""
+    token: int = 0
+    version: Hashable = None
 
 
 def check_name(name: str) -> str:

@@ -190,8 +190,13 @@ class Candidacy:
     @property
     def leads(self) -> bool:
         """Whether there is a term, for tools beside the work; over, perhaps, when it is read."""
+        return self.term is not None
+
+    @property
+    def term(self) -> Term | None:
+        """The term that there is, for tools beside the work; over, perhaps, when it is read."""
         driver = self._driver
-        return self.here and driver is not None and driver.term is not None
+        return None if driver is None or not self.here else driver.term
 
     def is_over(self, term: Term) -> bool:
         """Tell whether `term` is to end or is trusted no more, and this process may contend again.

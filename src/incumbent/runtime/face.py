@@ -18,7 +18,7 @@ from typing import Any, Generic, TypeVar
 
 from incumbent.clock import boottime
 from incumbent.core.events import Why
-from incumbent.errors import ConfigError, LeadershipLost
+from incumbent.errors import ConfigError, LeadershipLost, Withdrawn
 from incumbent.runtime.candidacy import Candidacy, Observer
 from incumbent.runtime.driver import TermFactory
 from incumbent.runtime.isolate import Isolation, refuse_while_loading
@@ -75,7 +75,7 @@ class Election:
             require=require,
         )
         self._observer = observer
-        self._leading: Candidacy | None = None
+        self._leading: Seat | None = None
         # As the most demanding call would be: what it could not do either is refused here.
         self._settings(isolated=True)
 
@@ -87,6 +87,12 @@ class Election:
         """
         return self._leading is not None and self._leading.leads
 
+    @property
+    def token(self) -> int | None:
+        """The token under which this object leads by `lead`, for tools beside the work."""
+        term = None if self._leading is None else self._leading.term
+        return None if term is None else term.token
+
     def step_down(self, to: str = "") -> None:
         """Hand over, if this object leads by `lead`. May be called from any thread.
 
@@ -95,6 +101,14 @@ class Election:
         """
         if self._leading is not None:
             self._leading.step_down(to)
+
+    def withdraw(self) -> None:
+        """End `lead`, which raises `Withdrawn` when the work has stopped and nothing is held.
+
+        May be called from any thread. Who does not lead, and does not wait to, is left alone.
+        """
+        if self._leading is not None:
+            self._leading.dismiss()
 
 
 E = TypeVar("E", bound=Election)
@@ -116,6 +130,7 @@ class Seat(Candidacy):
     Attributes:
         was_lost: whether the last term ended without our doing.
         given_up: whether nobody waits any more, so that `leave` was said already.
+        dismissed: whether somebody else ended it (`dismiss`), which whoever waits is told.
     """
 
     def __init__(
@@ -132,6 +147,18 @@ class Seat(Candidacy):
         self.isolation = isolation
         self.was_lost = False
         self.given_up = False
+        self.dismissed = False
+
+    def dismiss(self) -> None:
+        """Withdraw, and have whoever waits for a term told so."""
+        self.dismissed = True
+        self.close()
+
+    def reason(self, error: BaseException | None) -> BaseException | None:
+        """Return what to raise where a term was waited for, now that there will be none."""
+        if error is None and self.dismissed:
+            return Withdrawn(f"{self.settings.name!r} was withdrawn")
+        return error
 
     def sick(self, cause: str) -> None:
         """Hand over: the work is not well."""

@@ -18,9 +18,9 @@ import atexit
 import os
 import threading
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from concurrent.futures import Future
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -117,6 +117,21 @@ class Keeper:
         entry = _Entry(settings, seat, term_factory, timer)
         self.loop.call_soon_threadsafe(self._enter, entry)
 
+    @asynccontextmanager
+    async def lent(self, settings: Settings) -> AsyncIterator[Hub]:
+        """On the loop: have the store that the candidates with these settings use, opened.
+
+        Raises:
+            StoreError: it cannot be opened.
+            ConfigError: it belongs to the process that this one was forked from.
+        """
+        shared = self._shared(settings)
+        shared.come()
+        try:
+            yield await shared.hub()
+        finally:
+            shared.go()
+
     def incarnation(self, key: str) -> str:
         """Return what makes this process's candidates in one store unlike all others.
 
@@ -144,12 +159,14 @@ class Keeper:
     # -- on the loop ------------------------------------------------------------------------------
 
     def _enter(self, entry: _Entry) -> None:
-        store = entry.settings.store
-        key = entry.settings.store_key
+        self._shared(entry.settings).enter(entry)
+
+    def _shared(self, settings: Settings) -> _Shared:
+        key = settings.store_key
         shared = self._hubs.get(key)
         if shared is None:
-            shared = self._hubs[key] = _Shared(self, store, key)
-        shared.enter(entry)
+            shared = self._hubs[key] = _Shared(self, settings.store, key)
+        return shared
 
     def watchdog(self) -> Watchdog:
         """Return the process's watchdog; its kernel timer is made when it is first needed."""
@@ -210,16 +227,30 @@ class _Shared:
 
     def enter(self, entry: _Entry) -> None:
         """Start `entry` now, or when those before it have closed."""
-        if self._linger is not None:
-            self._linger.cancel()
-            self._linger = None
-        self._users += 1
+        self.come()
         queue = self._queues.setdefault(entry.settings.name, deque())
         queue.append(entry)
         if len(queue) == 1:
             self._spawn(self._start(entry))
         else:
             entry.seat.queued()
+
+    def come(self) -> None:
+        """Count one more user of the store; `go` when it needs it no more."""
+        if self._linger is not None:
+            self._linger.cancel()
+            self._linger = None
+        self._users += 1
+
+    def go(self) -> None:
+        """Count one user less; who is the last leaves the store open for a moment."""
+        self._users -= 1
+        if self._users:
+            return
+        if self._opening is not None and not self._opening.done():
+            self._shut_idle()  # Whoever comes next opens it anew.
+        else:
+            self._linger = self._keeper.loop.call_later(LINGER_S, self._shut_idle)
 
     def withdraw(self, seat: Seat) -> None:
         """Take out a seat that has no driver yet; the store may never be opened."""
@@ -233,7 +264,7 @@ class _Shared:
         settings, name = entry.settings, entry.settings.name
         watchdog: Watchdog | None = None
         try:
-            hub = await self._hub()
+            hub = await self.hub()
             base = settings.candidate or self._store.candidate_name() or host_name()
             identity = check_identity(f"{base}_{self._incarnation}")
             if settings.armed and self._waits(entry):
@@ -261,7 +292,8 @@ class _Shared:
         entry.seat.seated(driver)
         driver.start()
 
-    async def _hub(self) -> Hub:
+    async def hub(self) -> Hub:
+        """Return the hub, opening the store if nobody has."""
         while self._shutting is not None:
             await asyncio.wait([self._shutting])
         if self._opening is None:
@@ -313,13 +345,7 @@ class _Shared:
             self._spawn(self._start(queue[0]))
         elif not queue:
             del self._queues[entry.settings.name]
-        self._users -= 1
-        if self._users:
-            return
-        if self._opening is not None and not self._opening.done():
-            self._shut_idle()  # Whoever comes next opens it anew.
-        else:
-            self._linger = self._keeper.loop.call_later(LINGER_S, self._shut_idle)
+        self.go()
 
     def _shut_idle(self) -> None:
         self._linger = None

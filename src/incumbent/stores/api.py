@@ -46,10 +46,11 @@ from typing import Protocol, runtime_checkable
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from incumbent.core.events import Evidence, Seen
-from incumbent.core.records import Bar, Claim, Held, Lease, Snapshot, StepDownRequest
+from incumbent.core.records import Bar, Checkpoint, Claim, Held, Lease, Snapshot, StepDownRequest
 from incumbent.errors import ConfigError, MissingExtra, StoreError, StoreUnavailable, StoreUnusable
 
 __all__ = [
+    "MAX_CHECKPOINT_BYTES",
     "ON_ONE_HOST",
     "ON_ONE_SERVER",
     "ON_QUORUM",
@@ -92,6 +93,9 @@ class Fault(Enum):
     REPLICA_PROMOTED = "lagging replica promoted"
 
 
+MAX_CHECKPOINT_BYTES = 65_536
+"""What every store takes as the value of one checkpoint."""
+
 ON_ONE_HOST = frozenset({Fault.HOLDER_KILLED, Fault.HOLDER_PAUSED})
 """What a store without a server can meet."""
 ON_ONE_SERVER = ON_ONE_HOST | {
@@ -133,6 +137,7 @@ class Capabilities:
             the TTL; 0 where standbys are.
         takeover_trips: round trips to the store that a failover needs; see `failover_bound_s`.
         bars: an election can be barred (`Store.bar`), and so be moved to or from another store.
+        checkpoints: it keeps how far the work under an election has come (`Store.advance`).
         renews: a term can be kept beyond its TTL; without, it ends in time to stop the work.
         queue: candidates stand in a queue that the store keeps: a take that is not the first waits
             there, an empty queue is vacant, and nobody can be named as the successor.
@@ -165,6 +170,7 @@ class Capabilities:
     unseen_ttls: float = 0.0
     takeover_trips: int = 2
     bars: bool = False
+    checkpoints: bool = False
     renews: bool = True
     queue: bool = False
     label_names: bool = False
@@ -343,6 +349,37 @@ class Store(Protocol):
         """
         ...
 
+    async def checkpoint(self, name: str, part: str) -> Checkpoint:
+        """Return a checkpoint as it is now, by a linearizable read.
+
+        Raises:
+            StoreUnusable: this store keeps none.
+        """
+        ...
+
+    async def checkpoints(self, name: str) -> list[Checkpoint]:
+        """Return all checkpoints of an election, by part. For people: it may be a moment old."""
+        ...
+
+    async def advance(self, over: Checkpoint, value: bytes, token: int) -> Checkpoint:
+        """Write a checkpoint if it is still exactly `over`, and return it as it is then.
+
+        Whether `token` may replace `over.token` was decided by who calls
+        (`runtime.checkpoints`): by comparing the version, nobody can have come in between.
+
+        Args:
+            over: as it was read or written last.
+            value: at most `MAX_CHECKPOINT_BYTES`.
+            token: of the term that writes.
+
+        Raises:
+            CheckpointMoved: it is not `over` any more; carries it as it is.
+            OutcomeUnknown: it may have happened, or yet happen.
+            StoreUnavailable: it did not happen.
+            StoreUnusable: this store keeps none.
+        """
+        ...
+
     def follow(self, name: str, sink: Sink) -> None:
         """Report the record now and after each change until `unfollow`."""
         ...
@@ -412,11 +449,24 @@ class StoreDefaults:
         """Refuse: there are no bars here."""
         raise StoreUnusable(_NO_BARS.format(self.capabilities.scheme))
 
+    async def checkpoint(self, name: str, part: str) -> Checkpoint:
+        """Refuse: nothing is kept here beside who holds."""
+        raise StoreUnusable(_NO_CHECKPOINTS.format(self.capabilities.scheme))
+
+    async def checkpoints(self, name: str) -> list[Checkpoint]:
+        """Refuse: nothing is kept here beside who holds."""
+        raise StoreUnusable(_NO_CHECKPOINTS.format(self.capabilities.scheme))
+
+    async def advance(self, over: Checkpoint, value: bytes, token: int) -> Checkpoint:
+        """Refuse: nothing is kept here beside who holds."""
+        raise StoreUnusable(_NO_CHECKPOINTS.format(self.capabilities.scheme))
+
     def inherited_fds(self, lease: Lease) -> Sequence[int]:
         """Return none: nothing that a process could inherit is evidence of its life."""
         return ()
 
 
+_NO_CHECKPOINTS = "{}:// keeps no checkpoints, in this mode: name another store for them, state="
 _NO_BARS = "{}:// cannot bar an election, in this mode: it cannot be moved to or from here"
 _NO_SESSIONS = "{}:// has no sessions: every election has a lease of its own"
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from incumbent.core.events import Seen
 from incumbent.core.records import (
     Bar,
+    Checkpoint,
     Claim,
     Held,
     Holding,
@@ -24,7 +25,7 @@ from incumbent.core.records import (
     absent,
     barred,
 )
-from incumbent.errors import ConfigError, Refused, SessionGone
+from incumbent.errors import CheckpointMoved, ConfigError, Refused, SessionGone
 from incumbent.stores.api import Capabilities, Finding, Grade, Sink, StoreDefaults, StoreURL
 
 __all__ = ["MemoryStore", "open"]
@@ -44,6 +45,7 @@ CAPABILITIES = Capabilities(
     assumes="all candidates live in this process",
     one_process=True,
     bars=True,
+    checkpoints=True,
 )
 
 
@@ -74,6 +76,7 @@ class Shelf:
     records: dict[str, _Record] = field(default_factory=dict)
     sessions: dict[str, _Session] = field(default_factory=dict)
     sinks: dict[str, list[Sink]] = field(default_factory=dict)
+    checkpoints: dict[tuple[str, str], Checkpoint] = field(default_factory=dict)
     serial: int = 0
 
 
@@ -176,6 +179,24 @@ class MemoryStore(StoreDefaults):
             record.holder = record.term = ""
         self._tell(over.name)
         return self._snapshot(over.name)
+
+    async def checkpoint(self, name: str, part: str) -> Checkpoint:
+        """Return a checkpoint as it is now."""
+        return self.shelf.checkpoints.get((name, part), Checkpoint(name, part))
+
+    async def checkpoints(self, name: str) -> list[Checkpoint]:
+        """Return all checkpoints of an election."""
+        kept = self.shelf.checkpoints
+        return [kept[key] for key in sorted(kept) if key[0] == name]
+
+    async def advance(self, over: Checkpoint, value: bytes, token: int) -> Checkpoint:
+        """Write a checkpoint if it is still exactly `over`."""
+        now = await self.checkpoint(over.name, over.part)
+        if now.version != over.version:
+            raise CheckpointMoved(now)
+        written = Checkpoint(over.name, over.part, value, token, self._next())
+        self.shelf.checkpoints[over.name, over.part] = written
+        return written
 
     def follow(self, name: str, sink: Sink) -> None:
         """Report the record now and after each change."""

@@ -17,7 +17,7 @@ from functools import partial
 from typing import TypeVar
 
 from incumbent.core.events import Evidence, Seen
-from incumbent.core.records import Bar, Claim, Held, Lease, Snapshot, StepDownRequest
+from incumbent.core.records import Bar, Checkpoint, Claim, Held, Lease, Snapshot, StepDownRequest
 from incumbent.errors import ConfigError, Refused
 from incumbent.stores.api import Capabilities, Finding, Sink, Store
 
@@ -133,6 +133,20 @@ class Shifted:
     async def unbar(self, over: Snapshot) -> Snapshot:
         """Make the record vacant if it is exactly the bar `over`."""
         return self._out(await self._answer(self._store.unbar(self._in(over))))
+
+    # A checkpoint carries the token that a term was seen with from outside, so it is not moved.
+
+    async def checkpoint(self, name: str, part: str) -> Checkpoint:
+        """Return a checkpoint as it is now."""
+        return await self._store.checkpoint(name, part)
+
+    async def checkpoints(self, name: str) -> list[Checkpoint]:
+        """Return all checkpoints of an election."""
+        return await self._store.checkpoints(name)
+
+    async def advance(self, over: Checkpoint, value: bytes, token: int) -> Checkpoint:
+        """Write a checkpoint if it is still exactly `over`."""
+        return await self._store.advance(over, value, token)
 
     def follow(self, name: str, sink: Sink) -> None:
         """Report the record now and after each change."""

@@ -33,6 +33,7 @@ CAPABILITIES = Capabilities(
     unseen_ttls=0.0,
     takeover_trips=3,
     bars=False,
+    checkpoints=False,
     renews=True,
     queue=True,
     label_names=False,

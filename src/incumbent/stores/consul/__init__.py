@@ -73,6 +73,7 @@ LOCK = Capabilities(
     unseen_ttls=0.0,
     takeover_trips=5,  # as above; what a query tells is read anew, and a take makes its session
     bars=False,  # a lock without a session is free to all of theirs
+    checkpoints=False,
     renews=True,
     queue=False,
     label_names=False,

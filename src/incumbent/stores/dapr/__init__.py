@@ -53,6 +53,7 @@ CAPABILITIES = Capabilities(
     unseen_ttls=1 / TRIES_PER_TTL,
     takeover_trips=2,
     bars=False,
+    checkpoints=False,
     renews=False,
     queue=False,
     label_names=False,

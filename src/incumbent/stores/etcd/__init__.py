@@ -79,6 +79,7 @@ def _queue_capabilities(recipe: str) -> Capabilities:
         unseen_ttls=0.5,
         takeover_trips=8,
         bars=False,
+        checkpoints=False,
         renews=True,
         queue=True,
         label_names=False,

@@ -48,6 +48,7 @@ FLOCK = Capabilities(
     unseen_ttls=0.0,
     takeover_trips=2,
     bars=False,
+    checkpoints=False,
     renews=True,
     queue=False,
     label_names=False,

@@ -149,6 +149,7 @@ def _declared(
         unseen_ttls=0.0,
         takeover_trips=2,
         bars=bars,
+        checkpoints=False,
         renews=True,
         queue=False,
         label_names=label_names,

@@ -79,6 +79,7 @@ REDIS_PY = Capabilities(
     unseen_ttls=0.0,
     takeover_trips=3,
     bars=True,
+    checkpoints=False,
     renews=True,
     queue=False,
     label_names=False,

@@ -92,6 +92,7 @@ def _queue_capabilities(recipe: str) -> Capabilities:
         unseen_ttls=0.75,
         takeover_trips=12,
         bars=False,
+        checkpoints=False,
         renews=True,
         queue=True,
         label_names=False,

@@ -72,6 +72,7 @@ def capabilities(scheme: str, recipe: str) -> Capabilities:
         unseen_ttls=1 / LOOKS_PER_TTL,
         takeover_trips=3,
         bars=True,
+        checkpoints=False,
         renews=True,
         queue=False,
         label_names=False,

@@ -1,4 +1,4 @@
-"""Elections for asyncio, with the names of `incumbent.sync`.
+"""Elections for asyncio, with the names of `incumbent.sync.election`.
 
     election = aio.Election("billing")
 
@@ -120,6 +120,7 @@ class Election(face.Election):
             ConfigError: `timeout_s` is no number of seconds, or isolated `work` cannot be pickled.
             NotElected: the time is up; the text says what was waited for.
             StoreError: the store cannot be opened.
+            Withdrawn: `withdraw` was called.
             TypeError: `work` returned nothing that could be awaited, and was not isolated.
             WorkStuck: isolated work was ended and its end cannot be confirmed. Nothing is released;
                 this process takes no part in the election any more.
@@ -357,8 +358,9 @@ class Seat(face.Seat):
         self._later(self._closed, error)
 
     def _closed(self, error: BaseException | None) -> None:
-        if error is not None and not self._elected.done():
-            self._elected.set_exception(error)
+        why = self.reason(error)
+        if why is not None and not self._elected.done():
+            self._elected.set_exception(why)
             self._elected.exception()  # Perhaps nobody waits any more.
         _settle(self._tried, None)
         self._gone.set()

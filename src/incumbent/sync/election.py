@@ -87,6 +87,7 @@ class Election(face.Election):
             ConfigError: `timeout_s` is no number of seconds, or isolated `work` cannot be pickled.
             NotElected: the time is up; the text says what was waited for.
             StoreError: the store cannot be opened.
+            Withdrawn: `withdraw` was called.
             TypeError: `work` is a coroutine function, and not isolated, or a generator function.
             WorkStuck: isolated work was ended and its end cannot be confirmed. Nothing is released;
                 this process takes no part in the election any more.
@@ -258,8 +259,9 @@ class Seat(face.Seat):
 
     def on_closed(self, error: BaseException | None) -> None:
         """Let go of everybody who waits."""
-        if error is not None:
-            self._elected.put(error)
+        why = self.reason(error)
+        if why is not None:
+            self._elected.put(why)
         self._tried.set()
         self._gone.set()
 

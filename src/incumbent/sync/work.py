@@ -1,0 +1,166 @@
+"""Runs a workload in threads, whenever this process is elected: what every kind of work has."""
+
+from __future__ import annotations
+
+import threading
+from types import TracebackType
+from typing import Any, TypeVar
+
+from incumbent.clock import boottime
+from incumbent.errors import IncumbentError, Withdrawn
+from incumbent.runtime.flag import Flag
+from incumbent.runtime.health import Health
+from incumbent.runtime.term import Term
+from incumbent.stores.api import Store
+from incumbent.sync.election import Election
+from incumbent.workloads import threads as runner
+from incumbent.workloads.env import Workload
+from incumbent.workloads.settings import Plan
+from incumbent.workloads.standing import Pauses, Standing
+
+__all__ = ["Work"]
+
+W = TypeVar("W", bound="Work")
+
+
+class Work:
+    """Work that one process does at a time. Kinds of it are subclasses.
+
+    Either `run` it, which returns only if the work ends by itself. Or `start` it in a thread, and
+    `stop` it; as a context manager it does both.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        workload: Workload,
+        *,
+        state: str | Store | None = None,
+        threads: int = 1,
+        isolate: bool = False,
+        deadman: bool = True,
+        health: Health | None = None,
+        **election: Any,
+    ) -> None:
+        """Check the settings; nothing is touched yet.
+
+        Args:
+            name: of the election.
+            workload: what runs.
+            state: where it keeps how far it has come, if not beside the election: a store's URL.
+            threads: how many of its calls may run at a time, at most.
+            isolate: run it in a child process, which the kernel ends; this one survives.
+            deadman: have the kernel end this process if the work outlives its term.
+            health: how the work is known to be well; if it is not, the term is handed over.
+            **election: what `Election` takes, besides.
+
+        Raises:
+            ConfigError: some setting cannot work; the message says what to change.
+        """
+        self._plan = Plan(name, workload, election, state)
+        self._plan.check()
+        self._threads = threads
+        self._how: dict[str, Any] = {"isolate": isolate, "deadman": deadman, "health": health}
+        self.election = Election(name, **election)
+        self._thread: threading.Thread | None = None
+        self._failure: BaseException | None = None
+        self._ended_by: BaseException | None = None
+        self._stopping = Flag()
+
+    def run(self, *, timeout_s: float | None = None) -> Any:
+        """Do the work whenever elected, in this thread, until it ends by itself; for ever, mostly.
+
+        Args:
+            timeout_s: how long to wait each time to be elected; None for ever, 0 to try once.
+
+        Raises:
+            NotElected, StoreError, WorkStuck, Withdrawn: see `Election.lead`.
+        """
+        return self.election.lead(
+            _Running(self._plan, self._threads), timeout_s=timeout_s, **self._how
+        )
+
+    def start(self) -> None:
+        """Do the same in a thread of its own, for ever, and return; see `workloads.standing`.
+
+        Raises:
+            IncumbentError: it is running already.
+        """
+        if self._thread is not None and self._thread.is_alive():
+            raise IncumbentError(f"{self._plan.name!r} is running already")
+        self._stopping = Flag()
+        self._failure = self._ended_by = None
+        self._thread = threading.Thread(
+            target=self._in_thread, name=f"incumbent-{self._plan.name}", daemon=True
+        )
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop the work, hand over, and return when nothing of it is left.
+
+        Raises:
+            Exception: what has ended the work before, if anything has for good.
+        """
+        thread, self._thread = self._thread, None
+        if thread is None:
+            return
+        self._stopping.set()
+        while thread.is_alive():
+            self.election.withdraw()
+            thread.join(0.05)
+        if self._ended_by is not None:
+            raise self._ended_by
+
+    @property
+    def standing(self) -> Standing:
+        """What the work is doing in the background."""
+        failure = "" if self._failure is None else str(self._failure) or repr(self._failure)
+        name, election = self._plan.name, self.election
+        if self._thread is None:
+            return Standing(name, "stopped")
+        if election.leads:
+            return Standing(name, "leader", election.token, failure)
+        return Standing(name, "failed" if failure else "standby", None, failure)
+
+    def _in_thread(self) -> None:
+        pauses = Pauses(self._plan.name, boottime)
+        while not self._stopping.is_set():
+            try:
+                self.run()
+                return
+            except Withdrawn:
+                return
+            except BaseException as error:
+                self._failure = error
+                pause_s = pauses.after(error)
+                if pause_s is None:
+                    self._ended_by = error
+                    return
+                self._stopping.wait(pause_s)
+                if not self._stopping.is_set():
+                    self._failure = None
+
+    def __enter__(self: W) -> W:
+        """Start it."""
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Stop it."""
+        self.stop()
+
+
+class _Running:
+    """What is led; it travels to another process if the work is isolated."""
+
+    def __init__(self, plan: Plan, threads: int) -> None:
+        self._plan = plan
+        self._threads = threads
+
+    def __call__(self, term: Term) -> Any:
+        return runner.run(self._plan.workload, term, self._plan.archive(), self._threads)

@@ -1,0 +1,63 @@
+"""The settings that all kinds of work have in common, on top of those of their election."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from incumbent.errors import ConfigError
+from incumbent.runtime.checkpoints import Archive
+from incumbent.runtime.settings import Settings
+from incumbent.stores.api import Store
+from incumbent.workloads.env import Workload
+
+__all__ = ["Plan"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """One workload, the election under which it runs, and where it keeps how far it has come.
+
+    Attributes:
+        name: of the election.
+        workload: what runs.
+        election: the arguments of `Election`, but for the name.
+        state: the store of the checkpoints; None for `INCUMBENT_STATE`, or the election's own.
+    """
+
+    name: str
+    workload: Workload
+    election: Mapping[str, Any] = field(default_factory=dict)
+    state: str | Store | None = None
+
+    def check(self) -> None:
+        """Refuse what cannot work, before anything is touched.
+
+        Raises:
+            ConfigError: some setting cannot work; the message says what to change.
+        """
+        settings = Settings.resolve(self.name, **self._settings(self.election.get("store")))
+        if self.workload.keeps:
+            if not settings.store.capabilities.token:
+                raise ConfigError(
+                    f"{settings.store.url} gives no fencing token, and this work needs one to keep "
+                    "how far it has come: choose another store"
+                )
+            self.archive()
+
+    def archive(self) -> Archive | None:
+        """Return where the checkpoints are kept, not opened yet; None if the work keeps none.
+
+        Raises:
+            ConfigError: that store keeps no checkpoints.
+        """
+        if not self.workload.keeps:
+            return None
+        state = self.state or os.environ.get("INCUMBENT_STATE") or self.election.get("store")
+        return Archive(Settings.resolve(self.name, **self._settings(state)))
+
+    def _settings(self, store: str | Store | None) -> dict[str, Any]:
+        known = ("ttl_s", "grace_s", "rho", "as_")
+        return {"store": store} | {k: v for k, v in self.election.items() if k in known}

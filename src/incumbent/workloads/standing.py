@@ -1,0 +1,69 @@
+"""What work in the background does when it fails, and what it says of itself.
+
+Nobody waits for what was started in the background, so nobody could be told of its failure. Rules:
+
+1. What might pass is begun anew, after a pause that doubles from `FIRST_PAUSE_S` to
+   `LONGEST_PAUSE_S`, and is short again after a run that lasted for longer than the pause.
+2. What cannot pass (a setting that cannot work, a package that is missing) is not: the work has
+   failed, and `stop` raises the reason.
+3. Either is logged, and shown by `Work.standing` for as long as it is so.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from incumbent.errors import ConfigError, UnsupportedPlatform
+
+__all__ = ["Pauses", "Standing"]
+
+FIRST_PAUSE_S = 1.0
+LONGEST_PAUSE_S = 60.0
+
+logger = logging.getLogger("incumbent")
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What work in the background is doing, for people and for health endpoints.
+
+    Attributes:
+        name: of its election.
+        role: "leader", "standby", "failed" (it has ended, or waits to begin anew) or "stopped".
+        token: the fencing token under which it leads, if it does.
+        failure: why the last run of it ended, if that was an error.
+    """
+
+    name: str
+    role: str
+    token: int | None = None
+    failure: str = ""
+
+
+class Pauses:
+    """How long to wait after each failure of one work."""
+
+    def __init__(self, name: str, now: Callable[[], float]) -> None:
+        self._name = name
+        self._now = now
+        self._pause_s = FIRST_PAUSE_S
+        self._begun_at = now()
+
+    def after(self, error: BaseException) -> float | None:
+        """Return the seconds to wait after a run that ended so; None if it is not begun anew."""
+        lasts = isinstance(error, (ConfigError, UnsupportedPlatform, TypeError))
+        if lasts or not isinstance(error, Exception):
+            logger.error(
+                "the work %r has failed, and is not begun anew", self._name, exc_info=error
+            )
+            return None
+        if self._now() - self._begun_at > self._pause_s:
+            self._pause_s = FIRST_PAUSE_S
+        pause_s, self._pause_s = self._pause_s, min(2 * self._pause_s, LONGEST_PAUSE_S)
+        logger.error(
+            "the work %r has failed, and is begun anew in %g s", self._name, pause_s, exc_info=error
+        )
+        self._begun_at = self._now() + pause_s
+        return pause_s

@@ -1,0 +1,1 @@
+"""The work itself: periodic tasks, pollers, consumers, and what runs them."""
