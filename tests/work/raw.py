@@ -3,7 +3,8 @@
 With nothing planted it is exact: each item in a transaction that seals, reads how far the work has
 come, writes the effect and the new place. Planted are the mistakes that people make:
 
-- `unsealed`: the place is remembered in the process, and the token is not looked at;
+- `unsealed`: the place is remembered in the process, and the token is not looked at; nor is the
+  end of the term, for a while;
 - `ahead`: the place is committed before the effect.
 """
 
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +26,7 @@ __all__ = ["PLANTED", "consume"]
 
 EMPTY_S = 0.02
 AWAY_S = 0.1
+DEAF_S = 0.2
 _PLACE = "CREATE TABLE IF NOT EXISTS place (one int PRIMARY KEY, position bigint NOT NULL)"
 _MOVE = """\
 INSERT INTO place VALUES (1, %s) ON CONFLICT (one) DO UPDATE SET position = excluded.position
@@ -42,7 +45,12 @@ def consume(effects: str, replica: str, planted: str) -> Callable[[incumbent.Ter
             with contextlib.suppress(psycopg.OperationalError), psycopg.connect(effects) as db:
                 db.execute(_PLACE)
                 db.commit()
-                while not term.lost.wait(0):
+                told_at: float | None = None
+                while told_at is None or time.monotonic() < told_at + DEAF_S:
+                    if told_at is None and term.lost.wait(0):
+                        told_at = time.monotonic()
+                        if planted != "unsealed":
+                            break
                     if not step(db, term, replica, memory):
                         term.lost.wait(EMPTY_S)
             term.lost.wait(AWAY_S)
