@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from incumbent.runtime.health import Health
     from incumbent.runtime.term import Term
     from incumbent.sync import Election
+    from incumbent.sync.periodic import Job, Jobs, cron, every
+    from incumbent.workloads.periodic import Tick
 
 __version__ = "0.1.0.dev0"
 __all__ = [
@@ -35,20 +37,30 @@ __all__ = [
     "Election",
     "Health",
     "IncumbentError",
+    "Job",
+    "Jobs",
     "LeadershipLost",
     "NotElected",
     "Sighting",
     "StaleToken",
     "StoreError",
     "Term",
+    "Tick",
     "aio",
+    "cron",
+    "every",
 ]
 
 _WHERE = {
     "Election": "incumbent.sync",
     "Health": "incumbent.runtime.health",
+    "Job": "incumbent.sync.periodic",
+    "Jobs": "incumbent.sync.periodic",
     "Sighting": "incumbent.runtime.candidacy",
     "Term": "incumbent.runtime.term",
+    "Tick": "incumbent.workloads.periodic",
+    "cron": "incumbent.sync.periodic",
+    "every": "incumbent.sync.periodic",
 }
 
 
