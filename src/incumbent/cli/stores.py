@@ -221,6 +221,7 @@ _FAULTS = {
 }
 _WHAT = {True: ": all elections of a process", False: ": each election by itself"}
 _MOVED = {True: ": to and from, by `incumbent migrate`", False: ": its elections cannot be barred"}
+_KEPT = {True: "yes: how far the work has come", False: "no: name another store for them, state="}
 _NEW = {True: "is vacant at once", False: "is waited for: one TTL at the very first start"}
 _READS = {True: "can be read", False: "is told to nobody: who only looks is refused"}
 _ONCE = "none: a term ends in time to stop the work, and the election is open again"
@@ -236,6 +237,7 @@ _LONG: Cells = (
     ("renewal confirmed by", lambda have: have.confirmed_by if have.renews else _ONCE),
     ("renewed together", lambda have: _yes(have.sessions) + _WHAT[have.sessions]),
     ("can be moved", lambda have: _yes(have.bars) + _MOVED[have.bars]),
+    ("checkpoints", lambda have: _KEPT[have.checkpoints]),
     ("who holds", lambda have: _READS[have.reads]),
     ("standbys wake by", lambda have: have.wakes_by),
     ("proof of death", lambda have: have.evidence or "none: the TTL is waited out"),
