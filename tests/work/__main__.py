@@ -34,6 +34,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=20, help="of the nemesis [20]")
     parser.add_argument("--seed", type=int, help="repeats the plan of a run")
     parser.add_argument("--ttl", type=float, default=2.0, metavar="S")
+    parser.add_argument("--store", choices=("postgresql", "sqlite"), default="postgresql")
     parser.add_argument("--every-ms", type=int, default=500, help="between ticks [500]")
     parser.add_argument("--faults", nargs="+", choices=FAULTS, default=[], metavar="FAULT")
     parser.add_argument("--min-takeovers", type=int, metavar="N", help="[a third of the rounds]")
@@ -59,7 +60,8 @@ def main(arguments: list[str] | None = None) -> int:
         options.rounds,
         seed,
         ttl_s=options.ttl,
-        every_ms=options.every_ms,
+        every_ms=options.every_ms if source != "cron" else 1000,
+        store=options.store,
         faults=tuple(options.faults),
         raw=options.raw or bool(options.planted),
         planted=options.planted,

@@ -12,6 +12,7 @@ from typing import Any
 
 import psycopg
 
+from incumbent.fencing.progress import tables
 from incumbent.fencing.sql import TABLE as FENCE
 
 __all__ = ["INSERT", "Effects", "Last"]
@@ -56,10 +57,10 @@ class Effects:
         self._connection: psycopg.Connection[Any] | None = None
 
     def create(self) -> None:
-        """Make the tables: that of the effects, and that of the fences."""
+        """Make the tables: that of the effects, and those of the fences."""
         with psycopg.connect(self._url) as connection:
-            connection.execute(_TABLE)
-            connection.execute(FENCE)
+            for statement in (_TABLE, FENCE, *tables("postgresql")):
+                connection.execute(statement)
 
     def last(self) -> Last | None:
         """Return the latest effect; None if there is none, or the database does not answer."""

@@ -38,6 +38,7 @@ __all__ = ["FAULTS", "Plan", "run"]
 SEATS = 3
 PRODUCER_S = 90.0
 BATCH = 50
+EACH_SECOND = {"cron": "* * * * * *", "tz": "Europe/Vienna"}
 ON_SOURCES = ("source-restart", "source-pause", "cut-source")
 
 
@@ -52,6 +53,8 @@ class Plan:
     seed: int
     ttl_s: float = 2.0
     every_ms: int = 500
+    store: str = "postgresql"
+    """Where the election is: in the database of the effects, or in a file of this host."""
     faults: tuple[str, ...] = ()
     raw: bool = False
     planted: str = ""
@@ -73,6 +76,7 @@ class Fleet:
     def __init__(self, plan: Plan, source: Source, database: Postgresql, folder: Path) -> None:
         self._plan, self._source, self._database = plan, source, database
         self._folder = folder
+        self._file = f"sqlite://{folder / 'election.db'}"
         self._started = 0
         self.replicas: dict[int, tuple[str, ChildProcess]] = {}
 
@@ -87,15 +91,14 @@ class Fleet:
         self._started += 1
         name = f"replica-{self._started}"
         flags = ["--raw"] * plan.raw + (["--planted", plan.planted] if plan.planted else [])
-        if plan.kind == "periodic":
-            flags += ["--every-ms", str(plan.every_ms)]
+        flags += ["--every-ms", str(plan.every_ms)]
         url = self._database.url(0, seat, "cut")
         process = ChildProcess(
             name,
             [sys.executable, "-m", "tests.work.replica", plan.kind, plan.source, name, *flags],
             log_path=self._folder / "output" / f"{name}.txt",
             environment={
-                "INCUMBENT_STORE": url,
+                "INCUMBENT_STORE": url if plan.store == "postgresql" else self._file,
                 "INCUMBENT_TTL": str(plan.ttl_s),
                 "WORK_SOURCE": self._source.where(seat),
                 "WORK_EFFECTS": with_options(url, connect_timeout="5"),
@@ -269,9 +272,8 @@ class Arena:
             self.watch.rest(max(0.0, at_s - time.time()))
             self._round(number)
         until_ms = max(first.position + plan.items * plan.every_ms, round(time.time() * 1000))
-        self._describe(
-            schedule={"every_ms": plan.every_ms}, from_ms=first.position, until_ms=until_ms
-        )
+        schedule = {"every_ms": plan.every_ms} if plan.source == "every" else EACH_SECOND
+        self._describe(schedule=schedule, from_ms=first.position, until_ms=until_ms)
         due_ms = until_ms - until_ms % plan.every_ms
         self.watch.rest(max(0.0, due_ms / 1000 - time.time()))
 
