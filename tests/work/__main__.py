@@ -39,6 +39,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--faults", nargs="+", choices=FAULTS, default=[], metavar="FAULT")
     parser.add_argument("--min-takeovers", type=int, metavar="N", help="[a third of the rounds]")
     parser.add_argument("--late", type=float, default=90.0, metavar="S", help="fails a run [90]")
+    parser.add_argument("--poison", type=int, default=0, metavar="N", help="every Nth item [none]")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep all logs in a new folder")
     parser.add_argument("--raw", action="store_true", help="the consumer that is written by hand")
     parser.add_argument("--planted", choices=raw.PLANTED, default="", help="a mistake in it")
@@ -66,6 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
         raw=options.raw or bool(options.planted),
         planted=options.planted,
         late_s=options.late,
+        poison=options.poison,
     )
 
     def interrupt(number: int, frame: FrameType | None) -> None:

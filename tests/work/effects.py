@@ -7,6 +7,7 @@ transaction of the effect, behind the lock of the fence, so that it is the order
 from __future__ import annotations
 
 import contextlib
+import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,6 +79,13 @@ class Effects:
         with psycopg.connect(self._url) as connection:
             rows = connection.execute(_ROWS).fetchall()
         return "".join(" ".join(map(str, row)) + "\n" for row in rows)
+
+    def dead(self) -> list[tuple[str, int, str]]:
+        """Return lane, position and name of what lies among the dead letters."""
+        with psycopg.connect(self._url) as connection:
+            rows = connection.execute("SELECT body FROM incumbent_dead").fetchall()
+        bodies = [json.loads(bytes(body)) for (body,) in rows]
+        return [(body["lane"], body["position"], body["item"]) for body in bodies]
 
     def close(self) -> None:
         if self._connection is not None:

@@ -26,6 +26,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psycopg
+
 from tests.faults.adapter import Servers
 from tests.faults.fleet import PROJECT, Late, Process, Watch
 from tests.faults.sql import Postgresql
@@ -60,6 +62,15 @@ class Plan:
     planted: str = ""
     late_s: float = 90.0
     """What the work may take to go on, or to come to its end: a hang is no slowness."""
+    poison: int = 0
+    """Every so manieth item is one of which no handler can make anything; 0 for none."""
+
+    def made(self, lanes: int) -> list[Item]:
+        """Return all items, in the order in which they are made."""
+        return [
+            Item(f"lane-{n % lanes}", n // lanes, bool(self.poison) and n % self.poison == 3)
+            for n in range(self.items)
+        ]
 
 
 @dataclass(slots=True)
@@ -160,7 +171,10 @@ class Feeder:
                     batch = self._items[done : min(done + BATCH, self._allowed)]
                 if not self._put(batch):
                     return
-                log.writelines(f"{item.lane} {item.position} {item.name}\n" for item in batch)
+                log.writelines(
+                    f"{item.lane} {item.position} {item.name}{' poison' * item.poison}\n"
+                    for item in batch
+                )
                 log.flush()
                 done += len(batch)
 
@@ -212,15 +226,13 @@ class Arena:
             self.source.start()
             self.fleet.revive()
             (self._ticks if self.plan.kind == "periodic" else self._items)(outcome)
-            self.fleet.end()
-            written = self.effects.written()
-            (self.folder / "committed.log").write_text(written, encoding="utf-8")
         except Late as error:
             outcome.failures.append(str(error))
-            with contextlib.suppress(Exception):
-                written = self.effects.written()
-                (self.folder / "committed.log").write_text(written, encoding="utf-8")
         finally:
+            self.fleet.end()
+            with contextlib.suppress(psycopg.Error):
+                self._collect()
+            outcome.failures += self._passed_by()
             self.fleet.end()
             self.effects.close()
             self.source.stop()
@@ -228,24 +240,47 @@ class Arena:
         outcome.took_s = time.monotonic() - begun_s
         return outcome
 
+    def _collect(self) -> None:
+        written = self.effects.written()
+        (self.folder / "committed.log").write_text(written, encoding="utf-8")
+        if self.plan.poison:
+            dead = "".join(f"{lane} {at} {name}\n" for lane, at, name in self.effects.dead())
+            (self.folder / "dead.log").write_text(dead, encoding="utf-8")
+
+    def _passed_by(self) -> list[str]:
+        """Name the servers to which nobody went by the way on which he can be cut off."""
+        servers = {"database": self.database, "source": self.source.server}
+        return [
+            f"nobody went to the {name} by the way that can be cut"
+            for name, server in servers.items()
+            if server is not None and not any(server.taken(seat) for seat in range(SEATS))
+        ]
+
     # -- items ------------------------------------------------------------------------------------
 
     def _items(self, outcome: Outcome) -> None:
-        plan, lanes = self.plan, self.source.lanes
-        items = [Item(f"lane-{n % lanes}", n // lanes) for n in range(plan.items)]
+        plan = self.plan
+        items = plan.made(self.source.lanes)
+        good = sum(not item.poison for item in items)
         self._describe()
         feeder = Feeder(self.source, items, self.folder / "produced.log")
         try:
             for number in range(plan.rounds):
                 feeder.let(plan.items * (number + 1) // plan.rounds)
-                share = plan.items / plan.rounds
+                share = good / plan.rounds
                 self._await_count(int(share * (number + self.chance.uniform(0.05, 0.7))) + 1)
                 self._round(number)
             feeder.let(plan.items)
         finally:
             feeder.end()
             outcome.failures += feeder.failures
-        self._await_count(plan.items)
+        self._await_count(good)
+        if good < plan.items:
+
+            def look() -> bool | None:
+                return True if len(self.effects.dead()) >= plan.items - good else None
+
+            self.watch.until("the dead letters", plan.late_s, look)
 
     def _await_count(self, count: int) -> None:
         """Wait until so many effects are there; it is late when nothing is added any more."""

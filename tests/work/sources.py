@@ -42,6 +42,7 @@ class Item:
 
     lane: str
     position: int
+    poison: bool = False
 
     @property
     def name(self) -> str:
@@ -50,7 +51,7 @@ class Item:
     def body(self) -> bytes:
         """Return what the consumer gets."""
         said = {"item": self.name, "lane": self.lane, "position": self.position}
-        return json.dumps(said).encode()
+        return json.dumps({**said, "poison": self.poison}).encode()
 
 
 def with_options(url: str, **options: str) -> str:
