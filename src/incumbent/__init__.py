@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from incumbent.runtime.term import Term
     from incumbent.sync import Election
     from incumbent.sync.periodic import Job, Jobs, cron, every
+    from incumbent.sync.poller import Poll, Poller, poll
     from incumbent.workloads.periodic import Tick
 
 __version__ = "0.1.0.dev0"
@@ -41,6 +42,8 @@ __all__ = [
     "Jobs",
     "LeadershipLost",
     "NotElected",
+    "Poll",
+    "Poller",
     "Sighting",
     "StaleToken",
     "StoreError",
@@ -49,6 +52,7 @@ __all__ = [
     "aio",
     "cron",
     "every",
+    "poll",
 ]
 
 _WHERE = {
@@ -56,11 +60,14 @@ _WHERE = {
     "Health": "incumbent.runtime.health",
     "Job": "incumbent.sync.periodic",
     "Jobs": "incumbent.sync.periodic",
+    "Poll": "incumbent.sync.poller",
+    "Poller": "incumbent.sync.poller",
     "Sighting": "incumbent.runtime.candidacy",
     "Term": "incumbent.runtime.term",
     "Tick": "incumbent.workloads.periodic",
     "cron": "incumbent.sync.periodic",
     "every": "incumbent.sync.periodic",
+    "poll": "incumbent.sync.poller",
 }
 
 

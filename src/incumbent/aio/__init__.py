@@ -1,6 +1,6 @@
 """Elections and work for asyncio, with the names of `incumbent.sync`.
 
-What is work and no election is loaded when it is first used.
+Kinds of work are loaded when they are first used, as in `incumbent` itself.
 """
 
 from __future__ import annotations
@@ -12,15 +12,32 @@ from incumbent.aio.election import Election, Health, Hold, Term
 
 if TYPE_CHECKING:
     from incumbent.aio.periodic import Job, Jobs, Tick, cron, every
+    from incumbent.aio.poller import Poll, Poller, poll
 
-__all__ = ["Election", "Health", "Hold", "Job", "Jobs", "Term", "Tick", "cron", "every"]
+__all__ = [
+    "Election",
+    "Health",
+    "Hold",
+    "Job",
+    "Jobs",
+    "Poll",
+    "Poller",
+    "Term",
+    "Tick",
+    "cron",
+    "every",
+    "poll",
+]
 
 _WHERE = {
     "Job": "incumbent.aio.periodic",
     "Jobs": "incumbent.aio.periodic",
+    "Poll": "incumbent.aio.poller",
+    "Poller": "incumbent.aio.poller",
     "Tick": "incumbent.aio.periodic",
     "cron": "incumbent.aio.periodic",
     "every": "incumbent.aio.periodic",
+    "poll": "incumbent.aio.poller",
 }
 
 
