@@ -7,8 +7,11 @@ processes is not. A round ends when the work goes on, or is *late*, which fails 
 
 Faults of a replica: `kill` (SIGKILL), `stop` (SIGSTOP for longer than the lease, then SIGCONT),
 `cut` (from all servers), `cut-source`, `cut-store` (from one), `end-connections`. Mostly it is the
-one that works. Faults of a server: `source-restart`, `database-restart` (SIGKILL, then a start with
-its data), `source-pause`. The database has the effects and the election.
+one that works. Half of the replicas have no dead-man: after a pause they go on as if nothing had
+been, and the fence alone is between them and a second effect.
+
+Faults of a server: `source-restart`, `database-restart` (SIGKILL, then a start with its data),
+`source-pause`. The database has the effects and the election.
 """
 
 from __future__ import annotations
@@ -103,6 +106,8 @@ class Fleet:
         name = f"replica-{self._started}"
         flags = ["--raw"] * plan.raw + (["--planted", plan.planted] if plan.planted else [])
         flags += ["--every-ms", str(plan.every_ms)]
+        if random.Random(f"{plan.seed}/{name}").random() < 0.5:
+            flags.append("--no-deadman")
         url = self._database.url(0, seat, "cut")
         process = ChildProcess(
             name,

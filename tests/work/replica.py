@@ -9,6 +9,7 @@ places of the source and of the effects (WORK_SOURCE, WORK_EFFECTS).
 from __future__ import annotations
 
 import argparse
+import json
 import os
 from collections.abc import Callable
 from typing import Any
@@ -19,8 +20,12 @@ import incumbent
 from tests.faults.worker import say
 from tests.work import raw
 from tests.work.effects import INSERT
+from tests.work.sources import QUEUE
 
 WORK = "work"
+AT_ONCE = 20
+EMPTY_S = 0.02
+_NEXT = f"SELECT id, body FROM {QUEUE} WHERE id > %s ORDER BY id LIMIT %s"
 EXACT: dict[str, Any] = {
     "missed": "all",
     "missed_limit": 10_000,
@@ -33,39 +38,88 @@ EXACT: dict[str, Any] = {
 """Each tick once, however long it takes."""
 
 
+class Database:
+    """The connection to the effects, made anew when it is broken."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._open: psycopg.Connection[Any] | None = None
+
+    def __call__(self) -> psycopg.Connection[Any]:
+        if self._open is None or self._open.closed:
+            self._open = psycopg.connect(self._url, autocommit=True)
+        return self._open
+
+
 class Ticking:
     """What a periodic task does: one row for each tick, known by the tick's own id."""
 
-    def __init__(self, effects: str, replica: str) -> None:
-        self._effects, self._replica = effects, replica
-        self._db: psycopg.Connection[Any] | None = None
+    def __init__(self, database: Database, replica: str) -> None:
+        self._database, self._replica = database, replica
 
     def __call__(self, tick: incumbent.Tick) -> None:
-        if self._db is None or self._db.broken:
-            self._db = psycopg.connect(self._effects)
         at_ms = round(tick.due.timestamp() * 1000)
         row = ("ticks", at_ms, str(at_ms), tick.token, self._replica)
-        with self._db.transaction():
-            if tick.term.fence(WORK).once(self._db, tick.id):
-                self._db.execute(INSERT, row)
+        db = self._database()
+        with db.transaction():
+            if tick.term.fence(WORK).once(db, tick.id):
+                db.execute(INSERT, row)
+
+
+class Looking:
+    """What a poller does that goes by a cursor of its own, which is its checkpoint.
+
+    The checkpoint is saved after the effects, and may be lost: so each effect is known by its item.
+    """
+
+    def __init__(self, database: Database, replica: str) -> None:
+        self._database, self._replica = database, replica
+
+    def __call__(self, poll: incumbent.Poll) -> bool:
+        db = self._database()
+        after = -1 if poll.value is None else poll.value
+        found = db.execute(_NEXT, (after, AT_ONCE)).fetchall()
+        for position, body in found:
+            item = json.loads(body)
+            row = (item["lane"], item["position"], item["item"], poll.token, self._replica)
+            with db.transaction():
+                if poll.term.fence(WORK).once(db, item["item"]):
+                    db.execute(INSERT, row)
+            after = position
+        if found:
+            poll.save(after)
+        return bool(found)
+
+
+def _common(options: argparse.Namespace) -> dict[str, Any]:
+    return {"observer": say, "deadman": not options.no_deadman}
 
 
 def _periodic(options: argparse.Namespace, effects: str) -> None:
+    settings = {**EXACT, **_common(options)}
     if options.source == "cron":
-        decide = incumbent.cron("* * * * * *", tz="Europe/Vienna", name=WORK, observer=say, **EXACT)
+        decide = incumbent.cron("* * * * * *", tz="Europe/Vienna", name=WORK, **settings)
     else:
-        decide = incumbent.every(f"{options.every_ms}ms", name=WORK, observer=say, **EXACT)
-    decide(Ticking(effects, options.name)).run()
+        decide = incumbent.every(f"{options.every_ms}ms", name=WORK, **settings)
+    decide(Ticking(Database(effects), options.name)).run()
+
+
+def _poller(options: argparse.Namespace, effects: str) -> None:
+    func = Looking(Database(effects), options.name)
+    incumbent.Poller(WORK, func, every=EMPTY_S, **_common(options)).run()
 
 
 def _raw(options: argparse.Namespace, effects: str) -> None:
     work = raw.consume(effects, options.name, options.planted)
     # What has a mistake planted is to have the time to make it.
-    deadman = options.planted != "unsealed"
+    deadman = options.planted != "unsealed" and not options.no_deadman
     incumbent.Election(WORK, observer=say).lead(work, deadman=deadman)
 
 
-_KINDS: dict[str, Callable[[argparse.Namespace, str], None]] = {"periodic": _periodic}
+_KINDS: dict[str, Callable[[argparse.Namespace, str], None]] = {
+    "periodic": _periodic,
+    "poller": _poller,
+}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -74,6 +128,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("source")
     parser.add_argument("name")
     parser.add_argument("--every-ms", type=int, default=500)
+    parser.add_argument("--no-deadman", action="store_true")
     parser.add_argument("--raw", action="store_true")
     parser.add_argument("--planted", default="")
     options = parser.parse_args(arguments)
