@@ -50,6 +50,7 @@ class RabbitMq(ServerProcess):
             "PATH": f"{loader}:{os.environ.get('PATH', '')}",
             "HOME": str(home),
             "ERL_LIBS": str(server / "plugins"),
+            "ERL_CRASH_DUMP": str(base_dir / "crash.dump"),
             "ERL_EPMD_ADDRESS": self.host,
             "ERL_EPMD_PORT": str(epmd_port),
             "RABBITMQ_HOME": str(server),
