@@ -135,7 +135,7 @@ PLANTED: tuple[Mutant, ...] = (
     planted(
         "progress: the checkpoint is written without a seal",
         FENCE,
-        "        await self._checkpoint(db)\n",
+        "        await self.checkpoint_in(db)\n",
         "",
         test=f"{_DONE}the_checkpoint_is_moved_by_what_is_done_now_alone[sqlite3]",
     ),

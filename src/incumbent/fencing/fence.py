@@ -87,7 +87,7 @@ class Fence:
         Raises:
             StaleToken, LeadershipLost, ConfigError: see `sql`.
         """
-        return through(self._once(progress.database(connection), item, checkpoint, keep))
+        return through(self.once_in(progress.database(connection), item, checkpoint, keep))
 
     async def once_async(
         self, connection: Any, item: str, *, checkpoint: str = "", keep: int = progress.KEEP
@@ -98,7 +98,7 @@ class Fence:
             StaleToken, LeadershipLost, ConfigError: see `sql`.
         """
         db = progress.database(connection, waits=True)
-        return await self._once(db, item, checkpoint, keep)
+        return await self.once_in(db, item, checkpoint, keep)
 
     def checkpoint(self, connection: Any) -> str:
         """Seal and check, and return the checkpoint that was committed last; "" if none was.
@@ -106,7 +106,7 @@ class Fence:
         Raises:
             StaleToken, LeadershipLost, ConfigError: see `sql`.
         """
-        return through(self._checkpoint(progress.database(connection)))
+        return through(self.checkpoint_in(progress.database(connection)))
 
     async def checkpoint_async(self, connection: Any) -> str:
         """Do the same on a connection of asyncio: see `sql_async`.
@@ -114,7 +114,7 @@ class Fence:
         Raises:
             StaleToken, LeadershipLost, ConfigError: see `sql`.
         """
-        return await self._checkpoint(progress.database(connection, waits=True))
+        return await self.checkpoint_in(progress.database(connection, waits=True))
 
     def advance(self, connection: Any, checkpoint: str) -> None:
         """Seal and check, and write the checkpoint, for work that has no items to tell apart.
@@ -132,7 +132,18 @@ class Fence:
         """
         await self._advance(progress.database(connection, waits=True), checkpoint)
 
-    async def _once(self, db: progress.Database, item: str, checkpoint: str, keep: int) -> bool:
+    async def _advance(self, db: progress.Database, checkpoint: str) -> None:
+        await self.checkpoint_in(db)
+        await progress.advance(db, self.resource, checkpoint)
+
+    async def once_in(
+        self, db: progress.Database, item: str, checkpoint: str = "", keep: int = progress.KEEP
+    ) -> bool:
+        """Do what `once` does, for who has the connection in the hands of `progress` already.
+
+        Raises:
+            StaleToken, LeadershipLost, ConfigError: see `sql`.
+        """
         self._check()
         noted = await progress.note(db, self.resource, self.token, item, keep)
         self._judge(noted.token)
@@ -140,15 +151,16 @@ class Fence:
             await progress.advance(db, self.resource, checkpoint)
         return noted.first
 
-    async def _checkpoint(self, db: progress.Database) -> str:
+    async def checkpoint_in(self, db: progress.Database) -> str:
+        """Do what `checkpoint` does, for who has the connection in the hands of `progress` already.
+
+        Raises:
+            StaleToken, LeadershipLost, ConfigError: see `sql`.
+        """
         self._check()
         noted = await progress.read(db, self.resource, self.token)
         self._judge(noted.token)
         return noted.checkpoint
-
-    async def _advance(self, db: progress.Database, checkpoint: str) -> None:
-        await self._checkpoint(db)
-        await progress.advance(db, self.resource, checkpoint)
 
     def redis(self, pipeline: Any) -> None:
         """Seal and check in a transaction: a pipeline of redis-py that has no command in it yet.

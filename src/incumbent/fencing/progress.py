@@ -47,7 +47,7 @@ from incumbent.fencing.connections import (
     unknown,
 )
 
-__all__ = ["KEEP", "Database", "Noted", "advance", "database", "note", "read", "tables"]
+__all__ = ["KEEP", "Database", "Noted", "advance", "database", "kept", "note", "read", "tables"]
 
 KEEP = 10_000
 """Of how many items the ids are kept."""
@@ -175,7 +175,7 @@ async def read(db: Database, work: str, token: int) -> Noted:
 
 async def note(db: Database, work: str, token: int, item: str, keep: int = KEEP) -> Noted:
     """Seal, and write the id of an item."""
-    values: dict[str, Any] = {"work": work, "token": token, "item": _kept(item), "step": 1}
+    values: dict[str, Any] = {"work": work, "token": token, "item": kept(item), "step": 1}
     if db.dialect == "postgresql":
         (found,) = await db.run(_NOTE_AT_ONCE, values)
         await db.refuse_autocommit()
@@ -219,7 +219,8 @@ def _locking(db: Database) -> str:
     return "" if db.dialect == "sqlite" else " FOR UPDATE"
 
 
-def _kept(item: str) -> str:
+def kept(item: str) -> str:
+    """Return an id as it stands in the table."""
     plain = 0 < len(item) <= LONGEST_ID and item.isprintable() and item.strip() == item
     if plain and not item.startswith(_HASHED):
         return item
