@@ -8,7 +8,7 @@ processes is not. A round ends when the work goes on, or is *late*, which fails 
 Faults of a replica: `kill` (SIGKILL), `stop` (SIGSTOP for longer than the lease, then SIGCONT),
 `cut` (from all servers), `cut-source`, `cut-store` (from one), `end-connections`. Mostly it is the
 one that works. Half of the replicas have no dead-man: after a pause they go on as if nothing had
-been, and the fence alone is between them and a second effect.
+been, and the fence alone is between them and a second effect. Half have the face for asyncio.
 
 Faults of a server: `source-restart`, `database-restart` (SIGKILL, then a start with its data),
 `source-pause`. The database has the effects and the election.
@@ -106,8 +106,10 @@ class Fleet:
         name = f"replica-{self._started}"
         flags = ["--raw"] * plan.raw + (["--planted", plan.planted] if plan.planted else [])
         flags += ["--every-ms", str(plan.every_ms)]
-        if random.Random(f"{plan.seed}/{name}").random() < 0.5:
-            flags.append("--no-deadman")
+        chance = random.Random(f"{plan.seed}/{name}")
+        for flag in ("--no-deadman", "--aio"):
+            if chance.random() < 0.5:
+                flags.append(flag)
         url = self._database.url(0, seat, "cut")
         process = ChildProcess(
             name,

@@ -9,6 +9,7 @@ places of the source and of the effects (WORK_SOURCE, WORK_EFFECTS).
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import os
 from collections.abc import Callable
@@ -17,6 +18,10 @@ from typing import Any
 import psycopg
 
 import incumbent
+from incumbent import aio
+from incumbent.aio.consumer import Consumer as AioConsumer
+from incumbent.sync.consumer import Consumer
+from incumbent.workloads.sources import Item
 from tests.faults.worker import say
 from tests.work import raw
 from tests.work.effects import INSERT
@@ -51,6 +56,24 @@ class Database:
         return self._open
 
 
+class AsyncDatabase:
+    """The same, for asyncio."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._open: psycopg.AsyncConnection[Any] | None = None
+
+    async def __call__(self) -> psycopg.AsyncConnection[Any]:
+        if self._open is None or self._open.closed:
+            self._open = await psycopg.AsyncConnection.connect(self._url, autocommit=True)
+        return self._open
+
+
+def _tick_row(tick: incumbent.Tick, replica: str) -> tuple[object, ...]:
+    at_ms = round(tick.due.timestamp() * 1000)
+    return "ticks", at_ms, str(at_ms), tick.token, replica
+
+
 class Ticking:
     """What a periodic task does: one row for each tick, known by the tick's own id."""
 
@@ -58,12 +81,23 @@ class Ticking:
         self._database, self._replica = database, replica
 
     def __call__(self, tick: incumbent.Tick) -> None:
-        at_ms = round(tick.due.timestamp() * 1000)
-        row = ("ticks", at_ms, str(at_ms), tick.token, self._replica)
         db = self._database()
         with db.transaction():
             if tick.term.fence(WORK).once(db, tick.id):
-                db.execute(INSERT, row)
+                db.execute(INSERT, _tick_row(tick, self._replica))
+
+
+class AsyncTicking:
+    """The same, for asyncio."""
+
+    def __init__(self, database: AsyncDatabase, replica: str) -> None:
+        self._database, self._replica = database, replica
+
+    async def __call__(self, tick: incumbent.Tick) -> None:
+        db = await self._database()
+        async with db.transaction():
+            if await tick.term.fence(WORK).once_async(db, tick.id):
+                await db.execute(INSERT, _tick_row(tick, self._replica))
 
 
 class Looking:
@@ -80,15 +114,72 @@ class Looking:
         after = -1 if poll.value is None else poll.value
         found = db.execute(_NEXT, (after, AT_ONCE)).fetchall()
         for position, body in found:
-            item = json.loads(body)
-            row = (item["lane"], item["position"], item["item"], poll.token, self._replica)
+            said = json.loads(body)
             with db.transaction():
-                if poll.term.fence(WORK).once(db, item["item"]):
-                    db.execute(INSERT, row)
+                if poll.term.fence(WORK).once(db, said["item"]):
+                    db.execute(INSERT, _row(said, poll.token, self._replica))
             after = position
         if found:
             poll.save(after)
         return bool(found)
+
+
+class AsyncLooking:
+    """The same, for asyncio."""
+
+    def __init__(self, database: AsyncDatabase, replica: str) -> None:
+        self._database, self._replica = database, replica
+
+    async def __call__(self, poll: aio.Poll) -> bool:
+        db = await self._database()
+        after = -1 if poll.value is None else poll.value
+        found = await (await db.execute(_NEXT, (after, AT_ONCE))).fetchall()
+        for position, body in found:
+            said = json.loads(body)
+            async with db.transaction():
+                if await poll.term.fence(WORK).once_async(db, said["item"]):
+                    await db.execute(INSERT, _row(said, poll.token, self._replica))
+            after = position
+        if found:
+            await poll.save(after)
+        return bool(found)
+
+
+class Poisoned(ValueError):
+    """Of this item no handler can make anything."""
+
+
+def _row(said: dict[str, Any], token: int | None, replica: str) -> tuple[object, ...]:
+    if said["poison"]:
+        raise Poisoned(said["item"])
+    return said["lane"], said["position"], said["item"], token, replica
+
+
+def _consumer(options: argparse.Namespace, effects: str) -> None:
+    """Consume: the effect's row is all that there is to do in either face."""
+    settings: dict[str, Any] = {
+        "source": os.environ["WORK_SOURCE"],
+        "effects": effects,
+        "retries": 1,
+        "backoff_s": 0.05,
+        **_common(options),
+    }
+    if options.aio:
+        waiting = AioConsumer(WORK, **settings)
+
+        @waiting.handler
+        async def handle_async(item: Item, db: psycopg.AsyncConnection[Any]) -> None:
+            await db.execute(INSERT, _row(item.json(), item.token, options.name))
+
+        asyncio.run(waiting.run())
+        return
+    consumer = Consumer(WORK, **settings)
+
+    @consumer.handler
+    def handle(item: Item, db: psycopg.Connection[Any]) -> None:
+        db.execute(INSERT, _row(item.json(), item.token, options.name))
+
+    consumer.run()
 
 
 def _common(options: argparse.Namespace) -> dict[str, Any]:
@@ -97,16 +188,25 @@ def _common(options: argparse.Namespace) -> dict[str, Any]:
 
 def _periodic(options: argparse.Namespace, effects: str) -> None:
     settings = {**EXACT, **_common(options)}
+    face: Any = aio if options.aio else incumbent
     if options.source == "cron":
-        decide = incumbent.cron("* * * * * *", tz="Europe/Vienna", name=WORK, **settings)
+        decide = face.cron("* * * * * *", tz="Europe/Vienna", name=WORK, **settings)
     else:
-        decide = incumbent.every(f"{options.every_ms}ms", name=WORK, **settings)
-    decide(Ticking(Database(effects), options.name)).run()
+        decide = face.every(f"{options.every_ms}ms", name=WORK, **settings)
+    if options.aio:
+        asyncio.run(decide(AsyncTicking(AsyncDatabase(effects), options.name)).run())
+    else:
+        decide(Ticking(Database(effects), options.name)).run()
 
 
 def _poller(options: argparse.Namespace, effects: str) -> None:
-    func = Looking(Database(effects), options.name)
-    incumbent.Poller(WORK, func, every=EMPTY_S, **_common(options)).run()
+    common = _common(options)
+    if options.aio:
+        waiting = AsyncLooking(AsyncDatabase(effects), options.name)
+        asyncio.run(aio.Poller(WORK, waiting, every=EMPTY_S, **common).run())
+    else:
+        func = Looking(Database(effects), options.name)
+        incumbent.Poller(WORK, func, every=EMPTY_S, **common).run()
 
 
 def _raw(options: argparse.Namespace, effects: str) -> None:
@@ -128,6 +228,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("source")
     parser.add_argument("name")
     parser.add_argument("--every-ms", type=int, default=500)
+    parser.add_argument("--aio", action="store_true", help="the face for asyncio")
     parser.add_argument("--no-deadman", action="store_true")
     parser.add_argument("--raw", action="store_true")
     parser.add_argument("--planted", default="")
