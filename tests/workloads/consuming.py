@@ -12,6 +12,7 @@ from typing import Any
 from incumbent.aio.consumer import Consumer as AioConsumer
 from incumbent.stores.memory import MemoryStore
 from incumbent.sync.consumer import Consumer
+from incumbent.workloads.consumer.places import settled
 from incumbent.workloads.sources.api import Item
 from incumbent.workloads.sources.memory import MemorySource, Shelf
 from tests.workloads.faces import LIMIT_S, Face
@@ -19,13 +20,20 @@ from tests.workloads.faces import LIMIT_S, Face
 __all__ = ["Effects", "consumer", "until"]
 
 
-def consumer(face: Face, shelf: Shelf, store: MemoryStore, func: Any, **settings: Any) -> Any:
-    """Return a consumer of `shelf` whose handler is `func`, an ordinary function."""
+def consumer(
+    face: Face, source: Shelf | str, store: MemoryStore, func: Any, **settings: Any
+) -> Any:
+    """Return a consumer of a shelf or URL whose handler is `func`, an ordinary function."""
     positions = settings.pop("positions", False)
     kind: Any = Consumer if face.name == "sync" else AioConsumer
+
+    def shelf() -> MemorySource:
+        assert isinstance(source, Shelf)
+        return MemorySource(source, positions=positions)
+
     made = kind(
         "orders",
-        lambda: MemorySource(shelf, positions=positions),
+        source if isinstance(source, str) else shelf,
         store=store,
         deadman=False,
         **{"backoff_s": 0, **settings},
@@ -35,13 +43,13 @@ def consumer(face: Face, shelf: Shelf, store: MemoryStore, func: Any, **settings
     elif "effects" in settings:
 
         async def with_db(item: Item, db: Any) -> None:
-            func(item, db)
+            await settled(func(item, db))
 
         made.handler(with_db)
     else:
 
         async def alone(item: Item) -> None:
-            func(item)
+            await settled(func(item))
 
         made.handler(alone)
     return made

@@ -19,16 +19,16 @@ from __future__ import annotations
 
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from incumbent.errors import ConfigError, MissingExtra
-from incumbent.stores.api import redact
+from incumbent.stores.api import StoreURL
 
 if TYPE_CHECKING:
     from incumbent.runtime.term import Term
 
-__all__ = ["END_EARLIER", "application", "conninfo", "gone", "same_database", "split_options"]
+__all__ = ["application", "conninfo", "end_earlier", "gone", "named", "same_database"]
 
+_PORT = 5432
 _DEFAULTS = {
     "connect_timeout": "10",
     "keepalives_idle": "5",
@@ -40,7 +40,16 @@ _GONE = ("08", "40", "53", "57P", "58", "25006", "55P03", "XX000")
 """Classes and codes that say nothing of the statement: no connection, conflict of transactions, out
 of resources, shutdown, system error, a server that is read-only, a lock that is not to be had."""
 
-END_EARLIER = """\
+_MISCONFIGURED = (
+    "authentication failed",
+    "does not exist",
+    "no pg_hba.conf entry",
+    "certificate verify failed",
+    "permission denied",
+    "no password supplied",
+)
+
+_END_EARLIER = """\
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
 WHERE pid <> pg_backend_pid() AND datname = current_database() AND usename = current_user
 AND application_name LIKE %s
@@ -55,23 +64,19 @@ def application(work: str, token: int | None, part: str) -> str:
     return f"incumbent/{short}/{token or 0}/{part}"
 
 
-def earlier(work: str, token: int | None, part: str) -> tuple[str, int]:
-    """Return the values of `END_EARLIER`."""
+def _earlier(work: str, token: int | None, part: str) -> tuple[str, int]:
+    """Return the values of `_END_EARLIER`."""
     head, _, _ = application(work, token, part).rpartition(f"/{token or 0}/")
     pattern = head.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
     return f"{pattern}/%/{part}", token or 0
 
 
-def split_options(url: str, *ours: str) -> tuple[str, dict[str, str]]:
-    """Return the URL without our own options, and these; the others are libpq's."""
-    parts = urlsplit(url)
-    options = parse_qsl(parts.query, keep_blank_values=True)
-    left = urlencode([pair for pair in options if pair[0] not in ours])
-    return urlunsplit(parts._replace(query=left)), {k: v for k, v in options if k in ours}
-
-
-def conninfo(url: str) -> str:
+def conninfo(url: StoreURL, *ours: str) -> str:
     """Return what libpq understands, with limits for a server that is silent.
+
+    Args:
+        url: all of its options but `ours` are libpq's.
+        *ours: options that are somebody else's.
 
     Raises:
         MissingExtra: psycopg is not installed.
@@ -79,17 +84,34 @@ def conninfo(url: str) -> str:
     """
     try:
         import psycopg
-        from psycopg.conninfo import conninfo_to_dict, make_conninfo
+        from psycopg.conninfo import make_conninfo
     except ImportError as error:  # psycopg raises it, too, where it finds no libpq.
         raise MissingExtra(
             "postgresql:// needs the package 'psycopg', with libpq: "
             f"pip install 'incumbent[postgresql]' ({error})"
         ) from None
+    servers = url.servers(_PORT) if "," in url.host else ((url.host, url.port or _PORT),)
+    given = {
+        "host": ",".join(host for host, _ in servers),
+        "port": ",".join(str(port) for _, port in servers),
+        "user": url.username,
+        "password": url.password,
+        "dbname": url.path.removeprefix("/"),
+    }
+    options = {key: value for key, value in url.options.items() if key not in ours}
+    params = {key: value for key, value in given.items() if value}
+    if not url.host and url.port is None:
+        del params["port"]
     try:
-        given: dict[str, Any] = dict(conninfo_to_dict(url))
-        return make_conninfo("", **{**_DEFAULTS, **given})
+        return make_conninfo("", **{**_DEFAULTS, **params, **options})
     except psycopg.Error as error:
-        raise ConfigError(f"{redact(url)}: {' '.join(str(error).split())}") from None
+        raise ConfigError(f"{url.scheme}://: {' '.join(str(error).split())}") from None
+
+
+def named(url: StoreURL) -> str:
+    """Return the URL without secrets and options, for messages."""
+    port = "" if url.port is None else f":{url.port}"
+    return f"postgresql://{url.host}{port}{url.path}"
 
 
 def same_database(one: str, other: str) -> bool:
@@ -105,28 +127,24 @@ def same_database(one: str, other: str) -> bool:
 
 
 def gone(error: BaseException, connection: Any) -> str:
-    """Return why the server is not there for us, or "" if it is."""
+    """Return why the server is not there for us, or "" if it is.
+
+    Who cannot connect because of what was configured is told so: the server is there.
+    """
     import psycopg
 
+    text = " ".join(str(error).split()) or "the connection was lost"
     if not isinstance(error, psycopg.Error):
-        broken = connection is not None and connection.broken
-        return "the connection was lost" if broken else ""
+        return text if connection is not None and connection.closed else ""
+    if connection is None:
+        return "" if any(words in text for words in _MISCONFIGURED) else text
     state = error.sqlstate or ""
     if state == "25P03":
         return ""  # The transaction stood still for longer than this server permits.
-    lost = connection is None or connection.closed
-    if lost or state.startswith(_GONE):
-        refused = state.startswith(("28", "3D", "42"))
-        return "" if refused else " ".join(str(error).split()) or "the connection was lost"
-    return ""
-
-
-def named(url: str) -> str:
-    """Return a URL without secrets, for messages."""
-    return redact(url)
+    return text if connection.closed or state.startswith(_GONE) else ""
 
 
 async def end_earlier(execute: Any, term: Term, work: str, part: str) -> None:
     """Have the server end the sessions of this and earlier terms, but for the one that asks."""
     term.check()
-    await execute(END_EARLIER, earlier(work, term.token, part))
+    await execute(_END_EARLIER, _earlier(work, term.token, part))

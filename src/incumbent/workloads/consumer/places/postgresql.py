@@ -11,9 +11,9 @@ from typing import Any
 from incumbent.errors import ConfigError
 from incumbent.fencing.progress import tables
 from incumbent.runtime.term import Term
-from incumbent.stores.api import redact
+from incumbent.stores.api import StoreURL
 from incumbent.workloads.consumer.places import DEAD, settled
-from incumbent.workloads.postgresql import application, conninfo, end_earlier, gone
+from incumbent.workloads.postgresql import application, conninfo, end_earlier, gone, named
 
 __all__ = ["PostgresPlace"]
 
@@ -29,8 +29,9 @@ class PostgresPlace:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.name = redact(url.partition("?")[0])
-        self._conninfo = conninfo(url)
+        parsed = StoreURL.parse(url)
+        self.name = named(parsed)
+        self._conninfo = conninfo(parsed)
 
     async def connect(self, term: Term, work: str, *, waits: bool) -> Any:
         """Connect, have earlier sessions ended, and make the tables if they are missing."""
