@@ -113,6 +113,8 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{plan.kind} {plan.source}: {plan.items} in {plan.rounds} rounds, seed {plan.seed}")
         outcome = run(plan, folder, lambda text: print(f"  {text}", file=sys.stderr, flush=True))
         status = checker.main([str(folder), "--min-takeovers", str(least)])
+        for text in outcome.ended:
+            print(text)
         for failure in outcome.failures:
             print(f"FAILED: {failure}", flush=True)
         report = checker.judge(folder)

@@ -43,6 +43,7 @@ __all__ = ["FAULTS", "Plan", "run"]
 SEATS = 3
 PRODUCER_S = 90.0
 BATCH = 50
+MOST_ENDED = 20
 EACH_SECOND = {"cron": "* * * * * *", "tz": "Europe/Vienna"}
 ON_SOURCES = ("source-restart", "source-pause", "cut-source")
 
@@ -81,6 +82,7 @@ class Outcome:
     """What came of it, besides what lies in the folder."""
 
     failures: list[str] = field(default_factory=list)
+    ended: list[str] = field(default_factory=list)
     took_s: float = 0.0
 
 
@@ -93,12 +95,21 @@ class Fleet:
         self._file = f"sqlite://{folder / 'election.db'}"
         self._started = 0
         self.replicas: dict[int, tuple[str, ChildProcess]] = {}
+        self.ended: list[str] = []
+        """Those that ended without being killed, by the kernel's timer or by us."""
 
     def revive(self) -> None:
         """Have a living replica on each seat."""
         for seat in range(SEATS):
-            if seat not in self.replicas or not self.replicas[seat][1].running:
-                self._start(seat)
+            if seat in self.replicas:
+                name, process = self.replicas[seat]
+                if process.running:
+                    continue
+                if process.exit_status != -signal.SIGKILL:
+                    self.ended.append(f"{name} ended by itself, with {process.exit_status}")
+                    if len(self.ended) > MOST_ENDED:
+                        raise Late(f"{self.ended[-1]}\n{process.log_tail()}")
+            self._start(seat)
 
     def _start(self, seat: int) -> None:
         plan = self._plan
@@ -244,6 +255,7 @@ class Arena:
             self.effects.close()
             self.source.stop()
             self.database.stop()
+        outcome.ended = self.fleet.ended
         outcome.took_s = time.monotonic() - begun_s
         return outcome
 
@@ -295,6 +307,7 @@ class Arena:
         while True:
 
             def look(seen: int = seen) -> int | None:
+                self.fleet.revive()
                 last = self.effects.last()
                 found = 0 if last is None else last.count
                 return found if found >= count or found > seen else None
@@ -355,9 +368,8 @@ class Arena:
         """Return the latest effect, once there is one after `sequence`."""
 
         def look() -> Last | None:
+            self.fleet.revive()
             last = self.effects.last()
-            if last is None:
-                self.fleet.revive()
             return last if last is not None and last.sequence > (sequence or 0) else None
 
         return self.watch.until(f"an effect after {sequence}", self.plan.late_s, look)

@@ -217,6 +217,7 @@ def _raw(options: argparse.Namespace, effects: str) -> None:
 
 
 _KINDS: dict[str, Callable[[argparse.Namespace, str], None]] = {
+    "consumer": _consumer,
     "periodic": _periodic,
     "poller": _poller,
 }

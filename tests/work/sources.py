@@ -24,6 +24,7 @@ from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 from redis.exceptions import ResponseError
 
+from incumbent.workloads.sources.postgresql import schema
 from tests.faults.adapter import OneServer, Servers
 from tests.faults.sql import Postgresql
 from tests.servers.kafka import Kafka
@@ -95,8 +96,8 @@ class Source(Protocol):
         ...
 
 
-class PostgresqlQueue:
-    """A table in the database of the effects."""
+class RowsTable:
+    """A table in the database of the effects, whose rows stay, for a poller or a raw consumer."""
 
     ordered, lanes = True, 1
 
@@ -112,7 +113,7 @@ class PostgresqlQueue:
         pass
 
     def where(self, seat: int) -> str:
-        return with_options(self._database.url(0, seat, "cut"), queue=QUEUE)
+        return self._database.url(0, seat, "cut")
 
     def put(self, items: Sequence[Item]) -> None:
         with psycopg.connect(self._database.url(0)) as connection:
@@ -120,6 +121,30 @@ class PostgresqlQueue:
                 f"INSERT INTO {QUEUE} VALUES (%s, %s) ON CONFLICT DO NOTHING",
                 [(item.position, item.body().decode()) for item in items],
             )
+
+
+class PostgresqlQueue(RowsTable):
+    """The product's queue in such a database; the table of rows says what is in it already."""
+
+    def start(self) -> None:
+        super().start()
+        with psycopg.connect(self._database.url(0)) as connection:
+            for statement in schema().split(";"):
+                if statement.strip():
+                    connection.execute(statement)
+
+    def where(self, seat: int) -> str:
+        return with_options(super().where(seat), queue=QUEUE)
+
+    def put(self, items: Sequence[Item]) -> None:
+        with psycopg.connect(self._database.url(0)) as connection:
+            connection.cursor().executemany(
+                f"WITH new AS (INSERT INTO {QUEUE} VALUES (%s, %s) ON CONFLICT DO NOTHING "
+                "RETURNING body) INSERT INTO incumbent_queue (queue, item, body) "
+                f"SELECT '{QUEUE}', %s, convert_to(body, 'UTF8') FROM new",
+                [(item.position, item.body().decode(), item.name) for item in items],
+            )
+            connection.execute("SELECT pg_notify('incumbent_queue', %s)", (QUEUE,))
 
 
 class _RedisServer(OneServer):
@@ -269,10 +294,6 @@ class _KafkaServer(OneServer):
 
     def _url(self, lane: int, addresses: Sequence[str]) -> str:
         return f"kafka://{addresses[0]}/?topic={QUEUE}"
-
-
-class RowsTable(PostgresqlQueue):
-    """The same table, for a poller that goes by a cursor."""
 
 
 class DirectoryOfFiles:
