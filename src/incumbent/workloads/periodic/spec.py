@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from datetime import UTC, tzinfo
 from importlib import import_module
 from itertools import pairwise
 from typing import Any
