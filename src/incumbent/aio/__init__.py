@@ -1,6 +1,6 @@
 """Elections and work for asyncio, with the names of `incumbent.sync`.
 
-Kinds of work are loaded when they are first used, as in `incumbent` itself.
+What is work and no election is loaded when it is first used.
 """
 
 from __future__ import annotations
@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 from incumbent.aio.election import Election, Health, Hold, Term
 
 if TYPE_CHECKING:
+    from incumbent.aio.directory import Directory
     from incumbent.aio.periodic import Job, Jobs, Tick, cron, every
     from incumbent.aio.poller import Poll, Poller, poll
 
 __all__ = [
+    "Directory",
     "Election",
     "Health",
     "Hold",
@@ -30,6 +32,7 @@ __all__ = [
 ]
 
 _WHERE = {
+    "Directory": "incumbent.aio.directory",
     "Job": "incumbent.aio.periodic",
     "Jobs": "incumbent.aio.periodic",
     "Poll": "incumbent.aio.poller",

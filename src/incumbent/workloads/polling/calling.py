@@ -58,7 +58,7 @@ async def called(env: Env, func: Callable[..., Any], arg: Any, *, awaits: bool) 
         BaseException: what the function raised and is no `Exception`.
     """
     gate = _Gate(env.term, func)
-    task = asyncio.ensure_future(env.call(gate, arg))
+    task = asyncio.ensure_future(_made(env, gate, arg))
     ending = False
     while not task.done():
         try:
@@ -67,12 +67,24 @@ async def called(env: Env, func: Callable[..., Any], arg: Any, *, awaits: bool) 
             ending = True
             if awaits or gate.shut():
                 task.cancel()
+    result, error = task.result()
+    if error is None or _is_the_works_affair(error):
+        return Outcome(result, error, ending)
+    raise error
+
+
+async def _made(env: Env, gate: _Gate, arg: Any) -> tuple[Any, Any]:
+    """Call, and tell an interrupt apart: one that leaves a task on its own stops the loop."""
     try:
-        return Outcome(result=task.result(), ending=ending)
-    except (LeadershipLost, StaleToken):
+        return await env.call(gate, arg), None
+    except asyncio.CancelledError:
         raise
-    except Exception as error:
-        return Outcome(error=error, ending=ending)
+    except BaseException as error:
+        return None, error
+
+
+def _is_the_works_affair(error: BaseException) -> bool:
+    return isinstance(error, Exception) and not isinstance(error, (LeadershipLost, StaleToken))
 
 
 class _Gate:

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 
 from incumbent.errors import ConfigError
-from incumbent.workloads.durations import seconds_of
+from incumbent.workloads.schedule import seconds_of
 
 __all__ = ["Pace"]
 
