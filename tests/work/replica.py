@@ -13,6 +13,7 @@ import asyncio
 import json
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -41,6 +42,8 @@ EXACT: dict[str, Any] = {
     "backoff_s": 0.05,
 }
 """Each tick once, however long it takes."""
+
+FILES: dict[str, Any] = {"every": EMPTY_S, "settle": 0.1, "retries": 1000, "backoff": 0.05}
 
 
 class Database:
@@ -145,6 +148,34 @@ class AsyncLooking:
         return bool(found)
 
 
+class Reading:
+    """What is done with a file. It may come again, so its effect is known by its item."""
+
+    def __init__(self, database: Database, replica: str) -> None:
+        self._database, self._replica = database, replica
+
+    def __call__(self, file: incumbent.File) -> None:
+        said = json.loads(Path(file).read_bytes())
+        db = self._database()
+        with db.transaction():
+            if file.term.fence(WORK).once(db, said["item"]):
+                db.execute(INSERT, _row(said, file.token, self._replica))
+
+
+class AsyncReading:
+    """The same, for asyncio."""
+
+    def __init__(self, database: AsyncDatabase, replica: str) -> None:
+        self._database, self._replica = database, replica
+
+    async def __call__(self, file: incumbent.File) -> None:
+        said = json.loads(await asyncio.to_thread(Path(file).read_bytes))
+        db = await self._database()
+        async with db.transaction():
+            if await file.term.fence(WORK).once_async(db, said["item"]):
+                await db.execute(INSERT, _row(said, file.token, self._replica))
+
+
 class Poisoned(ValueError):
     """Of this item no handler can make anything."""
 
@@ -199,7 +230,21 @@ def _periodic(options: argparse.Namespace, effects: str) -> None:
         decide(Ticking(Database(effects), options.name)).run()
 
 
+def _files(options: argparse.Namespace, effects: str) -> None:
+    settings = {**FILES, **_common(options)}
+    folder = os.environ["WORK_SOURCE"]
+    if options.aio:
+        waiting = AsyncReading(AsyncDatabase(effects), options.name)
+        asyncio.run(aio.Directory(folder, waiting, name=WORK, **settings).run())
+    else:
+        func = Reading(Database(effects), options.name)
+        incumbent.Directory(folder, func, name=WORK, **settings).run()
+
+
 def _poller(options: argparse.Namespace, effects: str) -> None:
+    if options.source == "directory":
+        _files(options, effects)
+        return
     common = _common(options)
     if options.aio:
         waiting = AsyncLooking(AsyncDatabase(effects), options.name)
