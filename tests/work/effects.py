@@ -16,7 +16,10 @@ import psycopg
 from incumbent.fencing.progress import tables
 from incumbent.fencing.sql import TABLE as FENCE
 
-__all__ = ["INSERT", "Effects", "Last"]
+__all__ = ["INSERT", "QUEUE", "Effects", "Last"]
+
+QUEUE = "work"
+"""The name of the table, queue, stream or topic of the items."""
 
 _TABLE = """\
 CREATE TABLE effect (

@@ -44,6 +44,7 @@ SEATS = 3
 PRODUCER_S = 90.0
 BATCH = 50
 MOST_ENDED = 20
+LOOK_EVERY_S = 0.02
 EACH_SECOND = {"cron": "* * * * * *", "tz": "Europe/Vienna"}
 ON_SOURCES = ("source-restart", "source-pause", "cut-source")
 
@@ -215,7 +216,7 @@ class Arena:
     def __init__(self, plan: Plan, folder: Path, tell: Callable[[str], None]) -> None:
         self.plan, self.folder, self._tell = plan, folder, tell
         self.chance = random.Random(f"{plan.seed}/{plan.kind}/{plan.source}")
-        self.watch = Watch(threading.Event())
+        self.watch = Watch(threading.Event(), LOOK_EVERY_S)
         self.database = Postgresql(folder)
         self.source = SOURCES[plan.kind][plan.source](folder, self.database, SEATS)
         self.fleet = Fleet(plan, self.source, self.database, folder)
@@ -327,16 +328,23 @@ class Arena:
             self.watch.rest(max(0.0, at_s - time.time()))
             self._round(number)
         until_ms = max(first.position + plan.items * plan.every_ms, round(time.time() * 1000))
-        schedule = {"every_ms": plan.every_ms} if plan.source == "every" else EACH_SECOND
-        self._describe(schedule=schedule, from_ms=first.position, until_ms=until_ms)
         due_ms = until_ms - until_ms % plan.every_ms
         self.watch.rest(max(0.0, due_ms / 1000 - time.time()))
 
-        def look() -> bool | None:
+        def look() -> Last | None:
+            self.fleet.revive()
             last = self.effects.last()
-            return True if last is not None and last.position >= due_ms else None
+            return last if last is not None and last.position >= due_ms else None
 
-        self.watch.until(f"the tick of {due_ms}", self.plan.late_s, look)
+        try:
+            self.watch.until(f"the tick of {due_ms}", plan.late_s, look)
+        finally:
+            self.fleet.end()
+            # They have gone on until now, and what they have begun with is owed as well.
+            last = self.effects.last()
+            until_ms = max(due_ms, 0 if last is None else last.position)
+            schedule = {"every_ms": plan.every_ms} if plan.source == "every" else EACH_SECOND
+            self._describe(schedule=schedule, from_ms=first.position, until_ms=until_ms)
 
     def _describe(self, **schedule: Any) -> None:
         plan = self.plan

@@ -19,8 +19,7 @@ from typing import Any
 import psycopg
 
 import incumbent
-from tests.work.effects import INSERT
-from tests.work.sources import QUEUE
+from tests.work.effects import INSERT, QUEUE
 
 __all__ = ["PLANTED", "consume"]
 

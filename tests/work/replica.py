@@ -25,8 +25,7 @@ from incumbent.sync.consumer import Consumer
 from incumbent.workloads.sources import Item
 from tests.faults.worker import say
 from tests.work import raw
-from tests.work.effects import INSERT
-from tests.work.sources import QUEUE
+from tests.work.effects import INSERT, QUEUE
 
 WORK = "work"
 AT_ONCE = 20

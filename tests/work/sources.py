@@ -30,10 +30,10 @@ from tests.faults.sql import Postgresql
 from tests.servers.kafka import Kafka
 from tests.servers.rabbitmq import RabbitMq
 from tests.servers.redis import Redis
+from tests.work.effects import QUEUE
 
 __all__ = ["SOURCES", "Item", "Source", "with_options"]
 
-QUEUE = "work"
 PATIENCE_S = 30.0
 
 
