@@ -28,20 +28,24 @@ if TYPE_CHECKING:
     from incumbent.runtime.health import Health
     from incumbent.runtime.term import Term
     from incumbent.sync import Election
+    from incumbent.sync.consumer import Consumer
     from incumbent.sync.directory import Directory
     from incumbent.sync.periodic import Job, Jobs, cron, every
     from incumbent.sync.poller import Poll, Poller, poll
     from incumbent.workloads.periodic import Tick
     from incumbent.workloads.polling.directory import File
+    from incumbent.workloads.sources.api import Item
 
 __version__ = "0.1.0.dev0"
 __all__ = [
     "ConfigError",
+    "Consumer",
     "Directory",
     "Election",
     "File",
     "Health",
     "IncumbentError",
+    "Item",
     "Job",
     "Jobs",
     "LeadershipLost",
@@ -60,10 +64,12 @@ __all__ = [
 ]
 
 _WHERE = {
+    "Consumer": "incumbent.sync.consumer",
     "Directory": "incumbent.sync.directory",
     "Election": "incumbent.sync",
     "File": "incumbent.workloads.polling.directory",
     "Health": "incumbent.runtime.health",
+    "Item": "incumbent.workloads.sources.api",
     "Job": "incumbent.sync.periodic",
     "Jobs": "incumbent.sync.periodic",
     "Poll": "incumbent.sync.poller",

@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 from incumbent.aio.election import Election, Health, Hold, Term
 
 if TYPE_CHECKING:
+    from incumbent.aio.consumer import Consumer
     from incumbent.aio.directory import Directory
     from incumbent.aio.periodic import Job, Jobs, Tick, cron, every
     from incumbent.aio.poller import Poll, Poller, poll
 
 __all__ = [
+    "Consumer",
     "Directory",
     "Election",
     "Health",
@@ -32,6 +34,7 @@ __all__ = [
 ]
 
 _WHERE = {
+    "Consumer": "incumbent.aio.consumer",
     "Directory": "incumbent.aio.directory",
     "Job": "incumbent.aio.periodic",
     "Jobs": "incumbent.aio.periodic",

@@ -106,7 +106,7 @@ class Machine:
             )
         if self.effects is not None:
             open_place(self.effects)
-        self.keeps = self.open_source().positions and self.effects is None
+        self.keeps = self.effects is None and not self.open_source().remembers
 
     def open_source(self) -> Source:
         """Return a source that is not connected yet."""

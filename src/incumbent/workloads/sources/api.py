@@ -108,10 +108,13 @@ class Source(Protocol):
     Attributes:
         name: what it is, for messages: a URL without secrets.
         positions: whether its items have a position (rule 5).
+        remembers: whether the broker knows what is done, once it was told. If it does not, and
+            there is no database for the effects, the position is kept beside the election.
     """
 
     name: str
     positions: bool
+    remembers: bool
 
     async def open(self, opening: Opening) -> None:
         """Connect. It is closed by now, if it was open before.

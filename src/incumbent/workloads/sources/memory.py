@@ -55,6 +55,7 @@ class MemorySource:
     def __init__(self, shelf: Shelf, *, positions: bool = False) -> None:
         self.name = "memory://"
         self.positions = positions
+        self.remembers = not positions
         self.shelf = shelf
         self._mine: set[str] = set()
         self._before = 0

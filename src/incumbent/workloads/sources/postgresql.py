@@ -114,6 +114,7 @@ class PostgresQueue:
     """A queue in a table. See the head of this module."""
 
     positions = False
+    remembers = True
 
     def __init__(self, url: StoreURL, queue: str, table: str, poll_s: float) -> None:
         self.name = f"{named(url)}?queue={queue}"
