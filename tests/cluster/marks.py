@@ -6,13 +6,14 @@ page, so that a write which SIGKILL interrupts between two pages is never half o
 
 Run as a program it is what a Pod, or `incumbent run` in it, starts:
 
-    python -I -S marks.py FILE [--write URL] [--listen PORT]
+    python -I -S marks.py FILE [--write URL] [--listen PORT] [--linger S]
 
 It knows nothing of incumbent but the variable `INCUMBENT_TOKEN`, which is 0 where nobody was
 elected. It marks for as long as it lives, unconditionally; with `--write` it also asks the ledger
 at the URL to write something four times a second, and with `--listen` it accepts connections, so
-that it counts as ready. As the first process of a container it must ask
-for SIGTERM: the kernel does not end such a process by a signal that it has no handler for.
+that it counts as ready; with `--linger` it works on for so long after it was asked to end. As the
+first process of a container it must ask for SIGTERM: the kernel does not end such a process by a
+signal that it has no handler for.
 """
 
 from __future__ import annotations
@@ -74,11 +75,19 @@ def listen(port: int) -> None:
             server.accept()[0].close()
 
 
+def end_after(linger_s: float) -> None:
+    """End the process, after a while if there is one."""
+    if not linger_s:
+        os._exit(0)
+    threading.Timer(linger_s, os._exit, (0,)).start()
+
+
 def main(arguments: list[str]) -> None:
     path, *rest = arguments
     told = dict(zip(rest[::2], rest[1::2], strict=True))
     token = int(os.environ.get("INCUMBENT_TOKEN", "0"))
-    signal.signal(signal.SIGTERM, lambda _signal, _frame: os._exit(0))
+    linger_s = float(told.get("--linger", "0"))
+    signal.signal(signal.SIGTERM, lambda _signal, _frame: end_after(linger_s))
     if "--write" in told:
         url = told["--write"]
         threading.Thread(target=write_on, args=(url, token), daemon=True).start()

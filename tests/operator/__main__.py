@@ -32,6 +32,7 @@ from tests.servers.process import ChildProcess, ServerError
 
 _NAME = "reports"
 _LIMIT_S = 60.0
+_PORT = 8080
 _IMAGE = "registry.example/reports:1"
 
 
@@ -51,6 +52,8 @@ def _applications(marks: Path) -> dict[str, Application]:
     # By the last one a candidate knows that it is in a Pod, and calls itself so.
     environment = {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", "KUBERNETES_SERVICE_HOST": "127.0.0.1"}
     common = {"name": _NAME, "image": _IMAGE, "env": environment}
+    # The interpreter may lie below /tmp, in place of which a played node takes a folder of its own.
+    common["writable"] = ()
     single = {**common, "command": worker, "owner": "somebody@example.com", "grace_s": 3.0}
     elected = {**common, "ttl_s": 6.0}
     standby = Application(
@@ -58,7 +61,7 @@ def _applications(marks: Path) -> dict[str, Application]:
         mode=Mode.ACTIVE_STANDBY,
         command=worker,
     )
-    poller = (PYTHON, str(HERE / "poller.py"), str(marks), _NAME)
+    poller = (PYTHON, str(HERE / "poller.py"), str(marks), _NAME, str(_PORT))
     return {
         "at-least-one": Application(**single, mode=Mode.AT_LEAST_ONE),  # type: ignore[arg-type]
         "at-most-one": Application(**single, mode=Mode.AT_MOST_ONE),  # type: ignore[arg-type]
@@ -68,7 +71,7 @@ def _applications(marks: Path) -> dict[str, Application]:
             **elected,  # type: ignore[arg-type]
             mode=Mode.PARTLY_SINGLETON,
             command=poller,
-            ports=(Port(8080),),
+            ports=(Port(_PORT),),
             readiness=None,
         ),
     }

@@ -20,7 +20,7 @@ from incumbent.manifests.marks import KEPT_BY
 from incumbent.manifests.model import Application
 from incumbent.operator.cluster import Cluster
 from incumbent.operator.definition import SINGLETONS
-from incumbent.operator.kinds import KINDS, WORKLOADS
+from incumbent.operator.kinds import KINDS, REPLICA_SETS, WORKLOADS
 from incumbent.operator.reconciling import Reconciler
 from incumbent.operator.steps import Step
 from incumbent.stores.kubernetes import config
@@ -60,6 +60,11 @@ class Line:
 
     def close(self) -> None:
         self._connection.close()
+
+
+def _kept(by: Object) -> Object:
+    owner = {"apiVersion": "apps/v1", "kind": by["kind"], "controller": True}
+    return {**owner, **{name: by["metadata"][name] for name in ("name", "uid")}}
 
 
 class Stage:
@@ -163,6 +168,11 @@ class Stage:
         (found,) = [one for one in self.status["conditions"] if one["type"] == kind]
         return found["status"], found["reason"]
 
+    def message(self, kind: str) -> str:
+        (found,) = [one for one in self.status["conditions"] if one["type"] == kind]
+        text: str = found["message"]
+        return text
+
     def events(self) -> list[tuple[str, str, str]]:
         path = f"/apis/events.k8s.io/v1/namespaces/{self.namespace}/events"
         items = self.server.request("GET", path)["items"]
@@ -180,10 +190,11 @@ class Stage:
         (workload,) = self.workloads()
         template = workload["spec"]["template"]
         name = f"{self.name}-{len(self.pods())}"
+        by = workload if workload["kind"] == "StatefulSet" else self._set_of(workload)
         pod = {
             "apiVersion": "v1",
             "kind": "Pod",
-            "metadata": {**template["metadata"], "name": name},
+            "metadata": {**template["metadata"], "name": name, "ownerReferences": [_kept(by)]},
             "spec": {**template["spec"], "nodeName": "some-node", "serviceAccountName": ""},
         }
         path = PODS.path(self.namespace)
@@ -199,6 +210,35 @@ class Stage:
         self._say(workload, {"replicas": count, "readyReplicas": count, "updatedReplicas": count})
         return name
 
+    def _set_of(self, deployment: Object) -> Object:
+        """Return the ReplicaSet of a Deployment, which is made once."""
+        uid = deployment["metadata"]["uid"]
+        for found in self.sets():
+            if [one["uid"] for one in found["metadata"].get("ownerReferences", ())] == [uid]:
+                return found
+        labels = deployment["spec"]["template"]["metadata"]["labels"]
+        metadata = {"name": f"{self.name}-{uid[:8]}", "labels": labels}
+        made = {
+            "apiVersion": REPLICA_SETS.api_version,
+            "kind": REPLICA_SETS.kind,
+            "metadata": {**metadata, "ownerReferences": [_kept(deployment)]},
+            "spec": {
+                name: deployment["spec"][name] for name in ("replicas", "selector", "template")
+            },
+        }
+        return self.server.request("POST", REPLICA_SETS.path(self.namespace), made)
+
+    def sets(self) -> list[Object]:
+        found: list[Object] = self.server.request("GET", REPLICA_SETS.path(self.namespace))["items"]
+        return [{"kind": REPLICA_SETS.kind, **one} for one in found]
+
+    def change_set(self, how: Callable[[Object], None]) -> None:
+        """Change the only ReplicaSet."""
+        (found,) = self.sets()
+        how(found)
+        path = f"{REPLICA_SETS.path(self.namespace)}/{found['metadata']['name']}"
+        self.server.request("PUT", path, found)
+
     def end(self, name: str) -> None:
         """Let a Pod be gone."""
         self.server.request(
@@ -206,7 +246,7 @@ class Stage:
         )
 
     def collect(self) -> None:
-        """Let what is being deleted be gone."""
+        """Let what is being deleted be gone, and the ReplicaSets of Deployments that are."""
         for kind in WORKLOADS:
             path = KINDS[kind].path(self.namespace)
             for obj in self.server.request("GET", path)["items"]:
@@ -215,6 +255,33 @@ class Stage:
                     body = {"metadata": {"finalizers": None}}
                     kind_of = "application/merge-patch+json"
                     self.server.request("PATCH", where, body, content_type=kind_of)
+        there = {obj["metadata"]["uid"] for obj in self.workloads()}
+        for one in self.sets():
+            if not {owner["uid"] for owner in one["metadata"].get("ownerReferences", ())} & there:
+                name = one["metadata"]["name"]
+                self.server.request("DELETE", f"{REPLICA_SETS.path(self.namespace)}/{name}")
+
+    def delete(self, kind: str = "", name: str = "") -> None:
+        """Delete an object in the background, the workload if none is named."""
+        of = KINDS[kind or self.workloads()[0]["kind"]]
+        path = f"{of.path(self.namespace)}/{name or self.name}"
+        self.server.request("DELETE", path, {"propagationPolicy": "Background"})
+
+    def make_anew(self, app: Application) -> None:
+        """Delete the Singleton, and make it once more: what it had made is there for a while."""
+        path = f"{SINGLETONS.path(self.namespace)}/{app.name}"
+        self.server.request("DELETE", path, {"propagationPolicy": "Background"})
+        self.apply(app)
+
+    def collect_former(self) -> None:
+        """Let all be gone that a former Singleton has made."""
+        path = f"{SINGLETONS.path(self.namespace)}/{self.name}"
+        uid = self.server.request("GET", path)["metadata"]["uid"]
+        for kind, of in KINDS.items():
+            for obj in self.server.request("GET", of.path(self.namespace))["items"]:
+                owners = obj["metadata"].get("ownerReferences", ())
+                if any(one["kind"] == "Singleton" and one["uid"] != uid for one in owners):
+                    self.delete(kind, obj["metadata"]["name"])
 
     def workloads(self) -> list[Object]:
         """Return every workload that has the name of the Singleton."""

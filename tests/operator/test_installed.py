@@ -6,8 +6,12 @@ test says for them that a Pod runs, and that it has ended.
 
 from __future__ import annotations
 
+import asyncio
 import re
+import signal
 import subprocess
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,16 +19,19 @@ from typing import Any
 
 import pytest
 
+from incumbent.cli import operator
 from incumbent.manifests.modes import Mode
 from incumbent.operator.definition import SINGLETONS
 from incumbent.operator.install import NAME, rules
 from incumbent.operator.kinds import KEPT, KINDS
-from tests.cli.processes import Process, command, run
+from incumbent.runtime.keeper import Keeper
+from tests.cli.processes import Process, command, environment, run
 from tests.manifests.kit import EVERY, PLAIN
 from tests.operator.cluster import Stage
 from tests.servers.kubernetes import ApiError, ApiServer
 
-_OPERATORS, _TEAM = "operators", "team"
+_OPERATORS, _TEAM = "incumbent", "team"
+_IMAGE = "registry.example/incumbent:1"
 _USER = f"system:serviceaccount:{_OPERATORS}:{NAME}"
 _LIMIT_S = 90.0
 _UNUSED = {
@@ -37,25 +44,32 @@ _UNUSED = {
 
 @pytest.fixture
 def stage(governed: ApiServer) -> Iterator[Stage]:
-    for name in (_OPERATORS, _TEAM):
-        governed.create_namespace(name)
+    governed.create_namespace(_TEAM)
     found = Stage(governed, _TEAM)
     yield found
     found.server.close()
 
 
 @pytest.fixture
-def installed(governed: ApiServer, stage: Stage, kubectl: Path) -> dict[str, str]:
-    """The environment of the operator's Pods."""
-    image = "registry.example/incumbent:1"
-    text = run("operator", "--manifests", "--image", image, "--namespace", _OPERATORS).out
+def installed(governed: ApiServer, stage: Stage, kubectl: Path, tmp_path: Path) -> dict[str, str]:
+    """The environment of the operator's Pods, after what its help says was typed into a shell."""
+    (tmp_path / "kubectl").symlink_to(kubectl)
+    ours = tmp_path / "incumbent"
+    ours.write_text(f'#!/bin/sh\nexec {sys.executable} -m incumbent.cli "$@"\n')
+    ours.chmod(0o755)
+    told = run("operator", "--help").out
+    (typed,) = re.findall(r"^  kubectl create.*?(?=\n\n)", told, re.DOTALL | re.MULTILINE)
     subprocess.run(
-        [kubectl, "apply", "--server-side", "-f", "-"],
-        input=text,
-        env={"KUBECONFIG": str(governed.kubeconfig()), "HOME": str(governed.ca_file.parent)},
-        text=True,
-        capture_output=True,
+        ["sh", "-ec", typed.replace("IMAGE", _IMAGE)],
+        env=environment(
+            {
+                "KUBECONFIG": str(governed.kubeconfig()),
+                "HOME": str(tmp_path),
+                "PATH": f"{tmp_path}:/usr/bin:/bin",
+            }
+        ),
         check=True,
+        stdout=subprocess.DEVNULL,
     )
     token = governed.service_account_token(_OPERATORS, NAME, "token")
     written = governed.kubeconfig("nobody", namespace=_OPERATORS)
@@ -64,11 +78,12 @@ def installed(governed: ApiServer, stage: Stage, kubectl: Path) -> dict[str, str
 
 
 @pytest.fixture
-def start(installed: dict[str, str]) -> Iterator[Callable[[], Process]]:
+def start(installed: dict[str, str], tmp_path: Path) -> Iterator[Callable[[], Process]]:
     started: list[Process] = []
 
     def one() -> Process:
-        started.append(Process(command("operator"), installed))
+        at = str(tmp_path / f"probe-{len(started)}")
+        started.append(Process(command("operator", "--probe", at), installed))
         return started[-1]
 
     yield one
@@ -95,6 +110,12 @@ def _bind(stage: Stage) -> str:
     found["status"]["phase"] = "Running"
     stage.server.request("PUT", f"{path}/status", found)
     return name
+
+
+def _answer(path: str) -> str:
+    """What a kubelet hears."""
+    found: str = run("probe", "--json", "--timeout", "1", path).json["state"]
+    return found
 
 
 def _used(server: ApiServer) -> set[tuple[str, str]]:
@@ -124,13 +145,19 @@ def _left(stage: Stage) -> dict[str, list[str]]:
 
 @pytest.mark.slow
 def test_from_installation_to_deletion(
-    governed: ApiServer, stage: Stage, start: Callable[[], Process]
+    governed: ApiServer, stage: Stage, start: Callable[[], Process], tmp_path: Path
 ) -> None:
     server = governed
     first = start()
     until(lambda: bool(_holder(server)), "the first one is elected")
     leader = _holder(server)
     standby = start()
+    asked = [str(tmp_path / f"probe-{number}") for number in range(2)]
+    until(lambda: _answer(asked[0]) == "active", "the first one says that it works")
+    until(lambda: _answer(asked[1]) == "standby", "the other one that it waits")
+    standby.process.send_signal(signal.SIGSTOP)
+    assert _answer(asked[1]) == "silent"
+    standby.process.send_signal(signal.SIGCONT)
     # All that there can be of a Singleton, then one that is strict, then one that is not.
     stage.apply(EVERY["full-partly-singleton"])
     until(lambda: "HorizontalPodAutoscaler" in _left(stage), "everything is made")
@@ -158,6 +185,14 @@ def test_from_installation_to_deletion(
     annotations = stage.get("Deployment")["metadata"]["annotations"]
     assert annotations["incumbent.dev/operator-term"] == str(term)
     until(lambda: len(stage.pods()) == 1, "there is a Pod")
+    pod = _bind(stage)
+    stage.delete("Deployment")
+    until(lambda: _says(stage, "Held", "True", "WaitingForOldPods"), "its Pod is waited for")
+    until(lambda: "deletionTimestamp" in stage.pods()[0]["metadata"], "it is collected")
+    assert stage.workloads() == []
+    stage.end(pod)
+    until(lambda: _count(stage, "Deployment") == 1, "the next one is made")
+    until(lambda: len(stage.pods()) == 1, "there is a Pod again")
     server.request("DELETE", f"{SINGLETONS.path(_TEAM)}/reports")
     until(lambda: set(_left(stage)) <= set(KEPT), "what it had made is deleted")
     assert set(_left(stage)) == set(KEPT), "and what it holds is kept"
@@ -190,8 +225,42 @@ def _count(stage: Stage, kind: str) -> int:
     return int(found["spec"]["replicas"])
 
 
+def test_whether_it_is_alive_is_asked_where_it_answers() -> None:
+    told = ["--manifests", "--image", _IMAGE, "--namespace", _OPERATORS, "--json"]
+    items = run("operator", *told).json["items"]
+    (deployment,) = [item for item in items if item["kind"] == "Deployment"]
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    words = container["command"]
+    at = words[words.index("--probe") + 1]
+    for kind in ("startupProbe", "livenessProbe"):
+        assert container[kind]["exec"]["command"] == ["incumbent", "probe", at]
+    assert str(Path(at).parent) in [one["mountPath"] for one in container["volumeMounts"]]
+
+
+def test_it_is_not_alive_while_its_leases_are_not_kept(tmp_path: Path) -> None:
+    at, stuck, on = str(tmp_path / "probe"), threading.Event(), threading.Event()
+
+    def block() -> None:
+        stuck.set()
+        on.wait()
+
+    async def play() -> None:
+        with operator._answering(at, lambda: False):
+            assert await asyncio.to_thread(_answer, at) == "standby"
+            Keeper.current().loop.call_soon_threadsafe(block)
+            try:
+                assert await asyncio.to_thread(stuck.wait, 10)
+                assert await asyncio.to_thread(_answer, at) == "silent"
+            finally:
+                on.set()
+            assert await asyncio.to_thread(_answer, at) == "standby"
+
+    asyncio.run(play())
+    assert not Path(at).exists()
+
+
 def test_our_own_audit_finds_nothing(tmp_path: Path) -> None:
-    told = ["--manifests", "--image", "registry.example/incumbent:1", "--namespace", _OPERATORS]
+    told = ["--manifests", "--image", _IMAGE, "--namespace", _OPERATORS]
     written = tmp_path / "operator.yaml"
     written.write_text(run("operator", *told).out, encoding="utf-8")
     done = run("audit", str(written), "--json")
@@ -200,8 +269,7 @@ def test_our_own_audit_finds_nothing(tmp_path: Path) -> None:
 
 
 def test_in_one_namespace_it_has_no_right_elsewhere() -> None:
-    image = "registry.example/incumbent:1"
-    told = ["--manifests", "--image", image, "--namespace", _OPERATORS, "--only", _TEAM]
+    told = ["--manifests", "--image", _IMAGE, "--namespace", _OPERATORS, "--only", _TEAM]
     items = run("operator", *told, "--json").json["items"]
     kinds = [item["kind"] for item in items]
     assert not [kind for kind in kinds if kind.startswith("ClusterRole")]
@@ -209,7 +277,7 @@ def test_in_one_namespace_it_has_no_right_elsewhere() -> None:
     assert [role["metadata"]["namespace"] for role in roles] == [_TEAM, _OPERATORS]
     (deployment,) = [item for item in items if item["kind"] == "Deployment"]
     pod = deployment["spec"]["template"]["spec"]
-    assert pod["containers"][0]["command"] == ["incumbent", "operator", "--only", _TEAM]
+    assert pod["containers"][0]["command"][-2:] == ["--only", _TEAM]
     assert pod["shareProcessNamespace"]
 
 

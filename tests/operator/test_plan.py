@@ -19,6 +19,7 @@ from incumbent.manifests.model import Application
 from incumbent.manifests.modes import Mode
 from incumbent.operator import observed as seen
 from incumbent.operator import plan as planner
+from incumbent.operator import remains
 from incumbent.operator.desired import wanted_of
 from incumbent.operator.kinds import KEPT, KINDS, key_of
 from incumbent.operator.observed import MANAGER, Observed
@@ -26,7 +27,7 @@ from incumbent.operator.plan import plan
 from incumbent.operator.steps import Apply, Claim, Create, Delete
 from tests.manifests.kit import EVERY, FULL, PLAIN
 from tests.operator.kit import SAYABLE
-from tests.operator.world import OWNER, Two, World, history, settle, small
+from tests.operator.world import LOST, OWNER, Two, World, history, settle, small
 
 _STANDBY = PLAIN[Mode.ACTIVE_STANDBY]
 _SCALED = replace(FULL[Mode.PARTLY_SINGLETON], namespace="default", companion=None)
@@ -60,7 +61,22 @@ def test_never_two_and_in_the_end_what_is_wanted(operators: list[int | None]) ->
 
 
 _UNLESS: dict[str, tuple[Any, str, Callable[..., Any]]] = {
-    "what is left is not waited for": (planner, "_is_of_another", lambda obj, wanted: False),
+    "what something else keeps single is not waited for": (
+        remains,
+        "_says_otherwise",
+        lambda obj, wanted: False,
+    ),
+    "what a workload that is gone has made is not waited for": (
+        remains,
+        "_is_kept",
+        lambda obj, present, sets: True,
+    ),
+    "a workload is known by its name": (
+        remains,
+        "_is_kept",
+        lambda obj, present, sets: present is not None,
+    ),
+    "one that stands still is set going at once": (remains, "_may_go_on", lambda obj: False),
     "it is born at work": (planner, "newborn", lambda obj, wanted: copy.deepcopy(obj)),
 }
 
@@ -113,22 +129,62 @@ def test_a_late_start_of_what_is_not_wanted_any_more(
 def test_a_pod_that_does_not_end_is_waited_for(before: Application, after: Application) -> None:
     world = _world(before)
     (pod, *_) = world.pods
-    pod["spec"]["nodeName"] = "lost-node"
+    pod["spec"]["nodeName"] = LOST
     world.wanted = small(after)
     for _ in range(30):
         for step in world.plan(3).steps:
             world.carry_out(step)
         world.live()
-        if pod not in world.pods:
-            world.pods.append(pod)
-        world.check()
     held = world.plan(3).held
     assert held is not None
     assert held.reason == "WaitingForOldPods"
-    assert f"Pod {pod['metadata']['name']} on lost-node" in held.message
+    assert f"Pod {pod['metadata']['name']} on {LOST}" in held.message
     world.pods.remove(pod)
     settle(world, 3)
     _is_done(world)
+
+
+def test_an_autoscaler_of_a_former_singleton_is_gone_before_anything_is_made() -> None:
+    world = _world(_SCALED)
+    world.delete(orphan=False)
+    world.make_anew()
+    world.wanted = small(PLAIN[Mode.AT_LEAST_ONE])
+    planned = world.plan(3)
+    assert planned.steps == ()
+    assert planned.held is not None
+    assert planned.held.reason == "WaitingForCollection"
+    assert "HorizontalPodAutoscaler reports" in planned.held.message
+    settle(world, 3)
+    _is_done(world)
+
+
+@pytest.mark.parametrize("app", APPLICATIONS[:2])
+def test_nothing_is_made_beside_what_was_orphaned(app: Application) -> None:
+    world = _world(app)
+    world.delete(orphan=True)
+    for _ in range(30):
+        assert world.plan(3).steps == ()
+        world.live()
+    held = world.plan(3).held
+    assert held is not None
+    assert "No workload keeps" in held.message
+    settle(world, 3)
+    _is_done(world)
+
+
+def test_of_its_own_a_pod_that_has_failed_keeps_no_workload_from_going() -> None:
+    """An evicted Pod stays as an object, and a ReplicaSet does not take it away."""
+    world = _world(PLAIN[Mode.AT_LEAST_ONE])
+    (workload,), (pod,) = world.workloads(), world.pods
+    workload["spec"]["replicas"] = world.sets[0]["spec"]["replicas"] = 0
+    assert world.plan(3).held is not None
+    pod["status"] = {"phase": "Failed"}
+    assert world.plan(3).held is None
+    pod["metadata"]["deletionTimestamp"] = "now"
+    assert world.plan(3).held is not None
+    del pod["metadata"]["deletionTimestamp"]
+    pod["metadata"]["ownerReferences"] = []
+    assert world.plan(3).held is not None, "somebody else's may be at work all the same"
 
 
 def test_where_the_election_stays_nothing_is_waited_for() -> None:

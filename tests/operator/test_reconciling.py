@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -14,12 +15,15 @@ from incumbent.manifests.marks import OPERATOR_TERM
 from incumbent.manifests.modes import Mode
 from incumbent.manifests.objects import objects_of
 from incumbent.manifests.parts import Autoscaling, Resources
+from incumbent.operator.cluster import Cluster
+from incumbent.operator.definition import SINGLETONS
 from incumbent.operator.desired import wanted_of
 from incumbent.operator.kinds import KEPT, KINDS
-from incumbent.operator.observed import MANAGER
+from incumbent.operator.observed import MANAGER, Observed
 from incumbent.operator.plan import plan
 from incumbent.operator.steps import Apply, Create, Delete
 from incumbent.stores.kubernetes.api import Conflict
+from incumbent.stores.kubernetes.resource import Resource
 from tests.manifests.kit import EVERY, PLAIN
 from tests.operator.cluster import Stage
 from tests.servers.kubernetes import ApiServer
@@ -96,6 +100,116 @@ def test_another_mode_waits_until_the_old_pods_are_gone(stage: Stage) -> None:
     assert workload["spec"]["replicas"] == 1
     assert stage.condition("Held") == ("False", "NothingInTheWay")
     assert stage.get("Service")["spec"]["clusterIP"] == "None"
+
+
+@pytest.mark.parametrize("mode", [Mode.AT_LEAST_ONE, Mode.AT_MOST_ONE])
+def test_the_pods_of_a_deleted_workload_are_waited_for(stage: Stage, mode: Mode) -> None:
+    stage.apply(PLAIN[mode])
+    stage.operate()
+    pod = stage.start()
+    stage.delete()
+    for _ in range(2):
+        assert stage.operate(), "it is looked at again"
+        assert stage.workloads() == []
+        assert stage.condition("Held") == ("True", "WaitingForOldPods")
+        assert f"Pod {pod} on some-node" in stage.message("Held")
+        stage.collect()
+    assert [(kind, reason) for kind, reason, note in stage.events() if pod in note] == [
+        ("Warning", "WaitingForOldPods")
+    ]
+    stage.end(pod)
+    stage.operate()
+    assert [obj["spec"]["replicas"] for obj in stage.workloads()] == [1]
+    assert stage.condition("Held") == ("False", "NothingInTheWay")
+    stage.start()
+    stage.operate()
+    assert stage.condition("Held") == ("False", "NothingInTheWay"), "those are its own"
+
+
+def test_pods_are_read_after_what_makes_them_and_who_keeps_them_after_that(stage: Stage) -> None:
+    """One that comes while others are read is seen, and so is to whom it belongs."""
+    stage.apply(PLAIN[Mode.AT_LEAST_ONE])
+    stage.operate()
+
+    class Slow(Cluster):
+        async def _list(self, of: Resource, namespace: str, selector: str) -> list[Object]:
+            found = await super()._list(of, namespace, selector)
+            if of.kind == "Deployment":
+                await asyncio.to_thread(stage.start)
+            elif of.kind == "Pod":
+                await asyncio.to_thread(stage.change_set, _marked)
+            return found
+
+    path = f"{SINGLETONS.path(stage.namespace)}/reports"
+    singleton = stage.server.request("GET", path)
+
+    async def look(cluster: Cluster) -> Observed:
+        return await cluster.observe(singleton, [])
+
+    pod, one = stage.run(look, made=Slow).running
+    assert (pod["kind"], one["kind"]) == ("Pod", "ReplicaSet")
+    assert one["metadata"]["annotations"] == {"seen": "late"}
+
+
+def _marked(found: Object) -> None:
+    found["metadata"]["annotations"] = {"seen": "late"}
+
+
+def test_a_singleton_that_is_made_anew_waits_for_what_the_former_one_has_made(stage: Stage) -> None:
+    app = PLAIN[Mode.AT_LEAST_ONE]
+    stage.apply(app)
+    stage.operate()
+    pod = stage.start()
+    stage.make_anew(app)
+    before = _versions(stage)
+    stage.operate()
+    assert _versions(stage) == before
+    assert stage.condition("Held") == ("True", "WaitingForCollection")
+    assert "Deployment reports" in stage.message("Held")
+    assert stage.condition("Degraded")[0] == "False", "nobody has to do anything"
+    stage.collect_former()
+    stage.collect()
+    stage.operate()
+    assert stage.workloads() == []
+    assert stage.condition("Held") == ("True", "WaitingForOldPods")
+    stage.end(pod)
+    stage.operate()
+    assert [obj["spec"]["replicas"] for obj in stage.workloads()] == [1]
+
+
+def test_what_was_orphaned_is_waited_for_and_it_is_said_that_nobody_ends_it(stage: Stage) -> None:
+    stage.apply(PLAIN[Mode.AT_LEAST_ONE])
+    stage.operate()
+    pod = stage.start()
+
+    def orphan(found: Object) -> None:
+        del found["metadata"]["ownerReferences"]
+        del found["metadata"]["labels"]["app.kubernetes.io/managed-by"]
+
+    stage.change_set(orphan)
+    stage.delete()
+    stage.end(pod)
+    stage.operate()
+    assert stage.workloads() == [], "the ReplicaSet is about to make the next one"
+    (name,) = [one["metadata"]["name"] for one in stage.sets()]
+    assert f"No workload keeps ReplicaSet {name}" in stage.message("Held")
+    stage.change_set(_scaled(0))
+    stage.operate()
+    assert [obj["spec"]["replicas"] for obj in stage.workloads()] == [1]
+
+
+def test_an_only_replica_is_not_set_going_beside_its_own_that_is_ending(stage: Stage) -> None:
+    stage.apply(PLAIN[Mode.AT_LEAST_ONE])
+    stage.operate()
+    pod = stage.start()
+    stage.change("Deployment", "reports", _scaled(0), "somebody")
+    stage.operate()
+    assert stage.get("Deployment")["spec"]["replicas"] == 0
+    assert pod in stage.message("Held")
+    stage.end(pod)
+    stage.change_set(_scaled(0))
+    stage.operate()
+    assert stage.get("Deployment")["spec"]["replicas"] == 1
 
 
 def test_another_election_is_another_workload(stage: Stage) -> None:

@@ -7,10 +7,13 @@ import logging
 import os
 import signal
 import socket
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
 
 import click
 
 from incumbent.cli import codes
+from incumbent.cli.answering import Answers, Reply
 from incumbent.cli.options import Options, common
 from incumbent.cli.output import write_json
 from incumbent.errors import ConfigError, MissingExtra
@@ -18,7 +21,20 @@ from incumbent.errors import ConfigError, MissingExtra
 __all__ = ["command"]
 
 
-@click.command("operator")
+_HELP = """\
+Make, keep and watch the objects of every Singleton, in one replica at a time.
+
+What a Singleton is, the rights, and two replicas of which one is elected, are brought to a cluster
+by
+
+\b
+kubectl create namespace incumbent
+incumbent operator --manifests --image IMAGE --namespace incumbent |
+  kubectl apply --server-side -f -
+"""
+
+
+@click.command("operator", help=_HELP)
 @click.option("--only", metavar="NAMESPACE", default="", help="Look after that one [all].")
 @click.option(
     "--namespace",
@@ -28,13 +44,16 @@ __all__ = ["command"]
 )
 @click.option("--manifests", is_flag=True, help="Print what is to be applied, and run nothing.")
 @click.option("--image", metavar="IMAGE", default="", help="What runs there; with --manifests.")
+@click.option(
+    "--probe",
+    metavar="PATH",
+    help="A Unix socket at which `incumbent probe PATH` finds out whether this is alive.",
+)
 @common(store=False)
-def command(options: Options, only: str, namespace: str, manifests: bool, image: str) -> int:
-    """Make, keep and watch the objects of every Singleton, in one replica at a time.
-
-    `incumbent operator --manifests --image IMAGE --namespace NAME | kubectl apply -f -` brings it
-    to a cluster: what a Singleton is, its rights, and two replicas of which one is elected.
-    """
+def command(
+    options: Options, only: str, namespace: str, manifests: bool, image: str, probe: str | None
+) -> int:
+    """Run the operator, or print what installs it."""
     if manifests:
         _print(options, image, namespace, only)
         return codes.OK
@@ -42,7 +61,7 @@ def command(options: Options, only: str, namespace: str, manifests: bool, image:
         raise ConfigError("--image says what --manifests shall print: add that, or leave it out")
     if not options.quiet:
         logging.basicConfig(level=logging.INFO, format="%(name)s: %(levelname)s: %(message)s")
-    return asyncio.run(_serve(namespace, only))
+    return asyncio.run(_serve(namespace, only, probe))
 
 
 def _print(options: Options, image: str, namespace: str, only: str) -> None:
@@ -60,7 +79,7 @@ def _print(options: Options, image: str, namespace: str, only: str) -> None:
     click.echo("".join(f"---\n{dumped(one)}" for one in made), nl=False)
 
 
-async def _serve(namespace: str, only: str) -> int:
+async def _serve(namespace: str, only: str, probe: str | None) -> int:
     from incumbent import aio
     from incumbent.operator.install import NAME
     from incumbent.stores.kubernetes import config
@@ -76,15 +95,54 @@ async def _serve(namespace: str, only: str) -> int:
     election = aio.Election(NAME, store=f"kubernetes://{namespace or connection.namespace}")
     instance = os.environ.get("POD_NAME") or socket.gethostname()
 
+    terms: list[aio.Term] = []
+
     async def work(term: aio.Term) -> None:
         logging.getLogger("incumbent.operator").info("elected, with token %s", term.token)
-        await operate(connection, only, check=term.check, token=term.token, instance=instance)
+        terms.append(term)
+        try:
+            await operate(connection, only, check=term.check, token=term.token, instance=instance)
+        finally:
+            terms.clear()
 
-    serving = asyncio.ensure_future(election.lead(work))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, serving.cancel)
-    try:
-        await serving
-    except asyncio.CancelledError:
-        pass
+    with _answering(probe, lambda: bool(terms)):
+        serving = asyncio.ensure_future(election.lead(work))
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, serving.cancel)
+        try:
+            await serving
+        except asyncio.CancelledError:
+            pass
     return codes.OK
+
+
+@contextmanager
+def _answering(path: str | None, works: Callable[[], bool]) -> Iterator[None]:
+    """Tell whoever asks at this path that we are alive: that both loops turn, as `run` does.
+
+    Whether the API server answers is not asked. Where it does not, a restart helps nobody.
+    """
+    if path is None:
+        yield
+        return
+    from incumbent.runtime.keeper import Keeper
+
+    loop, keepers = asyncio.get_running_loop(), Keeper.current().loop
+
+    def tell(reply: Reply) -> None:
+        reply(b"active\n" if works() else b"standby\n")
+
+    def turned(reply: Reply) -> None:
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(tell, reply)
+
+    def take() -> None:
+        for reply in answers.take():
+            keepers.call_soon_threadsafe(turned, reply)
+
+    with closing(Answers(path)) as answers:
+        loop.add_reader(answers.fileno(), take)
+        try:
+            yield
+        finally:
+            loop.remove_reader(answers.fileno())

@@ -2,9 +2,10 @@
 
 `naming` and `reading` make an Application of a resource, `schema` and `rules` what the API server
 checks of it, `definition` the CustomResourceDefinition. `desired` says which objects there shall
-be, `observed` which there are, `plan` what is done next and what has to wait, `steps` what a step
-is. `cluster` sends requests, `carrying` carries steps out. `tenure`, `status` and `telling` say
-what came of it. `waking`, `queue` and `controller` keep it going; `install` brings it to a cluster.
+be, `observed` which there are, `remains` which of them have to be gone first, `plan` what is done
+next, `steps` what a step is. `cluster` sends requests, `reconciling` carries steps out. `tenure`,
+`status` and `telling` say what came of it. `waking`, `queue` and `controller` keep it going;
+`install` brings it to a cluster.
 
 Rules
 -----

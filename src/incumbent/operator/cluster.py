@@ -23,11 +23,11 @@ from collections.abc import Callable, Iterable
 from urllib.parse import urlencode
 
 from incumbent.errors import IncumbentError, OutcomeUnknown, StoreUnavailable
-from incumbent.manifests import Object
+from incumbent.manifests import Object, marks
 from incumbent.manifests.objects.labels import COMPANION, COMPONENT
 from incumbent.operator.definition import SINGLETONS
 from incumbent.operator.kinds import KEPT, KINDS, REPLICA_SETS, WORKLOADS, Key
-from incumbent.operator.observed import MANAGER, Observed, claimable
+from incumbent.operator.observed import MANAGER, Observed, claimable, kept_by_of
 from incumbent.operator.steps import Apply, Claim, Create, Delete, Step
 from incumbent.stores.kubernetes.api import Conflict, NotFound
 from incumbent.stores.kubernetes.client import Client
@@ -77,17 +77,20 @@ class Cluster:
         """Return what there is of a Singleton: by its label, and under each of these names.
 
         Workloads are asked for by name in any case: one whose label somebody has removed would be a
-        second one.
+        second one. Pods are read after them, so that what one has made that is gone by now is seen;
+        and ReplicaSets after the Pods, so that none is missing that has made one of these.
         """
         metadata = singleton["metadata"]
         namespace, name = metadata["namespace"], metadata["name"]
-        listed = [self._list(of, namespace, name) for of in (*KINDS.values(), PODS, REPLICA_SETS)]
-        *kinds, pods, sets = await asyncio.gather(*listed)
+        ours = f"{OURS},{_NAME}={name}"
+        kinds = await asyncio.gather(*(self._list(of, namespace, ours) for of in KINDS.values()))
         found = {(o["kind"], o["metadata"]["name"]): o for items in kinds for o in items}
         wanted = {*keys, *((kind, name) for kind in WORKLOADS)} - set(found)
         ordered = sorted(wanted)
         asked = await asyncio.gather(*(self._get(KINDS[k], namespace, n) for k, n in ordered))
         found |= {key: obj for key, obj in zip(ordered, asked, strict=True) if obj is not None}
+        pods = await self._list(PODS, namespace, f"{_NAME}={name}")
+        sets = await self._list(REPLICA_SETS, namespace, f"{_NAME}={name}")
         running = [obj for obj in (*pods, *sets) if _is_singletons(obj)]
         return Observed(metadata["uid"], found, running)
 
@@ -99,8 +102,8 @@ class Cluster:
             return None
         return {"apiVersion": of.api_version, "kind": of.kind, **obj}
 
-    async def _list(self, of: Resource, namespace: str, name: str) -> list[Object]:
-        query = urlencode({"labelSelector": f"{OURS},{_NAME}={name}"})
+    async def _list(self, of: Resource, namespace: str, selector: str) -> list[Object]:
+        query = urlencode({"labelSelector": selector})
         answer = await self._send(of, "list", "", "GET", f"{of.path(namespace)}?{query}")
         return [{"apiVersion": of.api_version, "kind": of.kind, **o} for o in answer["items"]]
 
@@ -215,5 +218,8 @@ def _version(obj: Object) -> Object:
 
 
 def _is_singletons(obj: Object) -> bool:
+    """Tell it by any of our marks: one may have been taken off. The name alone others have, too."""
     labels = obj["metadata"].get("labels") or {}
-    return bool(labels.get(COMPONENT) != COMPANION)
+    if labels.get(COMPONENT) == COMPANION:
+        return False
+    return labels.get(MANAGED_BY) == "incumbent" or marks.matches(labels) or bool(kept_by_of(obj))

@@ -38,6 +38,7 @@ class Wanted:
         objects: in the order in which they are made.
         workload: which of them is the singleton itself.
         kept_by: what keeps its Pods from being two.
+        single: whether that is the workload alone, and no election.
         count: how many replicas it begins with.
         scaled: whether somebody else sets the number afterwards.
     """
@@ -45,6 +46,7 @@ class Wanted:
     objects: Mapping[Key, Object]
     workload: Key
     kept_by: str
+    single: bool
     count: int
     scaled: bool
 
@@ -68,7 +70,8 @@ def wanted_of(app: Application, singleton: Object) -> Wanted:
         metadata["ownerReferences"] = [_reference(singleton)]
         annotations = metadata.get("annotations", {})
         metadata["annotations"] = {**annotations, APPLIED: _digest(obj)}
-    return Wanted(made, workload, words, app.count, app.autoscaling is not None)
+    scaled = app.autoscaling is not None
+    return Wanted(made, workload, words, app.mode.single, app.count, scaled)
 
 
 def kept_by(app: Application) -> str:

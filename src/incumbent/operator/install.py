@@ -3,7 +3,8 @@
 It is an application of this project like any other: active and standby, with a Lease of its own and
 the right to that one by name. What is different is that it elects by the library, in the process
 itself, so that each write can ask the term first; so its containers share a process namespace, in
-which it is not the first process, and its command is not wrapped by `incumbent run`.
+which it is not the first process, and its command is not wrapped by `incumbent run`. It answers
+the kubelet's questions itself, at the socket at which a wrapper would.
 
 The rights
 ----------
@@ -28,6 +29,7 @@ from incumbent.manifests.model import Application
 from incumbent.manifests.modes import Mode
 from incumbent.manifests.objects import objects_of
 from incumbent.manifests.objects.labels import meta
+from incumbent.manifests.objects.probes import SOCKET
 from incumbent.manifests.parts import Resources
 from incumbent.operator.cluster import EVENTS
 from incumbent.operator.definition import SINGLETONS, definition
@@ -59,7 +61,7 @@ def installation(image: str, namespace: str, only: str = "") -> list[Object]:
         image=image,
         mode=Mode.ACTIVE_STANDBY,
         namespace=namespace,
-        command=("incumbent", "operator", *limited),
+        command=("incumbent", "operator", "--probe", SOCKET, *limited),
         resources=Resources("100m", "128Mi"),
     )
     objects = objects_of(app)

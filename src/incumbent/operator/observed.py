@@ -16,6 +16,7 @@ __all__ = [
     "annotation",
     "applied_by_us",
     "claimable",
+    "controller_of",
     "deleting",
     "differs",
     "kept_by_of",
@@ -34,7 +35,9 @@ class Observed:
         owner: the uid of the Singleton.
         objects: by kind and name; all that are labelled as its, and what lies under a name that it
             uses, whoever made it.
-        running: its Pods, and the ReplicaSets that make some; not those of its companion.
+        running: the Pods that carry its name and our marks, and the ReplicaSets that make some,
+            whoever keeps them; not those of its companion. They were read after the workloads: what
+            one that is gone by now has made is among them.
     """
 
     owner: str
@@ -44,8 +47,13 @@ class Observed:
 
 def owned(obj: Object, uid: str) -> bool:
     """Tell whether the Singleton with this uid has made the object."""
+    return controller_of(obj).get("uid") == uid
+
+
+def controller_of(obj: Object) -> Object:
+    """Return the reference to what keeps the object; an empty one if nobody does."""
     references = obj["metadata"].get("ownerReferences") or ()
-    return any(one.get("uid") == uid and one.get("controller") for one in references)
+    return next((one for one in references if one.get("controller")), {})
 
 
 def deleting(obj: Object) -> bool:

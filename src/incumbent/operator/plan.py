@@ -5,7 +5,8 @@ Theory
 A workload keeps its own Pods single, as well as its mode can, and an election keeps its candidates.
 Between two workloads, or two elections, stands nobody: a Deployment becomes a StatefulSet, or an
 election moves to another Lease, and for a moment the old Pod and the new one are both active. No
-rolling update helps, for it is right that the two know nothing of one another.
+rolling update helps, for it is right that the two know nothing of one another. The same is so of a
+workload that somebody has deleted and the one that is made anew in its place, unless they elect.
 
 So what keeps Pods single is written on them (`marks.KEPT_BY`), and where that is to change:
 
@@ -26,11 +27,13 @@ every further replica off their node, also one that would replace them, if each 
 
 Rules
 -----
-1. Where a name is taken by somebody else, nothing is done at all.
+1. Where a name is taken by somebody else, also by a former Singleton of the same name, nothing is
+   done at all.
 2. What is of no use any more is deleted before anything is made: an autoscaler of yesterday would
    scale the singleton of today.
-3. Nothing is made, and nothing set going, while something is left that was kept single otherwise.
-   What is going, goes on: nobody is served by an outage beside it.
+3. Nothing is made, and nothing set going, while something is left that the new one would not be
+   kept apart from: `remains` says what. What is going, goes on: nobody is served by an outage
+   beside it.
 4. What we have created is first claimed, and then applied: see `steps.Claim`.
 5. Of the replicas of what is autoscaled we own the first number only. Once somebody else has
    set one, we do not say any.
@@ -54,6 +57,7 @@ from dataclasses import dataclass
 
 from incumbent.manifests import Object
 from incumbent.manifests.marks import MODE, OPERATOR_TERM
+from incumbent.operator.definition import SINGLETONS
 from incumbent.operator.desired import Wanted, newborn
 from incumbent.operator.kinds import KEPT, WORKLOADS, key_of
 from incumbent.operator.observed import (
@@ -61,29 +65,16 @@ from incumbent.operator.observed import (
     annotation,
     applied_by_us,
     claimable,
+    controller_of,
     deleting,
     differs,
     kept_by_of,
     owned,
 )
+from incumbent.operator.remains import Held, remains, waiting
 from incumbent.operator.steps import Apply, Claim, Create, Delete, Step
 
 __all__ = ["Held", "Plan", "plan"]
-
-_SHOWN = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Held:
-    """Why the workload is not made, or not set going.
-
-    Attributes:
-        reason: in one word.
-        message: what is waited for, and what could be done.
-    """
-
-    reason: str
-    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +95,9 @@ def plan(wanted: Wanted, observed: Observed, token: int | None) -> Plan:
     """
     if (held := _taken(wanted, observed) or _deposed(wanted, observed, token)) is not None:
         return Plan(held=held)
-    remains = [obj for obj in _singletons(wanted, observed) if _is_of_another(obj, wanted)]
+    left = remains(wanted, observed)
     gone = tuple(_deletions(wanted, observed))
-    held = _waiting(remains) if remains else None
+    held = waiting(left) if left else None
     if gone:
         return Plan(gone, held)
     made = (_step(obj, wanted, observed, token, held) for obj in wanted.objects.values())
@@ -117,17 +108,37 @@ def plan(wanted: Wanted, observed: Observed, token: int | None) -> Plan:
 
 
 def _taken(wanted: Wanted, observed: Observed) -> Held | None:
-    """Rule 1. Both kinds of workload, whichever is wanted: the other one would be a second."""
+    """Rule 1. Both kinds of workload, whichever is wanted: the other one would be a second.
+
+    Of a former Singleton everything counts: its autoscaler would scale the workload of this one.
+    """
     names = {*wanted.objects, *((kind, wanted.workload[1]) for kind in WORKLOADS)}
-    for key in names:
-        obj = observed.objects.get(key)
-        if obj is not None and key[0] not in KEPT and not owned(obj, observed.owner):
+    former = []
+    for key, obj in sorted(observed.objects.items(), key=lambda item: item[0]):
+        if key[0] in KEPT or owned(obj, observed.owner):
+            continue
+        told = " ".join(key)
+        if _is_of_a_former(obj, wanted):
+            former.append(told)
+        elif key in names:
             return Held(
                 "NameTaken",
-                f"{key[0]} {key[1]} is there, and this Singleton has not made it: delete it, or "
+                f"{told} is there, and this Singleton has not made it: delete it, or "
                 "call the Singleton otherwise. Nothing is done until then",
             )
-    return None
+    if not former:
+        return None
+    return Held(
+        "WaitingForCollection",
+        "waiting until the garbage collector has taken away what a former Singleton of this name "
+        f"has made: {', '.join(former)}",
+    )
+
+
+def _is_of_a_former(obj: Object, wanted: Wanted) -> bool:
+    """Tell of what is not ours whether it goes by itself: its Singleton was deleted, and remade."""
+    by = controller_of(obj)
+    return (by.get("kind"), by.get("name")) == (SINGLETONS.kind, wanted.workload[1])
 
 
 def _deposed(wanted: Wanted, observed: Observed, token: int | None) -> Held | None:
@@ -142,37 +153,6 @@ def _deposed(wanted: Wanted, observed: Observed, token: int | None) -> Held | No
                 f"and this one's is {token}. If it goes on, there are two installations",
             )
     return None
-
-
-def _singletons(wanted: Wanted, observed: Observed) -> Iterator[Object]:
-    """Everything that is active, or makes something active."""
-    yield from observed.running
-    for kind in WORKLOADS:
-        if (obj := observed.objects.get((kind, wanted.workload[1]))) is not None:
-            yield obj
-
-
-def _is_of_another(obj: Object, wanted: Wanted) -> bool:
-    another = obj["kind"] in WORKLOADS and key_of(obj) != wanted.workload
-    return another or kept_by_of(obj) != wanted.kept_by
-
-
-def _waiting(remains: list[Object]) -> Held:
-    pods = [obj for obj in remains if obj["kind"] == "Pod"]
-    shown = ", ".join(map(_shown, (pods or remains)[:_SHOWN]))
-    more = "" if len(pods or remains) <= _SHOWN else f", and {len(pods or remains) - _SHOWN} more"
-    return Held(
-        "WaitingForOldPods",
-        f"waiting until these are gone, for nothing else keeps them and the new ones apart: "
-        f"{shown}{more}. On a node that is lost this lasts until it is back, or until somebody who "
-        "knows it to be off deletes the Pod by force",
-    )
-
-
-def _shown(obj: Object) -> str:
-    kind, name = key_of(obj)
-    node = obj["spec"].get("nodeName") if kind == "Pod" else None
-    return f"{kind} {name} on {node}" if node else f"{kind} {name}"
 
 
 # -- what is of no use ----------------------------------------------------------------------------

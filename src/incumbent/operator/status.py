@@ -5,7 +5,8 @@ Conditions, each with a reason in one word and a message that says what to do:
     Ready        somebody is active: of an election, one of its Pods holds it; of an only replica,
                  it is ready
     Progressing  something is under way: steps that have just been done, a rollout
-    Held         the workload is held back until what is left of another one is gone
+    Held         the workload is held back until what is left of another one, or of another
+                 Singleton of its name, is gone
     Degraded     it needs somebody: the spec cannot be meant, the API server refuses it, a name is
                  taken, others set our fields, or an only replica is two
 

@@ -23,9 +23,9 @@ from functools import update_wrapper
 from typing import Any, Unpack
 
 from incumbent.sync.work import Work
+from incumbent.workloads.background import Background
 from incumbent.workloads.periodic import Periodic, Spec, Tick
 from incumbent.workloads.periodic.adding import Adding
-from incumbent.workloads.periodic.background import Background
 from incumbent.workloads.periodic.choices import Settings, split
 from incumbent.workloads.periodic.spec import MAIN, by_cron, by_interval, name_from
 from incumbent.workloads.schedule import Schedule
@@ -85,7 +85,7 @@ class Job(Work):
         update_wrapper(self, func)
         self.background: Background | None = None
         if background:
-            self.background = Background(name, self)
+            self.background = Background(self)
             self.background.start()
 
     def __call__(self, *args: Any, **values: Any) -> Any:

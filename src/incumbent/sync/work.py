@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import nullcontext
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -17,6 +18,7 @@ from incumbent.workloads import threads as runner
 from incumbent.workloads.env import Workload
 from incumbent.workloads.settings import Plan
 from incumbent.workloads.standing import Pauses, Standing
+from incumbent.workloads.threads import Around
 
 __all__ = ["Work"]
 
@@ -28,6 +30,11 @@ class Work:
 
     Either `run` it, which returns only if the work ends by itself. Or `start` it in a thread, and
     `stop` it; as a context manager it does both.
+
+    Attributes:
+        election: under which it runs.
+        around: makes a context manager that is entered around each call of a function of yours, in
+            its thread; for frameworks that give back connections.
     """
 
     def __init__(
@@ -62,6 +69,7 @@ class Work:
         self._threads = threads
         self._how: dict[str, Any] = {"isolate": isolate, "deadman": deadman, "health": health}
         self.election = Election(name, **election)
+        self.around: Around = nullcontext
         self._thread: threading.Thread | None = None
         self._failure: BaseException | None = None
         self._ended_by: BaseException | None = None
@@ -77,7 +85,7 @@ class Work:
             NotElected, StoreError, WorkStuck, Withdrawn: see `Election.lead`.
         """
         return self.election.lead(
-            _Running(self._plan, self._threads), timeout_s=timeout_s, **self._how
+            _Running(self._plan, self._threads, self.around), timeout_s=timeout_s, **self._how
         )
 
     def start(self) -> None:
@@ -86,7 +94,7 @@ class Work:
         Raises:
             IncumbentError: it is running already.
         """
-        if self._thread is not None and self._thread.is_alive():
+        if self.running:
             raise IncumbentError(f"{self._plan.name!r} is running already")
         self._stopping = Flag()
         self._failure = self._ended_by = None
@@ -110,6 +118,16 @@ class Work:
             thread.join(0.05)
         if self._ended_by is not None:
             raise self._ended_by
+
+    def forked(self) -> None:
+        """In a forked child: forget the thread, which is the parent's."""
+        self._thread = None
+        self._failure = self._ended_by = None
+
+    @property
+    def running(self) -> bool:
+        """Whether it is at work in the background, or waits to be."""
+        return self._thread is not None and self._thread.is_alive()
 
     @property
     def standing(self) -> Standing:
@@ -158,9 +176,11 @@ class Work:
 class _Running:
     """What is led; it travels to another process if the work is isolated."""
 
-    def __init__(self, plan: Plan, threads: int) -> None:
+    def __init__(self, plan: Plan, threads: int, around: Around) -> None:
         self._plan = plan
         self._threads = threads
+        self._around = around
 
     def __call__(self, term: Term) -> Any:
-        return runner.run(self._plan.workload, term, self._plan.archive(), self._threads)
+        archive = self._plan.archive()
+        return runner.run(self._plan.workload, term, archive, self._threads, around=self._around)

@@ -19,7 +19,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from queue import SimpleQueue
 from typing import Any
 
@@ -29,7 +29,10 @@ from incumbent.runtime.face import refuse_coroutine
 from incumbent.runtime.term import Term
 from incumbent.workloads.env import Clock, Env, Workload
 
-__all__ = ["run"]
+__all__ = ["Around", "run"]
+
+Around = Callable[[], AbstractContextManager[Any]]
+"""What makes a context manager to be entered around each call, in its thread."""
 
 _Box = SimpleQueue["_Call | None"]
 
@@ -40,6 +43,7 @@ def run(
     archive: Archive | None,
     threads: int = 1,
     clock: Clock | None = None,
+    around: Around = nullcontext,
 ) -> Any:
     """Run `workload` under `term`, and its calls in this thread; return its result.
 
@@ -47,7 +51,7 @@ def run(
         LeadershipLost: the term ended first.
         Exception: whatever the workload raised.
     """
-    return _Run(workload, term, archive, threads, clock).run()
+    return _Run(workload, term, archive, threads, clock, around).run()
 
 
 class _Call:
@@ -58,13 +62,14 @@ class _Call:
         self._loop = asyncio.get_running_loop()
         self.done: asyncio.Future[Any] = self._loop.create_future()
 
-    def make(self) -> None:
+    def make(self, around: Around) -> None:
         """Call it; whatever it raises that no `except Exception` would catch, is raised on."""
         if self.done.cancelled():
             return
         try:
             self._term.check()
-            result = self._func(*self._args)
+            with around():
+                result = self._func(*self._args)
             refuse_coroutine(result, self._func, "incumbent's work for threads")
         except BaseException as error:
             self._tell(self.done.set_exception, error)
@@ -90,12 +95,14 @@ class _Run:
         archive: Archive | None,
         threads: int,
         clock: Clock | None,
+        around: Around,
     ) -> None:
         self._workload = workload
         self._term = term
         self._archive = archive
         self._threads = threads
         self._clock = clock
+        self._around = around
         self._box: _Box = SimpleQueue()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[Any] | None = None
@@ -134,7 +141,7 @@ class _Run:
 
     def _make_calls(self) -> None:
         while (call := self._box.get()) is not None:
-            call.make()
+            call.make(self._around)
         self._box.put(None)  # For the next thread.
 
     def _help(self) -> None:

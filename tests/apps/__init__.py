@@ -1,0 +1,1 @@
+"""Work in applications: real servers, driven over HTTP."""

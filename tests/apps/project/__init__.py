@@ -1,0 +1,1 @@
+"""A Django project: every worker answers, and one of them counts."""
