@@ -1,0 +1,218 @@
+"""Mistakes in the consumers and their sources, and the test that finds each.
+
+They are tried like those of `tests.simulator.mutants`. Nothing of incumbent is imported here: who
+tries a mistake has to be able to plant it first.
+"""
+
+from __future__ import annotations
+
+from tests.simulator.mutants import Mutant, planted
+
+__all__ = ["PLANTED_CONSUMERS"]
+
+HAND = "incumbent.workloads.consumer.hand"
+MACHINE = "incumbent.workloads.consumer.machine"
+SEALED = "incumbent.workloads.consumer.sealed"
+SERVER = "incumbent.workloads.postgresql"
+QUEUE = "incumbent.workloads.sources.postgresql"
+STREAM = "incumbent.workloads.sources.redis"
+
+_TEST = "tests/workloads/test_consumer.py::test_"
+_POSTGRES = "tests/workloads/test_consumer_postgresql.py::test_"
+_REDIS = "tests/workloads/test_consumer_redis.py::test_"
+
+PLANTED_CONSUMERS: tuple[Mutant, ...] = (
+    planted(
+        "consumer: nothing is sealed when the term begins",
+        SEALED,
+        "        return await self._transact(self._fence.checkpoint_in)\n",
+        '        return ""\n',
+        test=f"{_TEST}a_position_is_committed_with_the_effect[sync]",
+    ),
+    planted(
+        "consumer: an item is handled without a seal and an id",
+        SEALED,
+        "        if not await self._fence.once_in(db, item.id, item.position, self._remember):\n"
+        "            return False\n",
+        "",
+        test=f"{_TEST}what_the_broker_did_not_hear_is_not_done_again[sync]",
+    ),
+    planted(
+        "consumer: the broker is told before the commit",
+        MACHINE,
+        "            outcome = await self._handed(left if",
+        "            await self._told(left)\n            outcome = await self._handed(left if",
+        test=f"{_TEST}items_are_handled_in_order_and_told_after_the_commit[sync-1]",
+    ),
+    planted(
+        "consumer: what is new comes before what is regained",
+        MACHINE,
+        "        while items := await self._source.regain(limit):\n"
+        "            await self._work(items)\n"
+        "        while True:\n"
+        "            items = await self._source.next(limit)\n"
+        "            self._wait_s = 0.0\n"
+        "            await self._work(items)\n",
+        "        while True:\n"
+        "            items = await self._source.next(limit)\n"
+        "            self._wait_s = 0.0\n"
+        "            await self._work(items)\n"
+        "            await self._work(await self._source.regain(limit))\n",
+        test=f"{_TEST}a_successor_begins_with_what_was_in_hand[sync]",
+    ),
+    planted(
+        "consumer: a failed item goes to the end of those in hand",
+        MACHINE,
+        "                    left[0].attempt += 1\n",
+        "                    left[0].attempt += 1\n                    left.append(left.pop(0))\n",
+        test=f"{_TEST}what_fails_is_tried_again_then_buried_and_the_rest_goes_on_in_order[sync]",
+    ),
+    planted(
+        "consumer: a dead letter is not marked as done",
+        MACHINE,
+        "                await self._call(lambda: self._hand.bury(item, reason, keep=not in_source))\n",
+        "                await self._call(self._hand.open)\n",
+        test=f"{_TEST}the_dead_letters_may_be_the_sources[sync]",
+    ),
+    planted(
+        "consumer: a commit of which nobody heard is taken for one",
+        SEALED,
+        "            meant = self._meant(error)\n            gone =",
+        "            meant = self._meant(error)\n"
+        "            if committing and isinstance(meant, SourceUnavailable):\n"
+        "                return result\n"
+        "            gone =",
+        test=f"{_TEST}a_commit_of_which_nobody_heard_is_asked_about[sync]",
+    ),
+    planted(
+        "consumer: a commit of which nobody heard is taken for none, and the item for another",
+        SEALED,
+        "self._fence.once_in(db, item.id, item.position",
+        'self._fence.once_in(db, f"{item.id} {id(self._connection)}", item.position',
+        test=f"{_TEST}a_commit_of_which_nobody_heard_is_asked_about[sync]",
+    ),
+    planted(
+        "consumer: one that fails in a batch takes the others along",
+        HAND,
+        "                if len(some) > 1:\n",
+        "                if False:\n",
+        test=f"{_TEST}one_of_a_batch_that_fails_does_not_take_the_others_along[sync]",
+    ),
+    planted(
+        "consumer: what the hand has done when the term ends is not told",
+        MACHINE,
+        "            if self._hand.settled:\n",
+        "            if False:\n",
+        test=f"{_TEST}a_planned_handover_tells_what_is_done_and_hands_the_rest_on[sync]",
+    ),
+    planted(
+        "consumer: a database that is away is a failure of the item",
+        HAND,
+        "            except SourceUnavailable as error:\n",
+        "            except SourceUnavailable as error:\n"
+        "                return Outcome(self.settled, failed=error)\n"
+        "            except ZeroDivisionError as error:\n",
+        test=f"{_TEST}a_database_that_is_away_is_no_fault_of_the_item[sync]",
+    ),
+    planted(
+        "consumer: a transaction of which a statement failed is committed",
+        SEALED,
+        "            await self._place.whole(self._connection)\n",
+        "",
+        test=f"{_POSTGRES}a_statement_that_fails_in_silence_does_not_pass_for_done[sync]",
+    ),
+    planted(
+        "consumer: a handler that outlives its term commits, and nothing is sealed",
+        SEALED,
+        "            self.term.check()\n            committing = True\n",
+        "            committing = True\n",
+        SERVER,
+        "    await execute(_END_EARLIER, _earlier(work, term.token, part))\n",
+        "    return\n",
+        SEALED,
+        "        if not await self._fence.once_in(db, item.id, item.position, self._remember):\n"
+        "            return False\n",
+        "",
+        test="tests/workloads/test_consumer_paused.py"
+        "::test_what_was_paused_before_its_commit_commits_nothing",
+    ),
+    planted(
+        "queue: rows are read in the order of their numbers",
+        QUEUE,
+        "AND tx < pg_snapshot_xmin(pg_current_snapshot())\nORDER BY tx, id LIMIT",
+        "ORDER BY tx, id LIMIT",
+        test=f"{_POSTGRES}what_commits_late_is_waited_for[sync]",
+    ),
+    planted(
+        "queue: a predecessor's session keeps its row",
+        SERVER,
+        "    await execute(_END_EARLIER, _earlier(work, term.token, part))\n",
+        "    return\n",
+        test=f"{_POSTGRES}the_open_transaction_of_a_predecessor_is_ended[sync]",
+    ),
+    planted(
+        "queue: a head that somebody has locked is jumped over",
+        QUEUE,
+        "ORDER BY tx, id LIMIT 1 FOR UPDATE\n",
+        "ORDER BY tx, id LIMIT 1\n",
+        QUEUE,
+        'return f"DELETE FROM {self._table} WHERE id = :id", {"id": item.tag}',
+        "return (\n"
+        '            f"DELETE FROM {self._table} WHERE id IN (SELECT id FROM {self._table} "\n'
+        '            "WHERE id = :id FOR UPDATE SKIP LOCKED)"\n'
+        '        ), {"id": item.tag}',
+        test=f"{_POSTGRES}the_open_transaction_of_somebody_else_is_waited_for[sync]",
+    ),
+    planted(
+        "queue: rows from another server wait for ever",
+        QUEUE,
+        "        if future:\n",
+        "        if False:\n",
+        test=f"{_POSTGRES}what_was_restored_from_another_server_is_refused[sync]",
+    ),
+    planted(
+        "stream: new entries before the pending ones",
+        STREAM,
+        "        self._after, self._left = _ZERO, True\n",
+        "        self._after, self._left = _ZERO, False\n",
+        test=f"{_REDIS}what_a_predecessor_had_in_hand_comes_first[sync]",
+    ),
+    planted(
+        "stream: what others of the group have is left to them",
+        STREAM,
+        "            await self._claim()\n",
+        "",
+        test=f"{_REDIS}what_a_predecessor_had_in_hand_comes_first[sync]",
+    ),
+    planted(
+        "stream: nobody counts what a former holder takes",
+        STREAM,
+        "        if int(summary[0]) > len(entries):\n",
+        "        if False:\n",
+        test=f"{_REDIS}what_a_former_holder_takes_late_is_regained_in_its_place[sync]",
+    ),
+    planted(
+        "stream: a group that was lost begins anew",
+        STREAM,
+        '        begin = position if position and known <= last else "0"\n',
+        '        begin = "0"\n',
+        STREAM,
+        "            elif _number(text) <= self._floor:\n",
+        "            elif False:\n",
+        test=f"{_REDIS}a_server_that_forgets_acknowledgements_gets_no_item_done_twice[sync]",
+    ),
+    planted(
+        "stream: a position of another stream passes over what is new",
+        STREAM,
+        '        begin = position if position and known <= last else "0"\n',
+        '        begin = position or "0"\n',
+        test=f"{_REDIS}a_server_that_lost_entries_numbers_new_ones_as_it_likes[sync]",
+    ),
+    planted(
+        "stream: deleted entries are passed over in silence",
+        STREAM,
+        "                self._tell_deleted(_text(number))\n",
+        "                pass\n",
+        test=f"{_REDIS}deleted_entries_are_not_passed_over_in_silence[sync]",
+    ),
+)
