@@ -32,8 +32,10 @@ if TYPE_CHECKING:
     from incumbent.sync.directory import Directory
     from incumbent.sync.periodic import Job, Jobs, cron, every
     from incumbent.sync.poller import Poll, Poller, poll
+    from incumbent.sync.rows import Rows
     from incumbent.workloads.periodic import Tick
     from incumbent.workloads.polling.directory import File
+    from incumbent.workloads.polling.rows import Row
     from incumbent.workloads.sources.api import Item
 
 __version__ = "0.1.0.dev0"
@@ -52,6 +54,8 @@ __all__ = [
     "NotElected",
     "Poll",
     "Poller",
+    "Row",
+    "Rows",
     "Sighting",
     "StaleToken",
     "StoreError",
@@ -74,6 +78,8 @@ _WHERE = {
     "Jobs": "incumbent.sync.periodic",
     "Poll": "incumbent.sync.poller",
     "Poller": "incumbent.sync.poller",
+    "Row": "incumbent.workloads.polling.rows",
+    "Rows": "incumbent.sync.rows",
     "Sighting": "incumbent.runtime.candidacy",
     "Term": "incumbent.runtime.term",
     "Tick": "incumbent.workloads.periodic",

@@ -14,9 +14,13 @@ CLAIMS = "incumbent.workloads.polling.claims"
 DIRECTORY = "incumbent.workloads.polling.directory"
 ARRIVALS = "incumbent.workloads.polling.arrivals"
 POLL = "incumbent.workloads.polling.poll"
+ROWS = "incumbent.workloads.polling.rows"
+HORIZON = "incumbent.workloads.polling.horizon"
 
 _POLL = "tests/workloads/polling/test_poll.py::"
+_ROWS = "tests/workloads/polling/test_rows.py::"
 _FILES = "tests/workloads/polling/test_directory.py::"
+_LATE = f"{_ROWS}test_a_smaller_key_that_is_committed_later_is_not_passed_over"
 _CRASHES = f"{_FILES}test_nothing_is_lost_or_left_by_a_crash_before_any_step"
 _FORMER = f"{_FILES}test_a_former_holder_changes_nothing_at_whichever_step_it_wakes"
 
@@ -142,5 +146,69 @@ PLANTED_WORK: tuple[Mutant, ...] = (
         "                failures += 1\n                logger.error(",
         "                raise\n                logger.error(",
         test=f"{_FILES}test_what_cannot_be_moved_is_moved_later_and_not_handled_again",
+    ),
+    # -- rows
+    planted(
+        "a cursor does not wait for those who write",
+        HORIZON,
+        "        self._writers = await self._now(db)\n",
+        "        self._writers = set()\n",
+        test=f"{_LATE}[psycopg-sync]",
+    ),
+    planted(
+        "a cursor waits for whoever writes now, and so for ever on a busy table",
+        HORIZON,
+        "            self._writers &= await self._now(db)\n",
+        "            self._writers = await self._now(db)\n",
+        test=f"{_ROWS}test_those_who_came_later_are_not_waited_for",
+    ),
+    planted(
+        "rows are read past those that are inserted and not committed",
+        HORIZON,
+        '    locking = " LOCK IN SHARE MODE"\n',
+        "    pass\n",
+        test=f"{_LATE}[pymysql-sync]",
+    ),
+    planted(
+        "keys are not given the time to settle",
+        HORIZON,
+        "        if wait_s := await super().wait_s(db):\n",
+        "        if wait_s := 0.0:\n",
+        test=f"{_ROWS}test_rows_are_read_when_keys_have_settled",
+    ),
+    planted(
+        "a cursor goes on after the edge although a page was full",
+        ROWS,
+        "        if len(items) < limit:\n",
+        "        if True:\n",
+        test=f"{_ROWS}test_there_may_be_more_rows_than_are_read_at_a_time",
+    ),
+    planted(
+        "a row is handled although somebody else has done it",
+        ROWS,
+        '{"key": found.key}):\n',
+        '{"key": found.key}) < 0:\n',
+        test=f"{_ROWS}test_a_row_that_was_done_since_it_was_read_is_not_handled",
+    ),
+    planted(
+        "a row that was buried stays new",
+        ROWS,
+        "            if not item.tag.taken:\n",
+        "            if False:\n",
+        test=f"{_ROWS}test_claimed_rows_are_done_with_their_effect[sqlite-sync]",
+    ),
+    planted(
+        "a claimed row is known by its key, so that it is never handled again",
+        ROWS,
+        'f"{row[0]}@{self._token}.{next(self._found)}"',
+        "str(row[0])",
+        test=f"{_ROWS}test_claimed_rows_are_done_with_their_effect[sqlite-sync]",
+    ),
+    planted(
+        "the rows' own session has that of the effects ended",
+        ROWS,
+        'f"{opening.work}/rows"',
+        "opening.work",
+        test=f"{_ROWS}test_by_urls[postgresql]",
     ),
 )

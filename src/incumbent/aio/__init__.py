@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from incumbent.aio.directory import Directory
     from incumbent.aio.periodic import Job, Jobs, Tick, cron, every
     from incumbent.aio.poller import Poll, Poller, poll
+    from incumbent.aio.rows import Rows
 
 __all__ = [
     "Consumer",
@@ -26,6 +27,7 @@ __all__ = [
     "Jobs",
     "Poll",
     "Poller",
+    "Rows",
     "Term",
     "Tick",
     "cron",
@@ -40,6 +42,7 @@ _WHERE = {
     "Jobs": "incumbent.aio.periodic",
     "Poll": "incumbent.aio.poller",
     "Poller": "incumbent.aio.poller",
+    "Rows": "incumbent.aio.rows",
     "Tick": "incumbent.aio.periodic",
     "cron": "incumbent.aio.periodic",
     "every": "incumbent.aio.periodic",
