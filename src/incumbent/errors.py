@@ -34,6 +34,7 @@ __all__ = [
     "PermissionDenied",
     "Refused",
     "SessionGone",
+    "SourceUnavailable",
     "StaleToken",
     "StoreAbsent",
     "StoreError",
@@ -125,6 +126,13 @@ class CheckpointMoved(StoreError):
 
 class SessionGone(StoreError):
     """The lease under which the take was asked for is over. Nothing was changed."""
+
+
+class SourceUnavailable(IncumbentError):
+    """A broker or database that work is done with is not there now; a new connection may mend it.
+
+    It never reaches the user: whoever drives the work closes, waits, and begins anew.
+    """
 
 
 class PermissionDenied(StoreError):

@@ -10,12 +10,15 @@ from tests.simulator.mutants import Mutant, planted
 
 __all__ = ["PLANTED"]
 
+CONNECTIONS = "incumbent.fencing.connections"
 FENCE = "incumbent.fencing.fence"
 HEADER = "incumbent.fencing.header"
+PROGRESS = "incumbent.fencing.progress"
 RECEIVED = "incumbent.fencing.http.received"
 SQL = "incumbent.fencing.sql"
 
 _HTTP = "tests/fencing/test_http.py::"
+_DONE = "tests/fencing/test_progress.py::test_"
 _UNTIL = _HTTP + "test_a_leader_writes_until_a_later_one_has"
 
 PLANTED: tuple[Mutant, ...] = (
@@ -31,7 +34,7 @@ PLANTED: tuple[Mutant, ...] = (
     ),
     planted(
         "fence: SQLAlchemy is believed that it is in a transaction",
-        SQL,
+        CONNECTIONS,
         "    if _known_library(used):\n",
         "    if False:\n",
         test="tests/fencing/test_sql.py"
@@ -106,5 +109,71 @@ PLANTED: tuple[Mutant, ...] = (
         "        self._check()\n        return header.written",
         "        return header.written",
         test=f"{_HTTP}test_a_leader_sends_the_token_as_long_as_it_leads",
+    ),
+    planted(
+        "progress: an item that is done is done again",
+        PROGRESS,
+        "first=noted == number)",
+        "first=True)",
+        test=f"{_DONE}an_item_is_done_once_whoever_does_it[sqlite3]",
+    ),
+    planted(
+        "progress: an old token writes ids",
+        FENCE,
+        "        noted = await progress.note(db, self.resource, self.token, item, keep)\n"
+        "        self._judge(noted.token)\n",
+        "        noted = await progress.note(db, self.resource, self.token, item, keep)\n",
+        test=f"{_DONE}an_item_is_done_once_whoever_does_it[sqlite3]",
+    ),
+    planted(
+        "progress: what comes again moves the checkpoint back",
+        FENCE,
+        "        if noted.first and checkpoint:\n",
+        "        if checkpoint:\n",
+        test=f"{_DONE}the_checkpoint_is_moved_by_what_is_done_now_alone[sqlite3]",
+    ),
+    planted(
+        "progress: the checkpoint is written without a seal",
+        FENCE,
+        "        await self.checkpoint_in(db)\n",
+        "",
+        test=f"{_DONE}the_checkpoint_is_moved_by_what_is_done_now_alone[sqlite3]",
+    ),
+    planted(
+        "progress: the id is looked for before the seal has waited",
+        PROGRESS,
+        "    SELECT :work, :item, items FROM sealed WHERE token <= :token\n"
+        "    ON CONFLICT (work, item) DO NOTHING\n",
+        "    SELECT :work, :item, items FROM sealed WHERE token <= :token AND NOT EXISTS (\n"
+        "        SELECT 1 FROM incumbent_done d WHERE d.work = :work AND d.item = :item)\n",
+        test=f"{_DONE}a_successor_waits_for_the_transaction_that_is_open[psycopg]",
+    ),
+    planted(
+        "progress: ids are kept for ever",
+        PROGRESS,
+        "    if number % max(1, keep // 10) == 0:\n",
+        "    if False:\n",
+        test=f"{_DONE}ids_of_the_last_items_are_kept_and_no_more[sqlite3]",
+    ),
+    planted(
+        "progress: reads count as items, so the ids are never cut at the right one",
+        PROGRESS,
+        '"token": token, "step": 0}',
+        '"token": token, "step": 1}',
+        test=f"{_DONE}ids_of_the_last_items_are_kept_and_no_more[sqlite3]",
+    ),
+    planted(
+        "progress: MySQL takes two ids for one",
+        PROGRESS,
+        '" CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"',
+        '""',
+        test=f"{_DONE}ids_are_kept_as_they_were_meant[pymysql]",
+    ),
+    planted(
+        "progress: long ids are cut",
+        PROGRESS,
+        "    return _HASHED + sha256",
+        "    return item[:LONGEST_ID].strip() or sha256",
+        test=f"{_DONE}ids_are_kept_as_they_were_meant[sqlite3]",
     ),
 )

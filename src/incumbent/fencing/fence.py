@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from incumbent.errors import ConfigError, StaleToken
-from incumbent.fencing import etcd, file, header, kubernetes, redis, sql
+from incumbent.fencing import etcd, file, header, kubernetes, progress, redis, sql
+from incumbent.fencing.both import through
 
 __all__ = ["Fence"]
 
@@ -64,6 +65,102 @@ class Fence:
         """
         self._check()
         self._judge(await sql.seal_async(connection, self.resource, self.token))
+
+    def once(
+        self, connection: Any, item: str, *, checkpoint: str = "", keep: int = progress.KEEP
+    ) -> bool:
+        """Seal and check as `sql` does, and write down that `item` is done: True the first time.
+
+        With False it was done before, by whomever: do nothing for it. All of it is part of the
+        transaction that `connection` is in, as your own writes are, so it is there with them or not
+        at all. After a commit of which the outcome is unknown, do it again on a new connection: the
+        answer tells.
+
+        It needs the tables of `incumbent.fencing.progress.tables`.
+
+        Args:
+            connection: as for `sql`.
+            item: its id, which no other item under this name has.
+            checkpoint: how far the work has come with this; kept for `checkpoint`.
+            keep: of how many items the ids are remembered, at least.
+
+        Raises:
+            StaleToken, LeadershipLost, ConfigError: see `sql`.
+        """
+        return through(self.once_in(progress.database(connection), item, checkpoint, keep))
+
+    async def once_async(
+        self, connection: Any, item: str, *, checkpoint: str = "", keep: int = progress.KEEP
+    ) -> bool:
+        """Do the same on a connection of asyncio: see `sql_async`.
+
+        Raises:
+            StaleToken, LeadershipLost, ConfigError: see `sql`.
+        """
+        db = progress.database(connection, waits=True)
+        return await self.once_in(db, item, checkpoint, keep)
+
+    def checkpoint(self, connection: Any) -> str:
+        """Seal and check, and return the checkpoint that was committed last; "" if none was.
+
+        Raises:
+            StaleToken, LeadershipLost, ConfigError: see `sql`.
+        """
+        return through(self.checkpoint_in(progress.database(connection)))
+
+    async def checkpoint_async(self, connection: Any) -> str:
+        """Do the same on a connection of asyncio: see `sql_async`.
+
+        Raises:
+            StaleToken, LeadershipLost, ConfigError: see `sql`.
+        """
+        return await self.checkpoint_in(progress.database(connection, waits=True))
+
+    def advance(self, connection: Any, checkpoint: str) -> None:
+        """Seal and check, and write the checkpoint, for work that has no items to tell apart.
+
+        Raises:
+            StaleToken, LeadershipLost, ConfigError: see `sql`.
+        """
+        through(self._advance(progress.database(connection), checkpoint))
+
+    async def advance_async(self, connection: Any, checkpoint: str) -> None:
+        """Do the same on a connection of asyncio: see `sql_async`.
+
+        Raises:
+            StaleToken, LeadershipLost, ConfigError: see `sql`.
+        """
+        await self._advance(progress.database(connection, waits=True), checkpoint)
+
+    async def _advance(self, db: progress.Database, checkpoint: str) -> None:
+        await self.checkpoint_in(db)
+        await progress.advance(db, self.resource, checkpoint)
+
+    async def once_in(
+        self, db: progress.Database, item: str, checkpoint: str = "", keep: int = progress.KEEP
+    ) -> bool:
+        """Do what `once` does, for who has the connection in the hands of `progress` already.
+
+        Raises:
+            StaleToken, LeadershipLost, ConfigError: see `sql`.
+        """
+        self._check()
+        noted = await progress.note(db, self.resource, self.token, item, keep)
+        self._judge(noted.token)
+        if noted.first and checkpoint:
+            await progress.advance(db, self.resource, checkpoint)
+        return noted.first
+
+    async def checkpoint_in(self, db: progress.Database) -> str:
+        """Do what `checkpoint` does, for who has the connection in the hands of `progress` already.
+
+        Raises:
+            StaleToken, LeadershipLost, ConfigError: see `sql`.
+        """
+        self._check()
+        noted = await progress.read(db, self.resource, self.token)
+        self._judge(noted.token)
+        return noted.checkpoint
 
     def redis(self, pipeline: Any) -> None:
         """Seal and check in a transaction: a pipeline of redis-py that has no command in it yet.

@@ -1,0 +1,316 @@
+"""Effect, item and checkpoint in one transaction: a seal makes work safe, and this makes it exact.
+
+Two tables in the user's database, beside that of `fencing.sql`:
+
+    incumbent_progress (work, token, checkpoint, items)     one row for each work: the seal of it
+    incumbent_done     (work, item, number)                 which of the last items are done
+
+Rules
+-----
+1. **Everything is in the user's transaction**: the seal, the id of the item, the checkpoint, and
+   the user's own writes. Either all of it is there, or nothing.
+2. **The seal comes first.** Each function here begins by raising the row's token, which waits for
+   whoever is in the middle of a transaction under it, and holds the row until the end of this one.
+   So of two transactions of one work the second sees all that the first has done.
+3. **An id is written once.** It is the primary key together with the work. It is written before the
+   effect: who cannot write it, has been told that the effect is there.
+4. **An unknown commit is asked about by doing it again.** After the connection was lost, the same
+   item in a new transaction is either refused by its id, so it was committed; or it is not, and
+   nothing of it was. By rule 2 there is no third answer: the second one waits for the first.
+
+Growth
+------
+Ids are kept in a ring: of each work the last `keep` ones, by the number that the row of the work
+counts. What has a position (a log's offset) needs no more of them than may be in hand at once, for
+the checkpoint says what was done before. What has none (a queue) needs as many as a broker may
+deliver again: those that were handed out and not acknowledged. Producers' own repetitions under one
+id are recognised as long as fewer than `keep` items came in between.
+
+Ids that a column would not keep as they are (longer than 200 characters, with blanks around them
+or characters that do not print) are kept as their SHA-256.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import sha256
+from typing import Any, Protocol
+
+from incumbent.fencing.connections import (
+    bound_dialect,
+    library_of,
+    mark_and_dialect,
+    refuse_autocommit,
+    refuse_autocommit_below,
+    unknown,
+)
+
+__all__ = ["KEEP", "Database", "Noted", "advance", "database", "kept", "note", "read", "tables"]
+
+KEEP = 10_000
+"""Of how many items the ids are kept."""
+
+LONGEST_ID = 200
+_HASHED = "sha256:"
+
+_TABLES = (
+    """\
+CREATE TABLE IF NOT EXISTS incumbent_progress (
+    work VARCHAR(200){0} NOT NULL PRIMARY KEY,
+    token BIGINT NOT NULL,
+    checkpoint TEXT{0} NOT NULL,
+    items BIGINT NOT NULL
+)
+""",
+    """\
+CREATE TABLE IF NOT EXISTS incumbent_done (
+    work VARCHAR(200){0} NOT NULL,
+    item VARCHAR(200){0} NOT NULL,
+    number BIGINT NOT NULL,
+    PRIMARY KEY (work, item),
+    UNIQUE (work, number)
+)
+""",
+)
+
+_SEAL = """\
+INSERT INTO incumbent_progress (work, token, checkpoint, items) VALUES (:work, :token, '', :step)
+ON CONFLICT (work) DO UPDATE SET
+    token = CASE WHEN incumbent_progress.token < excluded.token THEN excluded.token
+            ELSE incumbent_progress.token END,
+    items = incumbent_progress.items + :step
+"""
+_SEAL_MYSQL = """\
+INSERT INTO incumbent_progress (work, token, checkpoint, items) VALUES (:work, :token, '', :step)
+ON DUPLICATE KEY UPDATE token = GREATEST(token, VALUES(token)), items = items + :step
+"""
+_READ = "SELECT token, checkpoint, items FROM incumbent_progress WHERE work = :work"
+_RETURNING = "RETURNING token, checkpoint, items"
+_NOTE = """\
+INSERT INTO incumbent_done (work, item, number) VALUES (:work, :item, :number)
+ON CONFLICT (work, item) DO NOTHING
+"""
+_NOTE_MYSQL = """\
+INSERT INTO incumbent_done (work, item, number) VALUES (:work, :item, :number)
+ON DUPLICATE KEY UPDATE item = item
+"""
+_FOUND = "SELECT number FROM incumbent_done WHERE work = :work AND item = :item"
+_NOTE_AT_ONCE = f"""\
+WITH sealed AS ({_SEAL}{_RETURNING}),
+noted AS (
+    INSERT INTO incumbent_done (work, item, number)
+    SELECT :work, :item, items FROM sealed WHERE token <= :token
+    ON CONFLICT (work, item) DO NOTHING
+    RETURNING number
+)
+SELECT token, checkpoint, items, (SELECT number FROM noted) FROM sealed
+"""
+_ADVANCE = "UPDATE incumbent_progress SET checkpoint = :checkpoint WHERE work = :work"
+_FORGET = "DELETE FROM incumbent_done WHERE work = :work AND number <= :number"
+
+_NAME = re.compile(r"(?<!:):([a-z_]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Noted:
+    """What a transaction has found.
+
+    Attributes:
+        token: the greatest that this work has seen. If it is above ours, nothing was written.
+        checkpoint: what was committed last; "" if nothing was.
+        first: whether the item was written now, and so was not done before.
+    """
+
+    token: int
+    checkpoint: str
+    first: bool = False
+
+
+class Database(Protocol):
+    """A connection of any kind, in the hands of this module.
+
+    Attributes:
+        dialect: which SQL its server speaks.
+    """
+
+    dialect: str
+
+    async def run(self, statement: str, values: dict[str, Any]) -> list[tuple[Any, ...]]:
+        """Carry out a statement with `:name` for its values, and return its rows."""
+        ...
+
+    async def changed(self, statement: str, values: dict[str, Any]) -> int:
+        """Carry out a statement, and return how many rows it has changed."""
+        ...
+
+    async def refuse_autocommit(self) -> None:
+        """Raise if what was carried out is committed already."""
+        ...
+
+
+def tables(dialect: str) -> tuple[str, ...]:
+    """Return the statements that make the tables; they are made by the user, or by a consumer.
+
+    MySQL would take two ids for one that differ by case alone, so there the columns are told not
+    to.
+    """
+    exact = " CHARACTER SET utf8mb4 COLLATE utf8mb4_bin" if dialect in ("mysql", "mariadb") else ""
+    return tuple(statement.format(exact) for statement in _TABLES)
+
+
+async def read(db: Database, work: str, token: int) -> Noted:
+    """Seal, and return what was committed last."""
+    mysql = db.dialect in ("mysql", "mariadb")
+    values = {"work": work, "token": token, "step": 0}
+    if db.dialect == "postgresql":
+        (found,) = await db.run(_SEAL + _RETURNING, values)
+    else:
+        await db.run(_SEAL_MYSQL if mysql else _SEAL, values)
+        (found,) = await db.run(_READ + _locking(db), values)
+    await db.refuse_autocommit()
+    return Noted(int(found[0]), str(found[1]))
+
+
+async def note(db: Database, work: str, token: int, item: str, keep: int = KEEP) -> Noted:
+    """Seal, and write the id of an item."""
+    values: dict[str, Any] = {"work": work, "token": token, "item": kept(item), "step": 1}
+    if db.dialect == "postgresql":
+        (found,) = await db.run(_NOTE_AT_ONCE, values)
+        await db.refuse_autocommit()
+        highest, checkpoint, number, noted = found
+    else:
+        mysql = db.dialect in ("mysql", "mariadb")
+        await db.run(_SEAL_MYSQL if mysql else _SEAL, values)
+        (found,) = await db.run(_READ + _locking(db), values)
+        await db.refuse_autocommit()
+        highest, checkpoint, number = found
+        if highest > token:
+            return Noted(int(highest), str(checkpoint))
+        await db.run(_NOTE_MYSQL if mysql else _NOTE, {**values, "number": number})
+        ((noted,),) = await db.run(_FOUND + _locking(db), values)
+    if number % max(1, keep // 10) == 0:
+        await db.run(_FORGET, {"work": work, "number": number - keep})
+    return Noted(int(highest), str(checkpoint), first=noted == number)
+
+
+async def advance(db: Database, work: str, checkpoint: str) -> None:
+    """Write the checkpoint; the transaction is sealed already."""
+    await db.run(_ADVANCE, {"work": work, "checkpoint": checkpoint})
+
+
+def database(connection: Any, *, waits: bool = False) -> Database:
+    """Return what speaks to `connection`, which is one of asyncio if `waits`.
+
+    Raises:
+        ConfigError: it is none that is known here.
+    """
+    if library_of(connection) == "sqlalchemy":
+        return _SqlAlchemy(connection, waits=waits)
+    if waits and library_of(connection) == "psycopg":
+        return _Waiting(connection)
+    if waits and library_of(connection) != "sqlite3":
+        raise unknown(connection)
+    return _Driver(connection)
+
+
+def _locking(db: Database) -> str:
+    return "" if db.dialect == "sqlite" else " FOR UPDATE"
+
+
+def kept(item: str) -> str:
+    """Return an id as it stands in the table."""
+    plain = 0 < len(item) <= LONGEST_ID and item.isprintable() and item.strip() == item
+    if plain and not item.startswith(_HASHED):
+        return item
+    return _HASHED + sha256(item.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+@lru_cache(maxsize=256)
+def _marked(statement: str, mark: str) -> tuple[str, tuple[str, ...]]:
+    names = tuple(_NAME.findall(statement))
+    return _NAME.sub(mark, statement), names
+
+
+class _Driver:
+    """A driver of the DB-API, which blocks."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._mark, self.dialect = mark_and_dialect(connection)
+
+    async def run(self, statement: str, values: dict[str, Any]) -> list[tuple[Any, ...]]:
+        text, names = _marked(statement, self._mark)
+        cursor = self._connection.cursor()
+        try:
+            cursor.execute(text, [values[name] for name in names])
+            return [tuple(row) for row in cursor.fetchall()] if cursor.description else []
+        finally:
+            cursor.close()
+
+    async def changed(self, statement: str, values: dict[str, Any]) -> int:
+        text, names = _marked(statement, self._mark)
+        cursor = self._connection.cursor()
+        try:
+            cursor.execute(text, [values[name] for name in names])
+            return int(cursor.rowcount)
+        finally:
+            cursor.close()
+
+    async def refuse_autocommit(self) -> None:
+        refuse_autocommit(self._connection)
+
+
+class _Waiting:
+    """psycopg with asyncio."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+        self._mark, self.dialect = mark_and_dialect(connection)
+
+    async def run(self, statement: str, values: dict[str, Any]) -> list[tuple[Any, ...]]:
+        text, names = _marked(statement, self._mark)
+        async with self._connection.cursor() as cursor:
+            await cursor.execute(text, [values[name] for name in names])
+            return [tuple(row) for row in await cursor.fetchall()] if cursor.description else []
+
+    async def changed(self, statement: str, values: dict[str, Any]) -> int:
+        text, names = _marked(statement, self._mark)
+        async with self._connection.cursor() as cursor:
+            await cursor.execute(text, [values[name] for name in names])
+            return int(cursor.rowcount)
+
+    async def refuse_autocommit(self) -> None:
+        refuse_autocommit(self._connection)
+
+
+class _SqlAlchemy:
+    """A Connection or Session of SQLAlchemy, or one of its asyncio."""
+
+    def __init__(self, connection: Any, *, waits: bool) -> None:
+        self._connection = connection
+        self._waits = waits
+        self.dialect = bound_dialect(connection)
+
+    async def run(self, statement: str, values: dict[str, Any]) -> list[tuple[Any, ...]]:
+        result = await self._result(statement, values)
+        return [tuple(row) for row in result] if result.returns_rows else []
+
+    async def changed(self, statement: str, values: dict[str, Any]) -> int:
+        return int((await self._result(statement, values)).rowcount)
+
+    async def _result(self, statement: str, values: dict[str, Any]) -> Any:
+        from sqlalchemy import text
+
+        wanted = {name: values[name] for name in _NAME.findall(statement)}
+        result = self._connection.execute(text(statement), wanted)
+        return await result if self._waits else result
+
+    async def refuse_autocommit(self) -> None:
+        used = self._connection
+        if not hasattr(used, "dialect"):
+            used = used.connection()
+            if self._waits:
+                used = await used
+        refuse_autocommit_below(used.sync_connection if self._waits else used)

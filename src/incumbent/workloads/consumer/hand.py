@@ -1,0 +1,142 @@
+"""How items are handed to the user's handler, and what comes back.
+
+A hand works where the user's functions are called: in the thread that leads, or on the user's loop.
+It is written once, as coroutine functions; with blocking drivers they wait for nothing, and are run
+in one step (`incumbent.fencing.both`). It is given several items at a time, since each way to
+another thread costs as much as a small transaction.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from inspect import isawaitable
+from typing import Any
+
+from incumbent.clock import boottime
+from incumbent.errors import IncumbentError, SourceUnavailable
+from incumbent.runtime.face import name_of, refuse_coroutine
+from incumbent.runtime.term import Term
+from incumbent.workloads.sources.api import Item
+
+__all__ = ["Bare", "Hand", "Outcome"]
+
+SLICE_S = 0.2
+"""After this time a hand comes back between two items: the broker shall hear what is done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What has become of the items that were handed over.
+
+    Attributes:
+        done: how many of them, from the first one on, are done.
+        failed: why the next one failed, if it did.
+        gone: why the database is not there, if it is not.
+        over: what ends the run.
+    """
+
+    done: int
+    failed: Exception | None = None
+    gone: str = ""
+    over: Exception | None = None
+
+
+class Hand(ABC):
+    """Handles items for one term.
+
+    Attributes:
+        settled: how many of the items that it works on are done; for whoever stops it.
+    """
+
+    def __init__(self, term: Term, handler: Callable[..., Any], *, waits: bool) -> None:
+        self.settled = 0
+        self.term = term
+        self.waits = waits
+        self._handler = handler
+
+    @abstractmethod
+    async def open(self) -> str:
+        """Connect, seal, and return the checkpoint that was committed last.
+
+        Raises:
+            SourceUnavailable: the database is not there now.
+            StaleToken, LeadershipLost: the end.
+            ConfigError: it cannot be used.
+        """
+
+    @abstractmethod
+    async def bury(self, item: Item, reason: str, *, keep: bool) -> None:
+        """Settle an item that failed; and have it in the dead letters here, if `keep`.
+
+        Raises:
+            SourceUnavailable, StaleToken, LeadershipLost: see `open`.
+        """
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Disconnect."""
+
+    @abstractmethod
+    async def _settle(self, items: Sequence[Item]) -> None:
+        """Handle some items, all of them or none."""
+
+    def _together(self) -> int:
+        """Return how many items are settled at a time."""
+        return 1
+
+    async def work(self, items: Sequence[Item]) -> Outcome:
+        """Handle items, until all are done, one fails, the term is to end, or time is up."""
+        self.settled, alone_until = 0, 0
+        back_at_s = boottime() + SLICE_S
+        while self.settled < len(items) and not self.term.ended:
+            if self.settled and boottime() >= back_at_s:
+                break
+            count = 1 if self.settled < alone_until else self._together()
+            some = items[self.settled : self.settled + count]
+            try:
+                await self._settle(some)
+            except SourceUnavailable as error:
+                return Outcome(self.settled, gone=str(error))
+            except IncumbentError as error:
+                return Outcome(self.settled, over=error)
+            except Exception as error:
+                if len(some) > 1:
+                    # All of them are undone: which one it was, they say one by one.
+                    alone_until = self.settled + len(some)
+                    continue
+                return Outcome(self.settled, failed=error)
+            self.settled += len(some)
+        return Outcome(self.settled)
+
+    async def _call(self, item: Item, *more: Any) -> None:
+        item.term, item.token = self.term, self.term.token
+        result = self._handler(item, *more)
+        if not self.waits:
+            refuse_coroutine(result, self._handler, "a consumer for threads")
+        elif not isawaitable(result):
+            raise TypeError(
+                f"{name_of(self._handler)} returned {result!r}, which cannot be awaited: a "
+                "consumer of incumbent.aio needs a coroutine function (async def)"
+            )
+        else:
+            await result
+
+
+class Bare(Hand):
+    """Without a database: what the handler did, it did, and an item may come again."""
+
+    async def open(self) -> str:
+        """There is nothing to open."""
+        return ""
+
+    async def bury(self, item: Item, reason: str, *, keep: bool) -> None:
+        """There is nothing to mark."""
+
+    async def close(self) -> None:
+        """There is nothing to close."""
+
+    async def _settle(self, items: Sequence[Item]) -> None:
+        self.term.check()
+        await self._call(items[0])
