@@ -101,10 +101,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks", description=__doc__)
     names = [module.NAME for module in MODULES]
-    parser.add_argument("--only", nargs="+", choices=names, metavar="NAME", help=", ".join(names))
-    parser.add_argument(
-        "--stores", nargs="+", choices=NAMES, metavar="NAME", default=(), help=", ".join(NAMES)
-    )
+    for option, known in (("--only", names), ("--stores", list(NAMES))):
+        parser.add_argument(
+            option,
+            nargs="+",
+            action="extend",
+            choices=known,
+            metavar="NAME",
+            default=[],
+            help=", ".join(known),
+        )
     parser.add_argument("--quick", action="store_true", help="few rounds: to see that it works")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to a file")
     parser.add_argument("--write-docs", action="store_true", help="write them into docs/ as well")

@@ -1,12 +1,11 @@
 """Seal, then read, then write under the token: what a clock cannot rule out, a token does."""
 
 import sqlite3
-import sys
 
 import incumbent
 from incumbent.fencing.sql import TABLE
 
-db = sqlite3.connect(sys.argv[1] if len(sys.argv) > 1 else "ledger.db")
+db = sqlite3.connect("ledger.db")
 db.execute(TABLE)
 db.execute("CREATE TABLE IF NOT EXISTS entry (token INTEGER NOT NULL, amount INTEGER NOT NULL)")
 

@@ -51,6 +51,8 @@ def test_quietly_only_the_findings(audit: Audit) -> None:
         ("critical", "INC011-bad", codes.NOT_SO),
         ("critical", "INC021-bad", codes.OK),
         ("high", "INC021-bad", codes.NOT_SO),
+        ("high", "INC094-bad", codes.NOT_SO),
+        ("high", "INC096-bad", codes.NOT_SO),
         ("high", "INC071-good", codes.OK),
         ("medium", "INC071-good", codes.NOT_SO),
         ("note", "INC008-bad", codes.NOT_SO),
@@ -97,9 +99,11 @@ def test_the_mode_on_the_command_line_counts(audit: Audit) -> None:
     assert "critical INC011" not in audit("-q", "--mode", "web=at-least-one", path).out
 
 
-def test_a_mode_of_nothing_is_told(audit: Audit) -> None:
-    said = audit("--mode", "webb=at-most-one", str(EXAMPLES / "INC008-bad.yaml"))
-    assert said.err == "incumbent: --mode webb=…: there is no such workload\n"
+def test_a_mode_of_nothing_is_refused(audit: Audit) -> None:
+    for name, meant in (("webb", "did you mean 'web'?"), ("other", "there are: web")):
+        said = audit("--mode", f"{name}=at-most-one", str(EXAMPLES / "INC008-bad.yaml"))
+        text = f"--mode {name}=…: there is no such workload: {meant}"
+        assert (said.code, said.out, said.err) == (2, "", f"incumbent: error: {text}\n")
 
 
 def test_what_is_no_object_is_told(audit: Audit, tmp_path: Path) -> None:

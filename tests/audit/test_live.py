@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import http.client
 import json
 import re
@@ -14,6 +15,7 @@ import urllib.request
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +24,7 @@ from incumbent.audit.case import Case
 from incumbent.audit.finding import Finding, Rule
 from incumbent.audit.inventory import Inventory
 from incumbent.audit.live import CLUSTER_WIDE, NAMESPACED, SCRIPTS, Seen, read_cluster
-from incumbent.audit.objects import Object
+from incumbent.audit.objects import Manifest, Object
 from incumbent.audit.rules import RULES, judge
 from incumbent.audit.source import read_text
 from incumbent.errors import ConfigError, PermissionDenied, StoreUnavailable
@@ -312,14 +314,14 @@ def test_a_server_that_is_not_there(tmp_path: Path) -> None:
 
 # -- the examples ---------------------------------------------------------------------------------
 
-GONE = "INC039-bad"
-"""An example of a version that no API server has any more."""
+GONE = ("INC039-bad", "INC094-bad")
+"""Examples of a version that no API server has any more, and of what none ever takes."""
 
 
 def objects() -> Iterator[tuple[str, Object]]:
     for path in sorted((*EXAMPLES.iterdir(), *CHARTS.iterdir())):
         for manifest in read_text(path.read_text(encoding="utf-8")).manifests:
-            if path.stem != GONE:
+            if path.stem not in GONE:
                 yield path.stem, manifest.body
 
 
@@ -355,6 +357,60 @@ def dry_run(cluster: Cluster, body: Object) -> tuple[str, str, str, dict[str, st
     }
     path = f"{cluster.path(tried)}?dryRun=All&fieldValidation=Strict"
     return "POST", path, json.dumps(tried), headers
+
+
+TYPES: tuple[tuple[str, Any], ...] = (
+    ("metadata.labels.a", True),
+    ("spec.replicas", "two"),
+    ("spec.replicas", -1),
+    ("spec.replicas", True),
+    ("spec.replicas", None),
+    ("spec.strategy", "Recreate"),
+    ("spec.strategy.rollingUpdate.maxSurge", "one"),
+    ("spec.strategy.rollingUpdate.maxSurge", "30%"),
+    ("spec.strategy.rollingUpdate.maxSurge", 1.5),
+    ("spec.template", [1]),
+    ("spec.template.metadata.labels.a", 1),
+    ("spec.template.metadata.annotations", {"a": None}),
+    ("spec.template.spec", [1]),
+    ("spec.template.spec.affinity", []),
+    ("spec.template.spec.terminationGracePeriodSeconds", "0"),
+    ("spec.template.spec.terminationGracePeriodSeconds", 0),
+    ("spec.template.spec.tolerations", {"key": "a"}),
+    ("spec.template.spec.containers", {"name": "a"}),
+    ("spec.template.spec.containers.0.command", "sleep 1"),
+    ("spec.template.spec.containers.0.args", [1]),
+    ("spec.template.spec.containers.0.env", {"A": "b"}),
+    ("spec.template.spec.containers.0.resources", None),
+    ("spec.template.spec.containers.0.livenessProbe", "/alive"),
+)
+"""A path in a Deployment, and what is written there; some of it is well."""
+
+
+def test_of_a_wrong_type_is_what_the_api_server_refuses(cluster: Cluster) -> None:
+    body = read_text(example("INC094-good")).manifests[0].body
+    server = cluster.server
+    trust = ssl.create_default_context(cafile=str(server.ca_file))
+    connection = http.client.HTTPSConnection(server.host, server.port, context=trust, timeout=30)
+    told, refused = [], []
+    for path, value in TYPES:
+        changed = copy.deepcopy(body)
+        *steps, last = (int(step) if step.isdecimal() else step for step in path.split("."))
+        inner: Any = changed
+        for step in steps:
+            inner = inner[step] if isinstance(step, int) else inner.setdefault(step, {})
+        inner[last] = value
+        found = judge(Case(Inventory([Manifest(changed)])))
+        if any(each.rule.id == "INC094" for each in found):
+            told.append((path, value))
+        connection.request(*dry_run(cluster, changed))
+        response = connection.getresponse()
+        response.read()
+        if response.status != 201:
+            refused.append((path, value))
+    connection.close()
+    assert told == refused
+    assert 0 < len(told) < len(TYPES)
 
 
 # -- what shows at the second look only -----------------------------------------------------------

@@ -50,6 +50,22 @@ def test_what_only_a_cluster_shows_is_not_looked_for_in_files() -> None:
             assert rule.id not in ids(example(f"{rule.id}-bad"))
 
 
+@pytest.mark.parametrize(
+    ("labels", "severity"),
+    [("incumbent.dev/singleton: 'true'", "high"), ("incumbent.dev/mode: at-most-one", "critical")],
+)
+def test_no_grace_is_found_where_the_guard_refuses_it(labels: str, severity: str) -> None:
+    text = f"""\
+        apiVersion: apps/v1
+        kind: Deployment
+        metadata: {{name: a, labels: {{{labels}}}}}
+        spec: {{template: {{spec: {{terminationGracePeriodSeconds: 0}}}}}}
+        """
+    assert [each.severity for each in found(text) if each.rule.id == "INC014"] == [severity]
+    assert "INC014" not in ids(text.replace("Seconds: 0", "Seconds: 1"))
+    assert "INC014" not in ids(text.replace(labels, ""))
+
+
 def test_a_policy_against_forced_evictions_lets_drains_pass() -> None:
     bad = example("INC088-bad")
     forced = "object.?deleteOptions.?gracePeriodSeconds.orValue(30) != 0"

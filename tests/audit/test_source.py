@@ -89,6 +89,7 @@ def test_folders_and_the_standard_input(tmp_path: Path, monkeypatch: pytest.Monk
     ("text", "said"),
     [
         ("a: {{ .Values.x }}\nb: [", "helm template"),
+        ("kind: Deployment\nspec:\n  replicas: {{ .Values.n }}\n", "x.yaml is a template"),
         ("a: [1\nb: 2\n", "line 2"),
         ("a: &a [*a]\n", "contains itself"),
         ("[" * 1000 + "]" * 1000, "nested too deeply"),

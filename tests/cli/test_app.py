@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import subprocess
 
+import click
 import pytest
 
 from incumbent import __version__, errors
 from incumbent.cli import codes
 from incumbent.cli.app import COMMANDS, command_line
 from incumbent.core.records import absent
-from tests.cli.processes import command, environment, run, run_python
+from tests.cli.processes import ROOT, command, environment, run, run_python
 
 
 def test_the_version_needs_nothing_heavy() -> None:
@@ -218,3 +219,18 @@ def test_a_reader_that_goes_away_is_no_error(arguments: list[str], url: str) -> 
     finally:
         os.close(writer)
     assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_the_options_of_all_commands_are_those_of_all_but_what_the_page_names() -> None:
+    page = (ROOT / "docs/cli.md").read_text(encoding="utf-8")
+    section = page.partition("## Options of all commands")[2].partition("\n## ")[0]
+    context = click.Context(command_line)
+    lacking = {}
+    for name in COMMANDS:
+        found = command_line.get_command(context, name)
+        assert found is not None
+        known = {option for each in found.params for option in each.opts}
+        if missing := {"--json", "-v", "-q"} - known:
+            lacking[name] = missing
+    assert set(lacking) == {"probe"}
+    assert "`probe` has `--json`, and none of the others" in section

@@ -45,6 +45,15 @@ def test_no_database(tmp_path: Path, command: list[str]) -> None:
     refused(run(*command, "--store", f"sqlite://{tmp_path}/a.db"), 69, "is not a database")
 
 
+def test_a_folder_in_the_place_of_a_database(tmp_path: Path) -> None:
+    (tmp_path / "sub").mkdir()
+    for before, after in ((["status"], []), (["run", "bill"], ["--", "true"])):
+        done = run(*before, "--store", f"sqlite://{tmp_path}", *after)
+        refused(done, 2, f"{tmp_path} is a folder")
+        assert f"as in sqlite://{tmp_path}/incumbent.db" in done.err
+        assert [path.name for path in tmp_path.rglob("*")] == ["sub"]
+
+
 @pytest.mark.parametrize(
     "command", [["status"], ["status", "bill"], ["watch"], ["watch", "bill"], ["step-down", "bill"]]
 )

@@ -110,10 +110,23 @@ def test_what_is_refused(urls: tuple[str, str], candidate: Start, follower: Star
     assert (told.code, "tokens_from=x" in told.err) == (2, True)
 
 
+def test_a_name_with_a_typing_error_bars_nothing(urls: tuple[str, str], candidate: Start) -> None:
+    candidate("old").event("elected")
+    for option in ("--prepare", "--undo"):
+        told = run("migrate", *urls, "bil", *TTL, option)
+        assert (told.code, told.out) == (2, "")
+        assert "neither FROM nor TO has an election 'bil': change NAME" in told.err
+    told = run("status", "--store", urls[1], "--json")
+    assert told.json == {"elections": []}
+    told = run("migrate", *urls, "bil", *TTL, "--allow-absent", "--json")
+    assert (told.code, told.json["result"]) == (0, "done"), told.err
+
+
 def test_tokens_that_would_fall_name_the_url(urls: tuple[str, str]) -> None:
-    told = run("migrate", urls[0] + "?tokens_from=4000000000000", urls[1], "bill", *TTL)
+    source = urls[0] + "?tokens_from=4000000000000"
+    told = migrate((source, urls[1]), "--allow-absent")
     assert told.code == 2
     assert f"{urls[1]}?tokens_from=" in told.err
     url = told.err.split()[-1]
-    told = run("migrate", urls[0] + "?tokens_from=4000000000000", url, "bill", *TTL)
+    told = migrate((source, url), "--allow-absent")
     assert told.code == 0, told.err

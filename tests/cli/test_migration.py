@@ -67,7 +67,8 @@ class Pair:
             if step is break_at:
                 raise Broken
 
-        return Migration(self.source, self.target, NAME, **{"ttl_s": 2, "between": between, **more})
+        settings = {"ttl_s": 2, "between": between, "allow_absent": True, **more}
+        return Migration(self.source, self.target, NAME, **settings)
 
     @property
     def barred(self) -> tuple[bool, bool]:
@@ -382,6 +383,31 @@ def test_a_candidate_without_the_number_is_refused_by_what_has_seen_tokens(tmp_p
     assert file.read_text() == pair.target
 
 
+@pytest.mark.parametrize("what", ["prepare", "run", "undo", "abandon"])
+def test_an_election_of_which_nobody_has_a_record_is_refused(what: str) -> None:
+    pair, said = Pair(), list[Step]()
+
+    async def main() -> None:
+        with pytest.raises(ConfigError, match=r"neither FROM nor TO has .*change NAME"):
+            await run(pair, what, say=lambda step, _: said.append(step), allow_absent=False)
+
+    asyncio.run(main())
+    assert (pair.now, said) == (["absent", "absent"], [])
+
+
+@pytest.mark.parametrize("side", ["source", "target"])
+def test_a_record_in_one_of_the_two_is_enough(side: str) -> None:
+    pair = Pair()
+
+    async def main() -> None:
+        store, held = await hold(getattr(pair, side))
+        await store.release(held, held.lease, "")
+        await run(pair, allow_absent=False)
+
+    asyncio.run(main())
+    assert pair.now == ["barred", "vacant"]
+
+
 def test_what_is_barred_by_somebody_else_is_left_alone() -> None:
     for side in ("source", "target"):
         pair = Pair()
@@ -410,7 +436,7 @@ def test_one_store_by_two_names_is_refused(tmp_path: Any) -> None:
         await store.open()
         async with Migration(one, two, NAME, ttl_s=2).connected() as _:
             pass
-        migration = Migration(one, two, NAME, ttl_s=2)
+        migration = Migration(one, two, NAME, ttl_s=2, allow_absent=True)
         async with migration.connected():
             with pytest.raises(ConfigError, match="same record, by two names"):
                 await migration.run()

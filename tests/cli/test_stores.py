@@ -64,6 +64,18 @@ def test_the_tables_for_people_are_no_wider_than_80_columns() -> None:
     assert [line.rstrip() for line in plain(screen)] == lines
 
 
+def test_below_the_tables_stands_what_each_column_means() -> None:
+    columns = {label for cells in (stores._SHORT, stores._COMPAT) for label, _ in cells}
+    assert set(stores._LEGEND) == columns
+    legend = run("stores").out.rpartition("\n\n")[2]
+    for label in (*columns, "survives"):
+        assert f"\n{label}  " in f"\n{legend}"
+    told = " ".join(legend.split())
+    for fault, word in stores._FAULTS.items():
+        assert f"{word} = {fault.value}" in told
+    assert len(run("stores", "-q").out.rpartition("\n\n")[2].splitlines()) == 1
+
+
 def test_the_documentation_shows_what_is_printed() -> None:
     page = (ROOT / "docs/stores/README.md").read_text(encoding="utf-8")
     shown = run("stores").out.rpartition("\n\n")[0]

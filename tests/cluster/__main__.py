@@ -75,7 +75,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--all", action="store_true", help="every cause, every mode")
     parser.add_argument("--played", action="store_true", help="local processes play the nodes")
     parser.add_argument("--evidence", action="store_true", help="standbys hear of deaths, too")
-    parser.add_argument("--live", nargs="+", choices=LIVE, help="what users of the active see")
+    parser.add_argument(
+        "--live", nargs="+", action="extend", choices=LIVE, help="what users of the active see"
+    )
     parser.add_argument("--rounds", type=int, help="of --live, fewer or more than usual")
     parser.add_argument("--shell", action="store_true", help="keep the cluster until Enter")
     parser.add_argument("--picture", type=Path, default=Path("build/cluster"), help="a folder")

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
@@ -17,6 +19,7 @@ from incumbent.stores import open_store
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
+README = (ROOT / "README.md").read_text()
 LIMIT_S = 60
 
 
@@ -77,11 +80,35 @@ def test_an_example_that_leads_for_ever(example: str, says: str, tmp_path: Path)
     assert asyncio.run(left()) == [Holding.VACANT]
 
 
-def test_the_readme_shows_what_the_examples_do() -> None:
-    readme = (ROOT / "README.md").read_text()
-    blocks = re.findall(r"```python\n(.*?)```", readme, re.DOTALL)
-    code = "\n".join(path.read_text() for path in EXAMPLES.glob("*.py"))
-    shown = {line.strip() for block in blocks for line in block.splitlines() if line.strip()}
-    assert len(shown) > 20
-    different = {line for line in shown if line not in code and "ledger.db" not in line}
-    assert different == set()
+def test_the_readme_shows_the_examples_word_for_word() -> None:
+    shown = dict(
+        re.findall(
+            r"\n\*\*\d\.[^\n]*\]\((examples/\w+\.py)\)(?:(?!```).)*?```python\n(.*?)```",
+            README,
+            re.DOTALL,
+        )
+    )
+    assert len(shown) == README.count("```python") == 4
+    for name, text in shown.items():
+        assert text == (ROOT / name).read_text(), name
+
+
+def test_the_readmes_command_needs_no_root(tmp_path: Path) -> None:
+    """It is typed as it stands there, by somebody who may write at home and nowhere else."""
+    (command,) = re.findall(r"^    (incumbent run .*)$", README, re.MULTILINE)
+    paths = re.findall(r"sqlite://(\S+)", command)
+    assert paths == ["$HOME/incumbent.db"]
+    (tmp_path / "reports.py").write_text("import os; print('token', os.environ['INCUMBENT_TOKEN'])")
+    words = shlex.split(command.replace("$HOME", str(tmp_path)))
+    scripts = sysconfig.get_path("scripts")
+    done = subprocess.run(
+        words,
+        cwd=tmp_path,
+        env={**os.environ, "PATH": f"{scripts}{os.pathsep}{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        timeout=LIMIT_S,
+        check=True,
+    )
+    assert done.stdout.startswith("token ")
+    assert (tmp_path / "incumbent.db").exists()

@@ -46,10 +46,15 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Return the options, those that are not given filled in; the seed may stay open."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--store", nargs="+", choices=ADAPTERS)
-    parser.add_argument("--mode", nargs="+", choices=MODES)
+    parser.add_argument("--store", nargs="+", action="extend", choices=ADAPTERS)
+    parser.add_argument("--mode", nargs="+", action="extend", choices=MODES)
     parser.add_argument(
-        "--faults", nargs="+", choices=FAULTS, metavar="FAULT", help=", ".join(FAULTS)
+        "--faults",
+        nargs="+",
+        action="extend",
+        choices=FAULTS,
+        metavar="FAULT",
+        help=", ".join(FAULTS),
     )
     parser.add_argument("--rounds", type=int, help="of each cell [200]")
     words = "; ".join(

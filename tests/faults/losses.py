@@ -281,8 +281,8 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     """Return the options."""
     parser = argparse.ArgumentParser(prog="python -m tests.faults.losses", description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--store", nargs="+", choices=SERVERS, default=list(SERVERS))
-    parser.add_argument("--loss", nargs="+", choices=LOSSES, default=list(LOSSES))
+    parser.add_argument("--store", nargs="+", action="extend", choices=SERVERS)
+    parser.add_argument("--loss", nargs="+", action="extend", choices=LOSSES)
     parser.add_argument("--rounds", type=int, default=20, help="of each line [20]")
     parser.add_argument("--parallel", type=int, default=4, help="rounds side by side [4]")
     parser.add_argument("--ttl", type=float, default=2.0, metavar="S", help="[2]")
@@ -292,7 +292,10 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
         action="store_true",
         help="plant the mistake that has to be found: each term names its fence differently",
     )
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    options.store = options.store or list(SERVERS)
+    options.loss = options.loss or list(LOSSES)
+    return options
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -347,15 +347,16 @@ def play(pair: str, folder: Path, options: argparse.Namespace) -> Iterator[dict[
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Kill migrations between real stores.")
-    parser.add_argument("--pairs", nargs="+", default=list(PAIRS), metavar="FROM:TO")
-    parser.add_argument("--steps", nargs="+", default=list(STEPS), choices=STEPS)
+    parser.add_argument("--pairs", nargs="+", action="extend", metavar="FROM:TO")
+    parser.add_argument("--steps", nargs="+", action="extend", choices=STEPS)
     parser.add_argument("--rounds", type=int, default=2, help="of each step; every other is undone")
     parser.add_argument("--parallel", type=int, default=2)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
     rows: list[dict[str, Any]] = []
-    for pair in options.pairs:
+    options.steps = options.steps or list(STEPS)
+    for pair in options.pairs or PAIRS:
         with tempfile.TemporaryDirectory(prefix="migrating-") as folder:
             try:
                 for row in play(pair, Path(folder), options):

@@ -49,6 +49,18 @@ def test_the_overlay_is_in_another_namespace_as_a_whole(
     assert found == by_name(objects_of(changed))
 
 
+@pytest.mark.parametrize("name", EVERY)
+def test_the_overlay_speaks_of_what_is_there(name: str) -> None:
+    app = EVERY[name]
+    text = files_of(app)["overlays/example/kustomization.yaml"]
+    comments = [line for line in text.splitlines() if line.startswith("#")]
+    kinds = {obj["kind"] for obj in objects_of(app)}
+    said = {kind for kind in ("Role", "Lease", "EndpointSlice") if kind in " ".join(comments)}
+    locks = kinds & {"Lease", "EndpointSlice"}
+    assert said == ({"Role", *locks} if locks else set())
+    assert any("guard" in line for line in comments) == (CLUSTER_WIDE[0] in kinds)
+
+
 @pytest.mark.parametrize("mode", [mode for mode in Mode if mode.single])
 def test_the_guard_follows_into_another_namespace(
     api_server: ApiServer, kubectl: Path, tmp_path: Path, mode: Mode

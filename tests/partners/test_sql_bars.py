@@ -168,7 +168,7 @@ def test_beside_a_holder_of_theirs_the_migration_opens_nothing(here: Place, tmp_
         store = open_store(urls[0])
         await store.open()
         await store.close()
-        migration = Migration(*urls, NAME, ttl_s=2, between=between)
+        migration = Migration(*urls, NAME, ttl_s=2, between=between, allow_absent=True)
         async with migration.connected():
             with pytest.raises(Broken):
                 await migration.run()

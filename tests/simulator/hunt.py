@@ -43,9 +43,12 @@ from tests.fencing.planted import PLANTED as FENCING
 from tests.manifests.planted import PLANTED as GUARD
 from tests.simulator.mutants import MUTANTS, Edit, Mutant
 from tests.stores.planted import PLANTED
+from tests.stores.planted_checkpoints import PLANTED_CHECKPOINTS
 from tests.stores.planted_live import PLANTED_LIVE
 from tests.stores.planted_locks import PLANTED_LOCKS
 from tests.stores.planted_queues import PLANTED_QUEUES
+from tests.workloads.periodic_planted import PLANTED as PERIODIC
+from tests.workloads.planted import PLANTED_WORK
 
 if TYPE_CHECKING:
     import pytest
@@ -55,7 +58,10 @@ __all__ = ["EVERYTHING", "MOST_HISTORIES", "ForkServer", "Verdict", "of_every_ru
 ROOT = Path(__file__).parents[2]
 ON_API_SERVERS = (*CONSENT, *PLANTED_LIVE, *GUARD, *AUDIT)
 """Those whose tests cost an API server each."""
-EVERYTHING = (*MUTANTS, *PLANTED, *PLANTED_LOCKS, *PLANTED_QUEUES, *FENCING, *ON_API_SERVERS)
+EVERYTHING = (
+    *(*MUTANTS, *PLANTED, *PLANTED_CHECKPOINTS, *PLANTED_LOCKS, *PLANTED_QUEUES),
+    *(*PLANTED_WORK, *PERIODIC, *FENCING, *ON_API_SERVERS),
+)
 MOST_HISTORIES = 1000
 LIMIT_S = 10.0
 """How long a test of a mistake waits for what a mistake may keep from happening. Without it, that

@@ -1028,7 +1028,7 @@ MUTANTS = (
     ),
     planted(
         "files: two write at once",
-        FILES,
+        "incumbent.stores.file.locking",
         "fcntl.LOCK_EX | fcntl.LOCK_NB",
         "fcntl.LOCK_SH | fcntl.LOCK_NB",
         test="tests/stores/test_file.py::test_two_never_write_at_once",

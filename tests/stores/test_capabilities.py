@@ -20,7 +20,14 @@ import pytest
 from incumbent.cli.app import main as command_line
 from incumbent.core.records import Bar, Holding, Lease, Snapshot
 from incumbent.core.timing import Timing
-from incumbent.errors import ConfigError, ImpossibleTiming, Refused, StoreError
+from incumbent.errors import (
+    CheckpointMoved,
+    ConfigError,
+    ImpossibleTiming,
+    Refused,
+    StoreError,
+    StoreUnusable,
+)
 from incumbent.runtime.settings import Settings
 from incumbent.stores import open_store
 from incumbent.stores.api import ON_ONE_HOST, Capabilities, Fault, Grade
@@ -545,6 +552,24 @@ async def bars(subject: Subject, can: Capabilities) -> None:
     await b.take(name)
 
 
+async def checkpoints(subject: Subject, can: Capabilities) -> None:
+    """What one notes, another one reads, and a late write of the first is refused."""
+    one, other = await subject.store(), await subject.store()
+    name = subject.name()
+    if not can.checkpoints:
+        with pytest.raises(StoreUnusable, match="keeps no checkpoints"):
+            await one.checkpoint(name, "part")
+        return
+    nothing = await one.checkpoint(name, "part")
+    first = await one.advance(nothing, b"first", 1)
+    second = await other.advance(first, b"second", 2)
+    for late in (nothing, first):
+        with pytest.raises(CheckpointMoved) as told:
+            await one.advance(late, b"late", 1)
+        assert told.value.checkpoint == second
+    assert await one.checkpoint(name, "part") == second
+
+
 async def queue(subject: Subject, can: Capabilities) -> None:
     """A take that is refused leaves nothing behind, so that whoever comes next is not behind it.
 
@@ -585,6 +610,7 @@ CHECKS: dict[str, Check] = {
         absent_is_vacant,
         assumes,
         bars,
+        checkpoints,
         confirmed_by,
         evidence,
         grade,
@@ -635,6 +661,7 @@ LIES: list[tuple[str, str, object]] = [
     ("memory", "absent_is_vacant", False),
     ("memory", "assumes", "that nothing ever happens"),
     ("memory", "bars", False),
+    ("memory", "checkpoints", False),
     ("memory", "confirmed_by", "a committed transaction"),
     ("sqlite", "confirmed_by", "a rename under a kernel lock"),
     ("redis", "confirmed_by", "a transaction that rewrites the session's key at its mod_revision"),

@@ -20,12 +20,14 @@ from typing import Any
 import pytest
 
 from incumbent import Election, LeadershipLost, NotElected
-from incumbent.core.records import Bar, Claim, Holding, Lease
+from incumbent.core.records import Bar, Checkpoint, Claim, Holding, Lease
 from incumbent.errors import (
+    CheckpointMoved,
     ConfigError,
     OutcomeUnknown,
     Refused,
     StoreAbsent,
+    StoreError,
     StoreFull,
     StoreUnavailable,
     StoreUnusable,
@@ -1025,3 +1027,130 @@ def test_a_store_that_was_opened_by_the_parent_is_opened_anew(
     program.expect("child True")
     program.expect("end")
     assert program.wait() == 0
+
+
+# -- checkpoints ----------------------------------------------------------------------------------
+
+
+def noted(records: FileRecords, value: bytes, token: int = 1) -> Checkpoint:
+    """Write over what is there."""
+    return records.checkpoints.advance(records.checkpoints.read("e", "p"), value, token)
+
+
+def test_a_checkpoint_is_written_by_one_at_a_time(place: FileHarness) -> None:
+    """Each counts one further, for as often as it was not overtaken: no count is lost."""
+    counted: list[int] = []
+
+    def write() -> None:
+        mine = FileRecords(place.path)
+        for _ in range(40):
+            over = mine.checkpoints.read("e", "p")
+            with suppress(CheckpointMoved):
+                mine.checkpoints.advance(over, b"%d" % (int(over.value or b"0") + 1), 1)
+                counted.append(1)
+        mine.close()
+
+    FileRecords(place.path).close()
+    threads = [threading.Thread(target=write) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    last = FileRecords(place.path)
+    assert int(last.checkpoints.read("e", "p").value) == len(counted) >= 40
+    last.close()
+
+
+def test_a_checkpoint_that_is_confirmed_is_on_the_disk(
+    records: FileRecords, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = noted(records, b"first")
+    log: list[str] = []
+    sync, rename = os.fsync, os.rename
+
+    def noted_sync(fd: int) -> None:
+        sync(fd)
+        log.append(f"{Path(os.readlink(f'/proc/self/fd/{fd}')).name} on the disk")
+
+    def noted_rename(old: str, new: str, **more: Any) -> None:
+        rename(old, new, **more)
+        log.append(f"to {new}")
+
+    monkeypatch.setattr(os, "fsync", noted_sync)
+    monkeypatch.setattr(os, "rename", noted_rename)
+    second = records.checkpoints.advance(first, b"second", 2)
+    assert log == [".new on the disk", "to p.checkpoint", "e on the disk"]
+    _fails(monkeypatch, "fsync", 0, errno.EIO)
+    with pytest.raises(StoreError) as told:
+        records.checkpoints.advance(second, b"third", 3)
+    assert not isinstance(told.value, OutcomeUnknown), "it was not renamed"
+    assert records.checkpoints.read("e", "p") == second
+    _fails(monkeypatch, "fsync", 1, errno.EIO)
+    with pytest.raises(OutcomeUnknown):
+        records.checkpoints.advance(second, b"third", 3)
+    assert records.checkpoints.read("e", "p").value == b"third"
+
+
+def test_a_checkpoint_without_room_is_not_written(
+    records: FileRecords, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = noted(records, b"first")
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda fd, text: write(fd, text[: len(text) // 2]))
+    with pytest.raises(StoreFull):
+        records.checkpoints.advance(first, b"second", 2)
+    monkeypatch.setattr(os, "write", write)
+    assert records.checkpoints.listed("e") == [first]
+    assert noted(records, b"third").value == b"third"
+
+
+def test_a_checkpoint_in_a_folder_that_was_moved_is_unknown(
+    records: FileRecords, place: FileHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = noted(records, b"first")
+    rename = os.rename
+
+    def moved(old: str, new: str, **more: Any) -> None:
+        rename(place.path / "checkpoints" / "e", place.path / "checkpoints" / "elsewhere")
+        (place.path / "checkpoints" / "e").mkdir()
+        rename(old, new, **more)
+
+    monkeypatch.setattr(os, "rename", moved)
+    with pytest.raises(OutcomeUnknown, match="moved away"):
+        records.checkpoints.advance(first, b"second", 2)
+
+
+def test_a_checkpoint_that_was_removed_is_a_fresh_one(
+    records: FileRecords, place: FileHarness
+) -> None:
+    first = noted(records, b"first")
+    (place.path / "checkpoints" / "e" / "p.checkpoint").unlink()
+    assert records.checkpoints.read("e", "p") == Checkpoint("e", "p")
+    assert records.checkpoints.listed("e") == []
+    again = noted(records, b"first")
+    assert again.version != first.version
+    with pytest.raises(CheckpointMoved):
+        records.checkpoints.advance(first, b"late", 1)
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"\0" * 9, b"{}\nx", b"[]\n", b"no JSON\nx", b'{"format": 1, "bytes": 2}\nx']
+)
+def test_what_is_no_checkpoint_is_refused_and_stays(
+    records: FileRecords, place: FileHarness, text: bytes
+) -> None:
+    first = noted(records, b"first")
+    file = place.path / "checkpoints" / "e" / "p.checkpoint"
+    file.write_bytes(text)
+    for ask in (
+        lambda: records.checkpoints.read("e", "p"),
+        lambda: records.checkpoints.listed("e"),
+        lambda: records.checkpoints.advance(first, b"x", 1),
+    ):
+        with pytest.raises(StoreUnusable, match="remove it and the work starts afresh"):
+            ask()
+    assert file.read_bytes() == text
+    file.unlink()
+    file.symlink_to(place.path / "counter")
+    with pytest.raises(StoreUnusable):
+        records.checkpoints.read("e", "p")

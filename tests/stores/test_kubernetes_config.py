@@ -79,7 +79,7 @@ def test_several_files_are_merged_and_the_first_wins(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("parts", "message"),
     [
-        ({"current-context": ""}, "context="),
+        ({"current-context": ""}, "use-context NAME`; it has: here, there"),
         ({"clusters": []}, "has no cluster 'c'"),
         ({"clusters": [{"name": "c", "cluster": {"server": "c.example"}}]}, "no server URL"),
         (

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
-from incumbent.core.records import Claim, Held, Holding, Lease
+from incumbent.core.records import Checkpoint, Claim, Held, Holding, Lease
 from incumbent.errors import (
+    CheckpointMoved,
     ConfigError,
     IncumbentError,
     OutcomeUnknown,
@@ -709,3 +710,41 @@ def test_it_may_be_opened_again(own_redis: Redis) -> None:
             await store.close()
 
     assert asyncio.run(main()) != asyncio.run(main())
+
+
+# -- checkpoints ----------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_outlives_the_server_and_its_version_does_not(own_redis: Redis) -> None:
+    """What was held is not believed after a restart; how far the work had come is."""
+
+    async def main() -> None:
+        async with opened(own_redis.url()) as store:
+            held = await take(store)
+            first = await store.advance(await store.checkpoint(NAME, "p"), b"far", 7)
+        await asyncio.to_thread(own_redis.restart)
+        async with opened(own_redis.url()) as store:
+            assert (await store.read(NAME)).term != held.term
+            found = await store.checkpoint(NAME, "p")
+            assert (found.value, found.token) == (b"far", 7)
+            with pytest.raises(CheckpointMoved) as told:
+                await store.advance(first, b"late", 7)
+            assert told.value.checkpoint == found
+            written = await store.advance(found, b"further", 9)
+            assert await store.checkpoints(NAME) == [written]
+
+    asyncio.run(main())
+
+
+def test_what_is_no_checkpoint_is_refused(redis_server: Redis) -> None:
+    prefix = "odd-checkpoints"
+
+    async def main() -> None:
+        async with opened(redis_server.url(f"prefix={prefix}")) as store:
+            await store.advance(Checkpoint(NAME, "p"), b"x", 7)
+            with raw(redis_server) as client:
+                say(client, "HSET", f"{prefix}/checkpoints/{NAME}", "p", "by hand")
+            with pytest.raises(StoreUnusable, match="HDEL it"):
+                await store.checkpoint(NAME, "p")
+
+    asyncio.run(main())

@@ -275,3 +275,22 @@ def test_tasks_in_the_background_do_the_same(
 
     asyncio.run(main())
     assert not memory.shelf.records["w"].session, "it was released"
+
+
+def double(env: Env) -> Any:
+    """Work that can be imported by name."""
+
+    async def steps() -> Any:
+        progress = env.progress("part")
+        value = await progress.open()
+        await progress.save(value + b"x")
+        return progress.value
+
+    return steps()
+
+
+def test_isolated_work_keeps_its_checkpoints_from_there(tmp_path: Any) -> None:
+    url = f"sqlite://{tmp_path}/i.db"
+    work = Work("w", Steps(double, keeps=True), store=url, isolate=True)
+    assert work.run() == b"x"
+    assert work.run() == b"xx"

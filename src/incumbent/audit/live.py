@@ -109,7 +109,9 @@ async def read_cluster(*, kubeconfig: str = "", context: str = "", namespace: st
         PermissionDenied: a right is missing; the message has all that are.
         StoreError: the API server cannot be reached.
     """
-    connection = load(kubeconfig=kubeconfig, context=context)
+    connection = load(
+        kubeconfig=kubeconfig, context=context, say_by=("--kubeconfig PATH", "--context NAME")
+    )
     seen = Seen(connection.server)
     client = Client(connection, namespace)
     try:

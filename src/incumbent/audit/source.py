@@ -209,14 +209,23 @@ def parsed(name: str, text: str) -> File:
         while loader.check_node():
             documents.append(loader.get_node())
     except yaml.YAMLError as error:
-        if "{{" in text:
-            raise ConfigError(
-                f"{name} is a template; render it first: helm template . | incumbent audit -"
-            ) from None
+        _refuse_template(name, text)
         raise ConfigError(f"{name} is not YAML: {_said(error)}") from None
     finally:
         loader.dispose()
     return File(name, text, documents)
+
+
+def _refuse_template(name: str, text: str) -> None:
+    """Say of a text that cannot be read that it is a template, if it is one.
+
+    Raises:
+        ConfigError: it is.
+    """
+    if "{{" in text:
+        raise ConfigError(
+            f"{name} is a template; render it first: helm template . | incumbent audit -"
+        ) from None
 
 
 def _said(error: yaml.YAMLError) -> str:
@@ -295,7 +304,12 @@ def _gathered(files: list[File], namespace: str) -> Read:
     left_out = []
     for file in files:
         for number, node in enumerate(file.documents):
-            document = data_of(node, file.name)
+            try:
+                document = data_of(node, file.name)
+            except ConfigError:
+                # `replicas: {{ .Values.n }}` is a map in a map to a parser, and no error yet.
+                _refuse_template(file.name, file.text)
+                raise
             objects = list(_objects(document, ()))
             if not objects and document is not None and not _is_empty_list(document):
                 left_out.append(f"{file.name}:{node.start_mark.line + 1}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from datetime import datetime
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,7 @@ __all__ = ["command"]
 SEVERITIES = ("critical", "high", "medium", "low", "note")
 NEVER = "never"
 LONGEST_WAIT_S = 60.0
+_SHOWN = 10
 _STYLES = {
     "critical": "bold red",
     "high": "red",
@@ -40,7 +42,11 @@ _STYLES = {
 }
 
 
-@click.command("audit")
+@click.command(
+    "audit",
+    epilog="Exit codes: 0 nothing that bad; 1 something is; 2 usage, what cannot be read, no API "
+    "server known; 69 the API server does not answer; 77 no right.",
+)
 @click.argument("files", nargs=-1, metavar="[FILES]...")
 @click.option("--cluster", is_flag=True, help="Judge what runs, instead of files.")
 @click.option("-n", "--namespace", default="", help="Of what names none; the one to look at.")
@@ -101,7 +107,7 @@ def command(
     else:
         case, read = _of_files(files, namespace, declared)
         left_out = read.left_out
-    _tell_unknown(case, declared)
+    _refuse_unknown(case, declared)
     findings = _judged(case, waivers)
     if fix or diff:
         _mend(findings, write=fix, shown=form == "text")
@@ -189,11 +195,19 @@ def _judged(case: Case, waivers: list[Waiver]) -> list[Finding]:
     return apply(judge(case), waivers, datetime.now().astimezone().date())
 
 
-def _tell_unknown(case: Case, declared: dict[str, Mode]) -> None:
+def _refuse_unknown(case: Case, declared: dict[str, Mode]) -> None:
+    """Refuse a mode of what is not there: what was meant would be judged without it.
+
+    Raises:
+        ConfigError: there is none of that name.
+    """
     found = case.inventory.workloads
     names = {name for each in found for name in (each.name, f"{each.kind.lower()}/{each.name}")}
     for name in sorted(declared.keys() - names):
-        print(f"incumbent: --mode {name}=…: there is no such workload", file=sys.stderr)
+        near = get_close_matches(name, names, 1)
+        there = ", ".join(sorted({each.name for each in found})[:_SHOWN]) or "none"
+        meant = f"did you mean {near[0]!r}?" if near else f"there are: {there}"
+        raise ConfigError(f"--mode {name}=…: there is no such workload: {meant}")
 
 
 def _tell_unused(findings: list[Finding], waivers: list[Waiver]) -> None:

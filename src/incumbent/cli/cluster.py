@@ -86,7 +86,11 @@ async def _look(options: Options, place: Place) -> Survey:
     from incumbent.stores.kubernetes.config import load
     from incumbent.stores.kubernetes.survey import survey
 
-    connection = load(kubeconfig=place.kubeconfig, context=place.context)
+    connection = load(
+        kubeconfig=place.kubeconfig,
+        context=place.context,
+        say_by=("--kubeconfig PATH", "--context NAME"),
+    )
     namespace = "" if place.everywhere else place.namespace or connection.namespace
     client = Client(connection, namespace)
     try:

@@ -31,6 +31,7 @@ from incumbent.errors import (
     StoreAbsent,
     StoreError,
     StoreUnavailable,
+    UnknownScheme,
 )
 from incumbent.stores import open_store
 from incumbent.stores.api import ByElection, Finding, Store, unreached
@@ -43,6 +44,16 @@ _FOUND = "found, and what to change"
 _STYLES = {True: "green", False: "bold red", None: "yellow"}
 
 
+def _elsewhere(_: click.Context, __: click.Parameter, asked: bool) -> None:
+    """Say who looks at a cluster: other commands have the option, and it is tried here, too."""
+    if asked:
+        raise click.UsageError(
+            "doctor looks at this host and one store: `incumbent audit --cluster` judges what runs "
+            "in a cluster, `incumbent status --cluster` shows what is elected there, and for a "
+            "cluster as the store it is `incumbent doctor --store kubernetes://`"
+        )
+
+
 @click.command("doctor")
 @click.argument("name", required=False)
 @seconds("--ttl", "ttl_s", help=f"Time to live to check for [INCUMBENT_TTL, {DEFAULT_TTL_S:g}].")
@@ -50,6 +61,7 @@ _STYLES = {True: "green", False: "bold red", None: "yellow"}
 @click.option(
     "--rho", type=float, metavar="SHARE", help=f"Greatest clock-rate error [{DEFAULT_RHO:g}]."
 )
+@click.option("--cluster", is_flag=True, hidden=True, expose_value=False, callback=_elsewhere)
 @common()
 def command(
     options: Options,
@@ -138,8 +150,10 @@ def _choose(options: Options) -> tuple[Store | None, list[Finding]]:
         said = "the default: one file for this user on this host"
     try:
         store = open_store(options.url())
-    except ConfigError as error:
+    except UnknownScheme as error:
         return None, [Finding("store URL", False, str(error), "see `incumbent stores`")]
+    except ConfigError as error:  # It says itself what to change.
+        return None, [Finding("store URL", False, str(error))]
     have = store.capabilities
     return store, [
         Finding("store URL", True, f"{store.url} ({said})"),

@@ -7,7 +7,6 @@ then told in the words in which it was asked for.
 
 from __future__ import annotations
 
-import re
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from incumbent.cli import codes
+from incumbent.cli.manifests_wording import in_options
 from incumbent.cli.options import Options, common, seconds
 from incumbent.cli.output import show, write_json
 from incumbent.errors import ConfigError
@@ -26,41 +26,6 @@ __all__ = ["command"]
 
 _MODES = ("at-least-one", "at-most-one", "active-standby", "partly-singleton")
 _FORMATS = ("yaml", "kustomize", "helm")
-_WORDS = {
-    "autoscaling.max_replicas": "--max-replicas",
-    "autoscaling.min_replicas": "--min-replicas",
-    "command": "the command after `--`",
-    "companion": "--companion",
-    "env": "--env",
-    "grace_s": "--grace",
-    "guard": "--guard",
-    "handover": "--handover",
-    "image": "--image",
-    "lease": "--lease",
-    "liveness": "--liveness",
-    "mode": "--mode",
-    "name": "NAME",
-    "namespace": "--namespace",
-    "owner": "--owner",
-    "ports": "--port",
-    "ports.name": "--port",
-    "ports.number": "--port",
-    "priority_class": "--priority-class",
-    "readiness": "--readiness",
-    "replicas": "--replicas",
-    "resources.cpu": "--cpu",
-    "resources.memory": "--memory",
-    "storage": "--storage",
-    "storage.size": "--storage",
-    "evidence": "--evidence",
-    "routing": "--routing",
-    "store": "--store",
-    "store_secret": "--store-secret",
-    "tolerations_s": "--tolerations",
-    "ttl_s": "--ttl",
-    "user": "--user",
-}
-"""Which option a field is."""
 _PLAIN = (
     "evidence",
     "grace_s",
@@ -83,6 +48,7 @@ _PLAIN = (
 
 
 _AFTER = "incumbent.manifests.after_dashes"
+_HOW = "what belongs to the application's command stands after `--`, as in `-- python poll.py`"
 
 
 class _Manifests(click.Command):
@@ -95,7 +61,13 @@ class _Manifests(click.Command):
             at = args.index("--")
             before, after = args[:at], args[at + 1 :]
         ctx.meta[_AFTER] = after
-        return super().parse_args(ctx, before)
+        try:
+            return super().parse_args(ctx, before)
+        except click.UsageError as error:
+            if "--" in args or type(error) not in (click.UsageError, click.NoSuchOption):
+                raise
+            text = error.format_message().rstrip(".")
+            raise click.UsageError(f"{text}: {_HOW}", ctx) from None
 
 
 @click.command(
@@ -113,7 +85,7 @@ class _Manifests(click.Command):
     "file",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Fields as YAML or JSON; see docs/manifests.md.",
+    help="Fields as YAML or JSON, - for the standard input; see docs/manifests.md.",
 )
 @click.option("--namespace", metavar="NAME", help="Where [default].")
 @click.option("--owner", metavar="WHO", help="Whom to ask before an only replica is moved.")
@@ -269,7 +241,7 @@ def _application(file: Path | None, told: dict[str, Any]) -> Application:
         try:
             return application_of(told)
         except ConfigError as error:
-            raise ConfigError(_in_options(str(error))) from None
+            raise ConfigError(in_options(str(error))) from None
     fields = read(file)
     for name, value in told.items():
         before = fields.get(name)
@@ -277,19 +249,10 @@ def _application(file: Path | None, told: dict[str, Any]) -> Application:
             fields[name] = {**before, **value}
         else:
             fields[name] = value
-    return application_of(fields)
-
-
-def _in_options(text: str) -> str:
-    """Return an error in the words of the options, where it begins with a field."""
-    field, colon, rest = text.partition(":")
-    if colon and field in _WORDS:
-        return f"{_WORDS[field]}:{rest}"
-    return re.sub(r"\b(ttl_s|grace_s)\b(=?)", _timed, text)
-
-
-def _timed(match: re.Match[str]) -> str:
-    return _WORDS[match[1]] + (" " if match[2] else "")
+    try:
+        return application_of(fields)
+    except ConfigError as error:
+        raise ConfigError(in_options(str(error), told)) from None
 
 
 # -- what is written ------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ PATIENCE_S = 60.0
 @click.option("--prepare", is_flag=True, help="Bar TO, and no more: then start its candidates.")
 @click.option("--undo", is_flag=True, help="Have FROM go on; TO stays barred.")
 @click.option("--abandon", is_flag=True, help="Undo, and open TO: no candidate may run there.")
+@click.option("--allow-absent", is_flag=True, help="Also if neither store has a record of NAME.")
 @seconds("--ttl", "ttl_s", help="TTL of the migration's own terms [15].")
 @seconds("--timeout", "timeout_s", help=f"How long to wait for a holder [{PATIENCE_S:g}].")
 @common(store=False)
@@ -39,6 +40,7 @@ def command(
     prepare: bool,
     undo: bool,
     abandon: bool,
+    allow_absent: bool,
     ttl_s: float | None,
     timeout_s: float | None,
 ) -> int:
@@ -69,6 +71,7 @@ def command(
                     name,
                     ttl_s=ttl_s,
                     patience_s=PATIENCE_S if timeout_s is None else timeout_s,
+                    allow_absent=allow_absent,
                     say=say,
                 )
                 async with migration.connected():

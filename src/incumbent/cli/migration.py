@@ -140,6 +140,7 @@ class Migration:
         name: the election.
         ttl_s: of our own terms, in seconds; None for the usual one.
         patience_s: how long to wait for FROM's holder to hand over, and for TO.
+        allow_absent: go on with an election of which neither store has a record.
         say: is told what was done, and in words what it means.
         between: awaited after each step, before the next one is begun.
 
@@ -155,6 +156,7 @@ class Migration:
         *,
         ttl_s: float | None = None,
         patience_s: float = 60.0,
+        allow_absent: bool = False,
         say: Say = lambda *_: None,
         between: Between = _nothing,
     ) -> None:
@@ -169,6 +171,7 @@ class Migration:
         self._prepared_by = (self.comes, f"moved to {_shown(source)} (migration {way_back})")
         self._ttl_s = ttl_s
         self._patience_s = patience_s
+        self._allow_absent = allow_absent
         self._say = say
         self._between = between
         nothing = Snapshot(name, Holding.ABSENT, None, 0)
@@ -212,11 +215,19 @@ class Migration:
 
         Raises:
             IncumbentError: one of them is barred by something else, or cannot be understood.
-            ConfigError: they are one record.
+            ConfigError: they are one record, or there is none and that was not allowed.
         """
         for side in (self.source, self.target):
             side.seen = await self._read(side)
         here, there = self.source.seen, self.target.seen
+        if here.holding is there.holding is Holding.ABSENT and not self._allow_absent:
+            # Most likely a name with a typing error: its bars would move nothing, and who waits for
+            # the right one would never be let in.
+            raise ConfigError(
+                f"neither FROM nor TO has an election {self._name!r}: change NAME to one that "
+                "`incumbent status --store FROM` lists, or add --allow-absent if nobody was "
+                "elected yet"
+            )
         if here.bar is not None and here.bar == there.bar:
             raise ConfigError("FROM and TO are the same record, by two names")
         for side, ours in ((self.source, (self.moved,)), (self.target, self._prepared_by)):

@@ -178,9 +178,15 @@ def _before_it_goes(runner: Runner, causes: tuple[str, ...]) -> AbstractContextM
         return nullcontext()
     from incumbent.consent.handover import Handover
 
-    return Handover(
-        lambda cause: runner.step_down(cause=cause), lambda: runner.leads, on=frozenset(causes)
-    )
+    try:
+        return Handover(
+            lambda cause: runner.step_down(cause=cause), lambda: runner.leads, on=frozenset(causes)
+        )
+    except ConfigError as error:
+        raise ConfigError(
+            f"--hand-over-on {causes[0]} is for a Pod, whatever the store: leave it out elsewhere. "
+            f"To find the Pod: {error}"
+        ) from None
 
 
 def refusal(word: str) -> tuple[int, str] | None:

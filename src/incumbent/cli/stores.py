@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields, replace
 from enum import Enum
 from functools import partial
 from importlib.metadata import EntryPoint, entry_points
+from textwrap import fill
 from typing import Any
 
 import click
@@ -126,7 +127,7 @@ def command(options: Options, name: str | None) -> int:
     if options.json:
         write_json({"stores": [_json(store) for store in found]})
     elif url is None and name is None:
-        _draw_all(found)
+        _draw_all(found, legend=not options.quiet)
     else:
         _draw_one(found[0])
     return codes.OK
@@ -187,6 +188,20 @@ _SHORT: Cells = (
     ("hosts", lambda have: "one" if have.one_host else "many"),
     ("proof", lambda have: _yes(bool(have.evidence))),
 )
+_LEGEND = {
+    "grade": "what a term is worth: fencing, exclusive if what is written to compares tokens; "
+    "in store, exclusive for what is kept in it; efficiency, two may lead at once",
+    "token": "each term has a fencing token, greater than those before",
+    "renews": "what one renewal keeps: all elections of a process, or one election; no: a term "
+    "ends by plan",
+    "judged by": "who decides that a holder is gone",
+    "absent": "an election without a record is vacant at once, or a newcomer waits for a TTL",
+    "TTL": "any number of seconds, or whole ones",
+    "hosts": "candidates may be on one host, or on many",
+    "proof": "a proof of death shortens the wait for the TTL",
+    "speaks": "whose members may be beside ours on one lock",
+}
+"""What a column of the tables means; the faults say it of themselves."""
 _COMPAT: Cells = (
     ("speaks", lambda have: have.partner),
     ("grade", lambda have: _GRADES[have.grade]),
@@ -206,6 +221,7 @@ _FAULTS = {
 }
 _WHAT = {True: ": all elections of a process", False: ": each election by itself"}
 _MOVED = {True: ": to and from, by `incumbent migrate`", False: ": its elections cannot be barred"}
+_KEPT = {True: "yes: how far the work has come", False: "no: name another store for them, state="}
 _NEW = {True: "is vacant at once", False: "is waited for: one TTL at the very first start"}
 _READS = {True: "can be read", False: "is told to nobody: who only looks is refused"}
 _ONCE = "none: a term ends in time to stop the work, and the election is open again"
@@ -221,6 +237,7 @@ _LONG: Cells = (
     ("renewal confirmed by", lambda have: have.confirmed_by if have.renews else _ONCE),
     ("renewed together", lambda have: _yes(have.sessions) + _WHAT[have.sessions]),
     ("can be moved", lambda have: _yes(have.bars) + _MOVED[have.bars]),
+    ("checkpoints", lambda have: _KEPT[have.checkpoints]),
     ("who holds", lambda have: _READS[have.reads]),
     ("standbys wake by", lambda have: have.wakes_by),
     ("proof of death", lambda have: have.evidence or "none: the TTL is waited out"),
@@ -252,7 +269,18 @@ def _below(scheme: str) -> str:
     return f"  {option}{which}" if option else scheme
 
 
-def _draw_all(found: list[Installed]) -> None:
+def _legend() -> str:
+    """Return what the columns mean, on lines that are no wider than the tables."""
+    faults = ", ".join(f"{word} = {fault.value}" for fault, word in _FAULTS.items())
+    told = {**_LEGEND, "survives": f"no two holders, and tokens that grow, after: {faults}"}
+    width = max(map(len, told)) + 2
+    return "\n".join(
+        fill(f"{label:<{width}}{text}", 79, subsequent_indent=" " * width)
+        for label, text in told.items()
+    )
+
+
+def _draw_all(found: list[Installed], *, legend: bool) -> None:
     """Draw a row per store, in tables that are no wider than 80 columns."""
     usable = [(store.scheme, store.capabilities) for store in found if store.capabilities]
     ours = [(_below(scheme), have) for scheme, have in usable if not have.partner]
@@ -279,6 +307,8 @@ def _draw_all(found: list[Installed]) -> None:
             if what:
                 print(f"all are {label} {what}")
         print()
+    if legend:
+        print(_legend())
     for store in found:
         if store.problem:
             console().print(f"{store.scheme}://  {store.problem}", soft_wrap=True)

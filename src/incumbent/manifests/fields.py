@@ -108,7 +108,8 @@ def seconds(field: str, value: object) -> float:
 
 def quantity(field: str, value: object) -> str:
     """Return an amount as Kubernetes writes it."""
-    text = str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    text = str(value) if number else value  # YAML's own `0.5`, and not `'0.5'`, is meant as well.
     if not isinstance(text, str) or not _QUANTITY.fullmatch(text) or not re.search("[1-9]", text):
         raise refuse(field, value, "is no amount greater than 0, such as '250m', '1' or '512Mi'")
     return text

@@ -23,6 +23,7 @@ from incumbent.manifests.parts import (
     check_ports,
 )
 from incumbent.manifests.times import Times
+from incumbent.stores import OURS, schemes
 from incumbent.stores.api import StoreURL
 
 __all__ = ["Application"]
@@ -301,6 +302,13 @@ class Application:
         if not self.store:
             return
         url = StoreURL.parse(fields.line("store", self.store))
+        if url.scheme not in OURS and url.scheme not in schemes():
+            known = ", ".join(schemes())
+            raise ConfigError(
+                f"store: no store answers to {url.scheme}://; there are: {known}. The URL of one "
+                "that is not installed here may stand in a Secret: name that by store_secret: "
+                "SECRET/KEY"
+            )
         if url.scheme in _ONE_HOST:
             raise ConfigError(
                 f"store: with {url.scheme}:// every Pod has a store of its own, and so a leader "

@@ -7,13 +7,15 @@
     resources: {cpu: 500m, memory: 256Mi}
 
 A name that is not a field's is refused, for a setting with a typing error would be one that nobody
-has made. What is empty counts as not said.
+has made; and so is a name that stands twice, of which a reader may have seen the other one. What is
+empty counts as not said.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from collections.abc import Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -25,6 +27,8 @@ from incumbent.manifests.modes import Mode
 from incumbent.manifests.parts import Autoscaling, Companion, Port, Probe, Resources, Storage
 
 __all__ = ["application_of", "read"]
+
+STDIN = Path("-")
 
 _PARTS: dict[str, type[Any]] = {
     "autoscaling": Autoscaling,
@@ -38,18 +42,20 @@ _PARTS: dict[str, type[Any]] = {
 
 
 def read(path: Path) -> dict[str, Any]:
-    """Return what a file says.
+    """Return what a file says; that of `-` is the standard input.
 
     Raises:
-        ConfigError: it cannot be read, or is no mapping.
+        ConfigError: it cannot be read, is no mapping, or says something twice.
     """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = sys.stdin.read() if path == STDIN else path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not text in UTF-8") from None
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}") from None
     told = _parsed(path, text)
+    if told is None:
+        raise ConfigError(f"{path} is empty: write fields into it, as in name: reports")
     if not isinstance(told, dict):
         raise ConfigError(f"{path} must map fields to values, as in name: reports")
     return told
@@ -58,15 +64,27 @@ def read(path: Path) -> dict[str, Any]:
 def _parsed(path: Path, text: str) -> object:
     if path.suffix == ".json":
         try:
-            return json.loads(text)
+            return json.loads(text, object_pairs_hook=_once)
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from None
         except ValueError as error:
             raise ConfigError(f"{path} is no JSON: {error}") from None
-    from incumbent.manifests.render.yaml import YAML_ERROR, parsed
+    from incumbent.manifests.render.yaml import YAML_ERROR, Twice, parsed
 
     try:
         return parsed(text)
+    except Twice as error:
+        raise ConfigError(f"{path}, {error}") from None
     except YAML_ERROR as error:
         raise ConfigError(f"{path} is no YAML of one document: {error}") from None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    for name in names:
+        if names.count(name) > 1:
+            raise ConfigError(f"{name!r} stands there twice: leave one out")
+    return dict(pairs)
 
 
 def application_of(told: Mapping[str, object]) -> Application:

@@ -46,6 +46,22 @@ class SqliteDialect:
         """Return an INSERT that does nothing if there is one."""
         return f"INSERT OR IGNORE INTO incumbent_counter VALUES ({self.text(name)}, 0, 0)"
 
+    def insert_new(self, table: str, columns: Sequence[str], source: str) -> str:
+        """Return an INSERT that does nothing if there is a row with that key."""
+        return f"INSERT OR IGNORE INTO {table} ({', '.join(columns)}) {source}"
+
+    def is_there(self, table: str) -> str:
+        """Return a question that is answered by NULL if it is not."""
+        return f"SELECT MAX(name) FROM sqlite_master WHERE name = {self.text(table)}"
+
+    def make_checkpoints(self) -> Sequence[str]:
+        """Return what makes the table of the checkpoints."""
+        table = (
+            "CREATE TABLE IF NOT EXISTS incumbent_checkpoint (election TEXT, part TEXT, "
+            "value TEXT, token INTEGER, version TEXT, PRIMARY KEY (election, part))"
+        )
+        return (table,)
+
     def say(self, text: str, source: str) -> Sequence[str]:
         """Return what is told to all who listen, at the commit."""
         return [f"SELECT SAY({text}) FROM {source}"] if self._speaks else []
@@ -73,10 +89,6 @@ class ClockedSqliteDialect(SqliteDialect):
     def written(self, time: str) -> str:
         """Return a time as text."""
         return f"substr('{'0' * 20}' || {time}, -20)"
-
-    def insert_new(self, table: str, columns: Sequence[str], source: str) -> str:
-        """Return an INSERT that does nothing if there is a row with that key."""
-        return f"INSERT OR IGNORE INTO {table} ({', '.join(columns)}) {source}"
 
 
 class Database:

@@ -21,6 +21,7 @@ from incumbent.audit.rules import (
     runbooks,
     scheduling,
     service,
+    shape,
     storage,
 )
 
@@ -44,6 +45,7 @@ _MODULES = (
     jobs,
     guard,
     runbooks,
+    shape,
     marking,
     live,
 )

@@ -33,9 +33,10 @@ def unseen_mark(case: Case) -> Iterator[Sighting]:
 
 @rule(
     "INC096",
-    Severity.MEDIUM,
+    Severity.HIGH,
     "a mode that does not exist",
-    why="It is read by nobody; the workload counts as one of which nothing is said.",
+    why="""It is read by nobody. The workload counts as one of which nothing is said, and most rules
+    are silent about such a one: nothing of what its author wanted has been judged.""",
     fix=f"One of {', '.join(Mode)}.",
 )
 def unknown_mode(case: Case) -> Iterator[Sighting]:

@@ -121,17 +121,27 @@ def _capped(case: Case, workload: Workload) -> bool:
     "a grace period of zero lets go of the name at once",
     why="""A StatefulSet starts the next Pod when the name is free. With a grace period of zero
     the API server frees it before the kubelet has ended anything: two run under one name and
-    one identity.""",
+    one identity. Of other workloads every deletion is a forced one in the same way, and the guard
+    refuses a template that says so.""",
     fix="A grace period in which the work can end; 30 seconds if nothing is known.",
     links=(_FORCED,),
 )
 def no_grace(case: Case) -> Iterator[Sighting]:
-    """Find StatefulSets whose Pods have no grace period."""
+    """Find StatefulSets, and others that must be alone, whose Pods have no grace period."""
     for workload in case.inventory.workloads:
         path = workload.pod_path("terminationGracePeriodSeconds")
-        if workload.kind == "StatefulSet" and workload.manifest.at(*path) == 0:
-            text = f"the Pods of {workload} have a grace period of zero"
-            yield Sighting(workload.manifest, path, text, edits=(Set(path, 30),))
+        grace, intent = workload.manifest.at(*path), case.intent(workload)
+        named = workload.kind == "StatefulSet"
+        if grace != 0 or isinstance(grace, bool) or not (named or intent.alone):
+            continue
+        severity = Severity.CRITICAL if named or intent.strict else Severity.HIGH
+        yield Sighting(
+            workload.manifest,
+            path,
+            f"the Pods of {workload} have a grace period of zero",
+            severity if named else intent.weighed(severity),
+            edits=(Set(path, 30),),
+        )
 
 
 @rule(

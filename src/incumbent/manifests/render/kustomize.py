@@ -45,7 +45,8 @@ def _overlay(app: Application) -> str:
         "images": [{"name": name, **tag}],
     }
     if app.mode.single:
-        note = "# No `replicas` here: there is one, and the guard refuses a second.\n"
+        why_one = "the guard refuses a second" if app.guard else "two would be active"
+        note = f"# No `replicas` here: there is one, and {why_one}.\n"
     elif app.autoscaling is not None:
         note = "# No `replicas` here: the autoscaler sets the number.\n"
     else:
@@ -54,7 +55,17 @@ def _overlay(app: Application) -> str:
     if app.guard:
         overlay["replacements"] = [_guarded(app)]
         note += "# The guard follows into the namespace: without `replacements` it stays behind.\n"
-    return f"# No namePrefix: the Role and the election name the Lease.\n{note}{dumped(overlay)}"
+    return f"{_unprefixed(app)}{note}{dumped(overlay)}"
+
+
+def _unprefixed(app: Application) -> str:
+    """Return the comment on names that do not follow a prefix; nothing, if all do."""
+    if app.mode.single:
+        return ""
+    if not app.leased:
+        return "# No namePrefix: the name of the election would not follow.\n"
+    lock = "EndpointSlice" if app.sliced else "Lease"
+    return f"# No namePrefix: the Role and the election name the {lock}.\n"
 
 
 def _guarded(app: Application) -> Object:

@@ -23,7 +23,7 @@ except ModuleNotFoundError as missing:
         "pip install 'incumbent[cli,kubernetes]', or use --json"
     ) from missing
 
-__all__ = ["YAML_ERROR", "dumped", "parsed", "plain", "why"]
+__all__ = ["YAML_ERROR", "Twice", "dumped", "parsed", "plain", "why"]
 
 YAML_ERROR = yaml.YAMLError
 _WIDE = 4096
@@ -46,6 +46,24 @@ _WHY = {
     "HorizontalPodAutoscaler": "Who sets the number of replicas.",
     "PodDisruptionBudget": "What a drain may do.",
 }
+
+
+class Twice(ValueError):
+    """A name stands twice in one mapping; YAML forbids it, and the library takes the last one."""
+
+
+class _Loader(yaml.SafeLoader):
+    """Reads no mapping that says something twice."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        seen: set[tuple[str, str]] = set()
+        for key in (key for key, _ in node.value if isinstance(key, yaml.ScalarNode)):
+            if (key.tag, key.value) in seen:
+                line = key.start_mark.line + 1
+                raise Twice(f"line {line}: {key.value!r} stands there twice: leave one out")
+            seen.add((key.tag, key.value))
+        made: dict[Any, Any] = super().construct_mapping(node, deep)
+        return made
 
 
 class _Dumper(yaml.SafeDumper):
@@ -76,8 +94,9 @@ def parsed(text: str) -> object:
 
     Raises:
         YAML_ERROR: it is none, or there are several.
+        Twice: something in it stands twice.
     """
-    return yaml.safe_load(text)
+    return yaml.load(text, _Loader)  # a SafeLoader
 
 
 def why(obj: Object) -> str:

@@ -51,6 +51,7 @@ CAPABILITIES = Capabilities(
     survives=ON_QUORUM,
     takeover_trips=3,  # a renewal between two blocking queries is told by the second
     bars=True,
+    checkpoints=True,
 )
 
 

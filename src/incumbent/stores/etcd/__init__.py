@@ -39,6 +39,7 @@ CAPABILITIES = Capabilities(
     assumes="etcd is linearizable, and clock rates differ by no more than rho",
     survives=ON_QUORUM,
     bars=True,
+    checkpoints=True,
 )
 
 

@@ -7,7 +7,9 @@ No server, no dependency, no database: every record can be read by `cat` and `jq
 that renames atomically.
 
 `records` the records and the swaps, as files; no thread, no event loop
+`locking` one at a time
 `wire`    what stands in them
+`checkpoints`  how far the work has come: a file each
 `store`   the records as a store of `stores.local`, whose standbys wake when a file is renamed
 `recipe`  the lock of util-linux, and our record beside it
 """

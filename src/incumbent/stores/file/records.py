@@ -6,15 +6,15 @@
     PATH/sessions/KEY.json      one for each process that holds something; a renewal moves its beat
     PATH/sessions/KEY.lock      held by that process and everything it started: see `local.locks`
     PATH/new-*                  what is being written
+    PATH/checkpoints/           how far the work has come: see `checkpoints`
 
 Everything here blocks and runs in one thread.
 
 Rules
 -----
-1. **One writes at a time**: whoever compares and swaps has locked the folder `elections` itself. A
-   lock file of its own could be removed by hand, and two would then swap at once. Who only reads
-   takes no lock: nothing is ever seen half-written, and a record is read again after its session,
-   until it was the same.
+1. **One writes at a time**: whoever compares and swaps has locked the folder `elections` itself
+   (`locking`). Who only reads takes no lock: nothing is ever seen half-written, and a record is
+   read again after its session, until it was the same.
 2. **A file is written beside, and renamed.** All that a swap writes has found its room before
    anything is renamed, so that a full disk changes nothing.
 3. **Counter, session, record**, in that order. A swap may be cut short by a kill between any two of
@@ -49,13 +49,13 @@ goes on or dies. One that leads is killed by its own timer then; one that only a
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import stat
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from incumbent.core.records import (
@@ -76,10 +76,11 @@ from incumbent.errors import (
     Refused,
     SessionGone,
     StoreAbsent,
-    StoreUnavailable,
     StoreUnusable,
 )
 from incumbent.stores.file import wire
+from incumbent.stores.file.checkpoints import CHECKPOINTS, FileCheckpoints
+from incumbent.stores.file.locking import FOLDER, alone
 from incumbent.stores.local import filesystem
 
 __all__ = ["COUNTER", "ELECTIONS", "END", "SESSIONS", "FileRecords"]
@@ -99,12 +100,9 @@ VOID = "void"
 REMOVED = "removed"
 """The version of an absence that is the absence of something: who watched the other is refused."""
 
-_OURS = {COUNTER, ELECTIONS, SESSIONS, "lost+found"}
+_OURS = {CHECKPOINTS, COUNTER, ELECTIONS, SESSIONS, "lost+found"}
 _NEW = "new-"
 _COUNTING = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-_LOCKING: set[int] = set()
-"""Descriptors by which this process has locked a folder, at this moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,13 +159,16 @@ class FileRecords:
         except BaseException:
             self.close()
             raise
+        self.checkpoints = FileCheckpoints(
+            self._root, path, partial(_mapped, path), self._make_folder, self._give_rights
+        )
 
     def _open_root(self, *, create: bool) -> int:
         if create:
             with suppress(FileExistsError):
                 self._path.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
-            return os.open(self._path, _FOLDER)
+            return os.open(self._path, FOLDER)
         except FileNotFoundError:
             raise self._absent() from None
         except NotADirectoryError:
@@ -175,11 +176,14 @@ class FileRecords:
 
     def _open_folder(self, name: str, *, create: bool) -> int:
         if create:
-            with suppress(FileExistsError):
-                os.mkdir(name, mode=0o700, dir_fd=self._root)
-                inherited = stat.S_IMODE(os.stat(name, dir_fd=self._root).st_mode) & stat.S_ISGID
-                os.chmod(name, self._rights & 0o777 | inherited, dir_fd=self._root)
-        return os.open(name, _FOLDER, dir_fd=self._root)
+            self._make_folder(name, self._root)
+        return os.open(name, FOLDER, dir_fd=self._root)
+
+    def _make_folder(self, name: str, within: int) -> None:
+        with suppress(FileExistsError):
+            os.mkdir(name, mode=0o700, dir_fd=within)
+            inherited = stat.S_IMODE(os.stat(name, dir_fd=within).st_mode) & stat.S_ISGID
+            os.chmod(name, self._rights & 0o777 | inherited, dir_fd=within)
 
     def _check_rights(self) -> None:
         for folder in (".", ELECTIONS, SESSIONS):
@@ -337,34 +341,8 @@ class FileRecords:
     @contextmanager
     def _alone(self, patience_s: float = BUSY_S) -> Iterator[None]:
         """Be the only one who writes."""
-        with _mapped(self._path):
-            fd = os.open(".", _FOLDER, dir_fd=self._elections)
-            _LOCKING.add(fd)
-            try:
-                self._lock(fd, patience_s)
-                try:
-                    yield
-                finally:
-                    # Not by closing alone: a child that was forked just now has the file open.
-                    fcntl.flock(fd, fcntl.LOCK_UN)
-            finally:
-                _LOCKING.discard(fd)
-                os.close(fd)
-
-    def _lock(self, fd: int, patience_s: float) -> None:
-        give_up_s = time.monotonic() + patience_s
-        delay_s = 0.0002
-        while True:
-            try:
-                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return
-            except BlockingIOError:
-                if time.monotonic() >= give_up_s:
-                    raise StoreUnavailable(
-                        f"{self._path} is locked by another process, for {patience_s:g} s now"
-                    ) from None
-            time.sleep(delay_s)
-            delay_s = min(2 * delay_s, 0.005)
+        with _mapped(self._path), alone(self._elections, self._path, patience_s):
+            yield
 
     def _write(self, name: str, record: wire.Object, serial: int) -> Snapshot:
         written = _Write(self._elections, name + END, wire.encode(record))
@@ -623,14 +601,3 @@ def _mapped(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise filesystem.store_error(path, error) from error
-
-
-def _close_in_child() -> None:
-    """A child that is forked while we write must not keep others out."""
-    for fd in _LOCKING:
-        with suppress(OSError):
-            os.close(fd)
-    _LOCKING.clear()
-
-
-os.register_at_fork(after_in_child=_close_in_child)

@@ -45,6 +45,7 @@ CAPABILITIES = Capabilities(
     assumes="one host, a local file system, and nobody deletes the folder under a holder",
     survives=ON_ONE_HOST,
     bars=True,
+    checkpoints=True,
 )
 
 _IN_MEMORY = ("ramfs", "tmpfs")

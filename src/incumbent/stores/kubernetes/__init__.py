@@ -91,7 +91,9 @@ def open(url: StoreURL) -> Store:
     from incumbent.stores.kubernetes import config
 
     connection = config.load(
-        kubeconfig=options.get("kubeconfig", ""), context=options.get("context", "")
+        kubeconfig=options.get("kubeconfig", ""),
+        context=options.get("context", ""),
+        say_by=("?kubeconfig=PATH in the URL", "?context=NAME in the URL"),
     )
     namespace = url.host or connection.namespace
     shown, candidate = f"kubernetes://{namespace}", config.candidate_name()

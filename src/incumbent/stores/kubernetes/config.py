@@ -176,8 +176,17 @@ def load(
     context: str = "",
     environ: Mapping[str, str] = os.environ,
     account: Path = SERVICE_ACCOUNT,
+    say_by: tuple[str, str] = ("", ""),
 ) -> Connection:
     """Find out where the API server is.
+
+    Args:
+        kubeconfig: as somebody has said it; "" if nobody has.
+        context: likewise.
+        environ: the variables.
+        account: the folder of a Pod's service account.
+        say_by: how the two are said where this is asked for, as in `--kubeconfig PATH`, for the
+            error if one is missing; "" where they cannot be.
 
     Raises:
         ConfigError: nothing was found, or what was found cannot be used.
@@ -191,11 +200,18 @@ def load(
     if not paths:
         paths = [DEFAULT_KUBECONFIG.expanduser()]
     if not kubeconfig and not paths[0].is_file():
+        said = environ.get("KUBECONFIG", "")
+        why = f"KUBECONFIG={said} names no file" if said else "KUBECONFIG is not set"
         raise ConfigError(
-            "no Kubernetes API server is known: this is no Pod with a service account, KUBECONFIG "
-            f"is not set, and {DEFAULT_KUBECONFIG} is not there"
+            f"no Kubernetes API server is known: this is no Pod with a service account, {why}, and "
+            f"{DEFAULT_KUBECONFIG} is not there: name a kubeconfig by "
+            f"{_either(say_by[0], 'KUBECONFIG')}, or run this in a Pod"
         )
-    return _of_kubeconfig(paths, context)
+    return _of_kubeconfig(paths, context, say_by[1])
+
+
+def _either(*ways: str) -> str:
+    return " or ".join(filter(None, ways))
 
 
 def _of_pod(environ: Mapping[str, str], account: Path) -> Connection:
@@ -212,7 +228,7 @@ def _of_pod(environ: Mapping[str, str], account: Path) -> Connection:
     )
 
 
-def _of_kubeconfig(paths: list[Path], wanted: str) -> Connection:
+def _of_kubeconfig(paths: list[Path], wanted: str, say_by: str) -> Connection:
     """Merge the files as kubectl does: who names something first, wins."""
     known: dict[str, dict[str, Entry]] = {"clusters": {}, "users": {}, "contexts": {}}
     current = ""
@@ -226,7 +242,11 @@ def _of_kubeconfig(paths: list[Path], wanted: str) -> Connection:
     where = ", ".join(map(str, paths))
     name = wanted or current
     if not name:
-        raise ConfigError(f"{where} has no current-context: add ?context=NAME to the URL")
+        have = ", ".join(sorted(known["contexts"])) or "none"
+        raise ConfigError(
+            f"{where} has no current-context: choose one by "
+            f"{_either(say_by, '`kubectl config use-context NAME`')}; it has: {have}"
+        )
     context = _named(known["contexts"], name, "context", where)
     cluster = _named(known["clusters"], str(context.get("cluster")), "cluster", where)
     user_name = str(context.get("user") or "")

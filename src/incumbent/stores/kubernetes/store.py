@@ -41,11 +41,21 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from incumbent.clock import boottime
-from incumbent.core.records import Bar, Claim, Held, Holding, Lease, Snapshot, StepDownRequest
+from incumbent.core.records import (
+    Bar,
+    Claim,
+    Held,
+    Holding,
+    Lease,
+    Snapshot,
+    StepDownRequest,
+)
 from incumbent.errors import Refused, StoreUnavailable, StoreUnusable
-from incumbent.stores.api import ON_ONE_SERVER, Capabilities, Finding, Grade, Sink, StoreDefaults
+from incumbent.stores.api import ON_ONE_SERVER, Capabilities, Finding, Grade, Sink
+from incumbent.stores.keeping import KeepingStore
 from incumbent.stores.kubernetes import doctor, rbac, wire
 from incumbent.stores.kubernetes.api import Conflict, NotFound, ObjectApi
+from incumbent.stores.kubernetes.checkpoints import LeaseCheckpoints
 from incumbent.stores.kubernetes.deaths import WHY, Deaths
 from incumbent.stores.kubernetes.label import RoleLabel
 from incumbent.stores.kubernetes.layout import LEASES_BY_NAME, Layout
@@ -70,13 +80,14 @@ CAPABILITIES = Capabilities(
     assumes="etcd is linearizable, and clock rates differ by no more than rho",
     survives=ON_ONE_SERVER,
     bars=True,
+    checkpoints=True,
 )
 
 _ATTEMPTS = 5
 """How often a write that meets changes by third parties adopts the new version."""
 
 
-class KubernetesStore(StoreDefaults):
+class KubernetesStore(KeepingStore):
     """The elections of one namespace.
 
     Args:
@@ -112,6 +123,7 @@ class KubernetesStore(StoreDefaults):
         self._ledger = Ledger(layout.format_of)
         self._watcher = Watcher(api, self._ledger, layout.object_of)
         self._tokens: dict[str, tuple[str, int]] = {}
+        self._checkpoints = LeaseCheckpoints(api) if capabilities.checkpoints else None
 
     def equip(
         self,

@@ -39,7 +39,14 @@ from incumbent.stores.kubernetes.resource import (
 )
 from incumbent.stores.kubernetes.sessions import wire as sessions
 from incumbent.stores.kubernetes.slices import RECORD_KEY, SliceFormat
-from incumbent.stores.kubernetes.wire import FORMAT_KEY, LEASE, Format, Object, notes_of
+from incumbent.stores.kubernetes.wire import (
+    CHECKPOINT_LABEL,
+    FORMAT_KEY,
+    LEASE,
+    Format,
+    Object,
+    notes_of,
+)
 
 __all__ = ["Election", "Pod", "Survey", "survey"]
 
@@ -194,7 +201,7 @@ def _in_leases(items: Iterable[Object]) -> Iterator[_Record]:
         labels = obj["metadata"].get("labels") or {}
         if namespace == _NODE_LEASES or _API_SERVERS in labels:
             continue
-        if labels.get(sessions.KIND_KEY) == sessions.SESSION:
+        if labels.get(sessions.KIND_KEY) == sessions.SESSION or CHECKPOINT_LABEL in labels:
             continue
         session = notes_of(obj).get(sessions.SESSION_KEY, "")
         if not session or notes_of(obj).get(FORMAT_KEY) != sessions.FORMAT_TEXT:

@@ -40,6 +40,7 @@ from incumbent.errors import StoreUnusable
 from incumbent.stores.kubernetes.resource import LEASES, Resource
 
 __all__ = [
+    "CHECKPOINT_LABEL",
     "LEASE",
     "Format",
     "Object",
@@ -64,6 +65,9 @@ TOKEN_KEY = PREFIX + "token"
 SUCCESSOR_KEY = PREFIX + "successor"
 STEP_DOWN_KEY = PREFIX + "step-down"
 BAR_KEY = PREFIX + "bar"
+
+CHECKPOINT_LABEL = PREFIX + "checkpoint-of"
+"""The label of an object that is no election, but has a checkpoint of one (`checkpoints`)."""
 
 BARRED = "barred"
 NOBODY = "incumbent-barred"
@@ -415,7 +419,7 @@ class Format:
 
     def is_election(self, obj: Object) -> bool:
         """Tell whether the object is to be listed among the elections."""
-        return True
+        return CHECKPOINT_LABEL not in (obj["metadata"].get("labels") or {})
 
     def check(self, claim: Claim) -> None:
         """Make sure that what `claim` writes keeps everybody out for as long as it is trusted.

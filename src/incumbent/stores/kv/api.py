@@ -113,8 +113,8 @@ Sink = Callable[[Report], None]
 class KeyValue(Protocol):
     """One server, or one cluster of them. Keys are relative to a prefix that is the driver's own.
 
-    A key is made of `a-z`, `0-9`, `-`, `.` and one `/` after its first word, and has at most 250
-    characters.
+    A key is made of `a-z`, `0-9`, `-`, `.` and one `/` after its first word, its *folder*, and has
+    at most 250 characters. Folders need not be made beforehand. A value has up to 90,000 bytes.
     """
 
     async def open(self, *, create: bool) -> None:

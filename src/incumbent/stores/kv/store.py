@@ -79,9 +79,11 @@ from incumbent.core.records import (
     barred,
 )
 from incumbent.errors import Refused, SessionGone, StoreError, StoreUnavailable
-from incumbent.stores.api import Capabilities, Finding, Sink, StoreDefaults
+from incumbent.stores.api import Capabilities, Finding, Sink
+from incumbent.stores.keeping import Checkpoints, KeepingStore
 from incumbent.stores.kv import wire
 from incumbent.stores.kv.api import ABSENT, Conflict, Entry, KeyValue, Report
+from incumbent.stores.kv.checkpoints import KeyedCheckpoints
 from incumbent.stores.kv.memory import Memory
 
 __all__ = ["KeyValueStore"]
@@ -115,7 +117,7 @@ class _Session:
     hear: Callable[[Report], None] | None = None
 
 
-class KeyValueStore(StoreDefaults):
+class KeyValueStore(KeepingStore):
     """The elections in one key-value store.
 
     Args:
@@ -123,6 +125,7 @@ class KeyValueStore(StoreDefaults):
         url: for messages, without secrets.
         capabilities: what the store says of itself.
         chance: returns so many random bytes in hexadecimal, for the names of sessions.
+        checkpoints: where those are, if not among the driver's keys.
     """
 
     def __init__(
@@ -131,7 +134,10 @@ class KeyValueStore(StoreDefaults):
         url: str,
         capabilities: Capabilities,
         chance: Callable[[int], str] = secrets.token_hex,
+        *,
+        checkpoints: Checkpoints | None = None,
     ) -> None:
+        self._checkpoints = checkpoints or KeyedCheckpoints(driver)
         self.capabilities = capabilities
         self.url = url
         self._driver = driver

@@ -33,6 +33,7 @@ from typing import Generic, Protocol, TypeVar
 from incumbent.core.events import Evidence, Seen
 from incumbent.core.records import (
     Bar,
+    Checkpoint,
     Claim,
     Held,
     Holding,
@@ -46,13 +47,34 @@ from incumbent.stores.api import Finding, Sink, StoreDefaults
 from incumbent.stores.local import filesystem, inotify
 from incumbent.stores.local.machine import Machine, Thread
 
-__all__ = ["LocalStore", "Records"]
+__all__ = ["Checkpoints", "LocalStore", "Records"]
 
 T = TypeVar("T")
 
 
+class Checkpoints(Protocol):
+    """The checkpoints and their swaps. Everything blocks, and is called in the store's thread."""
+
+    def read(self, name: str, part: str) -> Checkpoint:
+        """Return one checkpoint."""
+        ...
+
+    def listed(self, name: str) -> list[Checkpoint]:
+        """Return all checkpoints of an election, by part."""
+        ...
+
+    def advance(self, over: Checkpoint, value: bytes, token: int) -> Checkpoint:
+        """Write a checkpoint over exactly `over`."""
+        ...
+
+
 class Records(Protocol):
     """The records and their swaps. Everything blocks, and is called in the store's thread."""
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """How far the work has come."""
+        ...
 
     def close(self) -> None:
         """Close what is open."""
@@ -355,6 +377,20 @@ class LocalStore(StoreDefaults, Generic[R]):
     async def elections(self) -> list[Snapshot]:
         """Return every election."""
         return await self._run(lambda records: records.elections())
+
+    # -- checkpoints: nobody is told, since no election has changed --------------------------------
+
+    async def checkpoint(self, name: str, part: str) -> Checkpoint:
+        """Return a checkpoint as it is now."""
+        return await self._run(lambda records: records.checkpoints.read(name, part))
+
+    async def checkpoints(self, name: str) -> list[Checkpoint]:
+        """Return all checkpoints of an election."""
+        return await self._run(lambda records: records.checkpoints.listed(name))
+
+    async def advance(self, over: Checkpoint, value: bytes, token: int) -> Checkpoint:
+        """Write a checkpoint if it is still exactly `over`."""
+        return await self._run(lambda records: records.checkpoints.advance(over, value, token))
 
     # -- sessions ---------------------------------------------------------------------------------
 

@@ -43,6 +43,7 @@ CAPABILITIES = Capabilities(
     unseen_ttls=1 / LOOKS_PER_TTL,
     takeover_trips=3,  # one is the look, of which the renewal may just have missed the answer
     bars=True,
+    checkpoints=True,
 )
 
 _MODES = ("DISABLED", "PREFERRED", "REQUIRED", "VERIFY_CA", "VERIFY_IDENTITY")

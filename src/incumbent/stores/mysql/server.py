@@ -84,6 +84,22 @@ class MysqlDialect:
         same = f"{table}.{columns[0]} = {table}.{columns[0]}"
         return f"INSERT INTO {table} ({', '.join(columns)}) {source} ON DUPLICATE KEY UPDATE {same}"
 
+    def is_there(self, table: str) -> str:
+        """Return a question that is answered by no row, or NULL, if it is not."""
+        return (
+            "SELECT MAX(table_name) FROM information_schema.tables "
+            f"WHERE table_schema = DATABASE() AND table_name = {self.text(table)}"
+        )
+
+    def make_checkpoints(self) -> Sequence[str]:
+        """Return what makes the table of the checkpoints. It ends the transaction that it is in."""
+        table = (
+            "CREATE TABLE IF NOT EXISTS incumbent_checkpoint (election VARCHAR(255) NOT NULL, "
+            "part VARCHAR(255) NOT NULL, value MEDIUMTEXT NOT NULL, token BIGINT NOT NULL, "
+            f"version VARCHAR(64) NOT NULL, PRIMARY KEY (election, part)) {self.form.strip()}"
+        )
+        return (table,)
+
     def say(self, text: str, source: str) -> Sequence[str]:
         """Return nothing: nobody can be told."""
         return ()

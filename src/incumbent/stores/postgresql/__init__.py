@@ -42,6 +42,7 @@ CAPABILITIES = Capabilities(
     ),
     survives=ON_ONE_SERVER,
     bars=True,
+    checkpoints=True,
 )
 
 _LIBPQ = (

@@ -70,6 +70,21 @@ class PostgresDialect:
         """Return an INSERT that does nothing if there is a row with that key."""
         return f"INSERT INTO {table} ({', '.join(columns)}) {source} ON CONFLICT DO NOTHING"
 
+    def is_there(self, table: str) -> str:
+        """Return a question that is answered by NULL if it is not."""
+        return f"SELECT to_regclass({self.text(self.prefix + table)})"
+
+    def make_checkpoints(self) -> Sequence[str]:
+        """Return what makes the table of the checkpoints."""
+        return (
+            _ONE_BY_ONE,
+            (
+                f"CREATE TABLE IF NOT EXISTS {self.prefix}incumbent_checkpoint "
+                "(election text NOT NULL, part text NOT NULL, value text NOT NULL, "
+                "token bigint NOT NULL, version text NOT NULL, PRIMARY KEY (election, part))"
+            ),
+        )
+
     def say(self, text: str, source: str) -> Sequence[str]:
         """Return a NOTIFY: it is sent at the commit."""
         return [f"SELECT pg_notify({self.text(self.channel)}, {text}) FROM {source}"]

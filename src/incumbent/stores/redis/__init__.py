@@ -52,6 +52,7 @@ CAPABILITIES = Capabilities(
     ),
     survives=ON_ONE_SERVER | {Fault.SERVER_EMPTIED},
     bars=True,
+    checkpoints=True,
 )
 REPLICATED = replace(
     CAPABILITIES,
@@ -147,7 +148,8 @@ def open(url: StoreURL) -> Store:
         template = options.get("lock", "{name}")
         return LockStore(locks, full, replace(lock_of, scheme=url.scheme), template)
     driver = RedisKeyValue(address, prefix, replicas=bool(replicas))
-    return KeyValueStore(driver, full, replace(declared, scheme=url.scheme))
+    capabilities = replace(declared, scheme=url.scheme)
+    return KeyValueStore(driver, full, capabilities, checkpoints=driver.checkpoints)
 
 
 def _place(url: StoreURL, database: str, *, secure: bool) -> dict[str, Any]:

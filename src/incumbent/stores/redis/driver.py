@@ -39,6 +39,7 @@ from incumbent.errors import OutcomeUnknown, StoreError, StoreUnavailable, Store
 from incumbent.stores.api import Finding
 from incumbent.stores.kv.api import ABSENT, Conditions, Conflict, Entry, Sink, Writes
 from incumbent.stores.redis import doctor
+from incumbent.stores.redis.checkpoints import RedisCheckpoints
 from incumbent.stores.redis.client import Address, Client
 from incumbent.stores.redis.follower import Follower
 from incumbent.stores.redis.scripts import CHANGE, READ
@@ -128,6 +129,7 @@ class RedisKeyValue:
         self._view = View()
         self._client = Client(address, self._check)
         self._follower = self._new_follower()
+        self.checkpoints = RedisCheckpoints(lambda: self._client, key)
 
     def _new_follower(self) -> Follower:
         return Follower(self._client, self._channel, self._view, self._look, self._told)

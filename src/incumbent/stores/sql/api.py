@@ -79,6 +79,18 @@ class Dialect(Protocol):
         """Return a statement that inserts a counter at 0 if there is none."""
         ...
 
+    def insert_new(self, table: str, columns: Sequence[str], source: str) -> str:
+        """Return an INSERT that does nothing if there is a row with that key."""
+        ...
+
+    def is_there(self, table: str) -> str:
+        """Return what finds a value that is not NULL if there is such a table of ours."""
+        ...
+
+    def make_checkpoints(self) -> Sequence[str]:
+        """Return what makes the table of the checkpoints; several may send it at once."""
+        ...
+
     def say(self, text: str, source: str) -> Sequence[str]:
         """Return what tells every listener, at the commit, an SQL expression over some rows.
 

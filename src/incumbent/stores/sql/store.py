@@ -46,15 +46,17 @@ from dataclasses import replace
 from incumbent.core.records import Claim, Held, Holding, Lease, Snapshot, absent
 from incumbent.errors import OutcomeUnknown, Refused, SessionGone, StoreError
 from incumbent.stores.api import Capabilities
+from incumbent.stores.keeping import KeepingStore
 from incumbent.stores.sql import rows
 from incumbent.stores.sql.api import Rows, Server
 from incumbent.stores.sql.base import LOOK_LIMIT_S, BaseStore, request_limit_s
+from incumbent.stores.sql.checkpoints import SqlCheckpoints
 from incumbent.stores.sql.statements import Statements
 
 __all__ = ["SqlStore"]
 
 
-class SqlStore(BaseStore[Statements]):
+class SqlStore(KeepingStore, BaseStore[Statements]):
     """The elections in one database.
 
     Args:
@@ -77,6 +79,7 @@ class SqlStore(BaseStore[Statements]):
         super().__init__(server, Statements(server.dialect), url, capabilities)
         self._chance = chance
         self._wall = wall
+        self._checkpoints = SqlCheckpoints(server, chance)
         self._names_of: dict[str, set[str]] = {}
         self._own: set[str] = set()
         self._print: dict[str, tuple[int, int]] = {}

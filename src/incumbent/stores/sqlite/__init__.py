@@ -23,13 +23,18 @@ def open(url: StoreURL) -> SqliteStore:
     """Return the store of `sqlite:///PATH`.
 
     Raises:
-        ConfigError: the URL does not name an absolute path.
+        ConfigError: the URL does not name an absolute path, or it is a folder's.
     """
     url.take_options()
     if url.host or not url.path.startswith("/") or url.path.endswith("/") or "\0" in url.path:
         raise ConfigError(
             "sqlite:// needs the absolute path of a file, after three slashes: "
             "sqlite:///var/lib/app/incumbent.db"
+        )
+    if os.path.isdir(url.path):
+        raise ConfigError(
+            f"{url.path} is a folder, and sqlite:// needs a file: name one in it, as in "
+            f"sqlite://{url.path}/incumbent.db"
         )
     # The real path: the files beside the database must be the same ones for everybody.
     return SqliteStore(Path(os.path.realpath(url.path)), named=url.path)

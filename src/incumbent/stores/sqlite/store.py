@@ -42,6 +42,7 @@ CAPABILITIES = Capabilities(
     assumes="one host, a local file system, and nobody deletes the file under a holder",
     survives=ON_ONE_HOST,
     bars=True,
+    checkpoints=True,
 )
 
 

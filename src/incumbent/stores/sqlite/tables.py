@@ -5,6 +5,7 @@ database's write lock first (`BEGIN IMMEDIATE`), so what it compares cannot chan
 
 Two tables. `election` has one row per election, never deleted. `session` has one row per process
 that holds something; its `beat` is what a renewal moves, and `VOID` says that the session is over.
+(A third one has the checkpoints: see `checkpoints`.)
 Every change takes the next number of one counter, the *serial*. The number of an acquiring
 transaction is the fencing token: so tokens grow over release, expiry, and deletion of a row.
 
@@ -70,6 +71,7 @@ from incumbent.errors import (
     StoreUnavailable,
     StoreUnusable,
 )
+from incumbent.stores.sqlite.checkpoints import TableCheckpoints
 
 __all__ = ["Tables"]
 
@@ -162,6 +164,7 @@ class Tables:
             except BaseException:
                 self._db.close()
                 raise
+        self.checkpoints = TableCheckpoints(self._one_look, self._one_write)
 
     def _prepare(self) -> None:
         db = self._db
@@ -408,6 +411,16 @@ class Tables:
                 if self._db.in_transaction:
                     self._db.execute("ROLLBACK")
                 raise
+
+    @contextmanager
+    def _one_look(self) -> Iterator[sqlite3.Connection]:
+        with self._using(), self._reading():
+            yield self._db
+
+    @contextmanager
+    def _one_write(self) -> Iterator[tuple[sqlite3.Connection, int]]:
+        with self._synced(), self._writing():
+            yield self._db, self._next()
 
     @contextmanager
     def _reading(self) -> Iterator[None]:

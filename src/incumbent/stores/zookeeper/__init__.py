@@ -49,6 +49,7 @@ CAPABILITIES = Capabilities(
     assumes="a majority keeps what it has logged, and clock rates differ by no more than rho",
     survives=ON_QUORUM,
     bars=True,
+    checkpoints=True,
 )
 
 PARTNERS = {

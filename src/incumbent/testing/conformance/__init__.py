@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from incumbent.errors import StoreAbsent
-from incumbent.testing.conformance import bars, others, queues, taking, terms, trying
+from incumbent.testing.conformance import bars, checkpoints, others, queues, taking, terms, trying
 from incumbent.testing.conformance.kit import Harness
 
 __all__ = ["CASES", "QUEUE_CASES", "Bound", "Case", "Harness", "parametrize", "run"]
@@ -105,8 +105,11 @@ CASES = tuple(
         *terms.CHECKS,
         *others.CHECKS,
         *bars.CHECKS,
+        *checkpoints.CHECKS,
         *trying.CHECKS,
     )
 )
 
-QUEUE_CASES = tuple(Case(check.__name__, check) for check in queues.CHECKS)
+QUEUE_CASES = tuple(
+    Case(check.__name__, check) for check in (*queues.CHECKS, *checkpoints.QUEUE_CHECKS)
+)

@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Hashable, Mapping
 from contextlib import asynccontextmanager
@@ -29,6 +30,7 @@ from incumbent.errors import StoreUnavailable, StoreUnusable
 from incumbent.stores.api import ON_ONE_SERVER, Capabilities, Finding, Grade
 from incumbent.stores.kubernetes import api as k8s
 from incumbent.stores.kubernetes import doctor, rbac
+from incumbent.stores.kubernetes.checkpoints import LeaseCheckpoints
 from incumbent.stores.kubernetes.ledger import Ledger
 from incumbent.stores.kubernetes.sessions import wire
 from incumbent.stores.kubernetes.sessions.watch import Follower
@@ -57,6 +59,7 @@ CAPABILITIES = Capabilities(
     assumes="etcd is linearizable, and clock rates differ by no more than rho",
     survives=ON_ONE_SERVER,
     bars=True,
+    checkpoints=True,
 )
 
 
@@ -68,7 +71,7 @@ class SessionStore(KeyValueStore):
         url: for messages.
         candidate: our name in the cluster, or None.
         wall: seconds since 1970, written into the record for people and never compared.
-        more: what `KeyValueStore` takes besides.
+        chance: returns so many random bytes in hexadecimal, for the names of sessions.
     """
 
     def __init__(
@@ -77,9 +80,15 @@ class SessionStore(KeyValueStore):
         url: str,
         candidate: str | None = None,
         wall: Callable[[], float] = time.time,  # wall clock: written into the record for people
-        **more: Callable[[int], str],
+        chance: Callable[[int], str] = secrets.token_hex,
     ) -> None:
-        super().__init__(LeaseKeyValue(api, wall), url, CAPABILITIES, **more)
+        super().__init__(
+            LeaseKeyValue(api, wall),
+            url,
+            CAPABILITIES,
+            chance,
+            checkpoints=LeaseCheckpoints(api, chance),
+        )
         self._candidate = candidate
 
     def candidate_name(self) -> str | None:

@@ -5,7 +5,6 @@ Times are of the database's clock, without a zone, in UTC: so both libraries hav
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Protocol
 
 from incumbent.stores.sql.api import Dialect, Server
@@ -14,7 +13,7 @@ __all__ = ["Clocked", "ClockedServer"]
 
 
 class Clocked(Dialect, Protocol):
-    """A dialect that has times, and inserts what is not there."""
+    """A dialect that has times."""
 
     @property
     def family(self) -> str:
@@ -46,10 +45,6 @@ class Clocked(Dialect, Protocol):
 
     def written(self, time: str) -> str:
         """Return a time as text: two are the same if their texts are."""
-        ...
-
-    def insert_new(self, table: str, columns: Sequence[str], source: str) -> str:
-        """Return an INSERT that changes nothing if there is a row with that key."""
         ...
 
 

@@ -1,0 +1,50 @@
+"""A store whose checkpoints are kept by something of its own, beside the elections."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from incumbent.core.records import Checkpoint
+from incumbent.stores.api import StoreDefaults
+
+__all__ = ["Checkpoints", "KeepingStore"]
+
+
+class Checkpoints(Protocol):
+    """What keeps them. Its methods are those of `stores.api.Store`, and raise the same."""
+
+    async def read(self, name: str, part: str) -> Checkpoint:
+        """Return one checkpoint, by a linearizable read."""
+        ...
+
+    async def listed(self, name: str) -> list[Checkpoint]:
+        """Return all checkpoints of an election, by part."""
+        ...
+
+    async def advance(self, over: Checkpoint, value: bytes, token: int) -> Checkpoint:
+        """Write one over exactly `over`."""
+        ...
+
+
+class KeepingStore(StoreDefaults):
+    """The verbs of checkpoints, for a store that has `_checkpoints`; None refuses them."""
+
+    _checkpoints: Checkpoints | None
+
+    async def checkpoint(self, name: str, part: str) -> Checkpoint:
+        """Return a checkpoint as it is now."""
+        if self._checkpoints is None:
+            return await super().checkpoint(name, part)
+        return await self._checkpoints.read(name, part)
+
+    async def checkpoints(self, name: str) -> list[Checkpoint]:
+        """Return all checkpoints of an election."""
+        if self._checkpoints is None:
+            return await super().checkpoints(name)
+        return await self._checkpoints.listed(name)
+
+    async def advance(self, over: Checkpoint, value: bytes, token: int) -> Checkpoint:
+        """Write a checkpoint if it is still exactly `over`."""
+        if self._checkpoints is None:
+            return await super().advance(over, value, token)
+        return await self._checkpoints.advance(over, value, token)

@@ -1,0 +1,210 @@
+"""What operators order from outside: run now, pause, resume.
+
+A checkpoint of its own beside the election, `orders`, in which only operators write: by compare and
+swap, each over what it has read. The holder only reads, and notes in the task's own document which
+order it has served last. So neither ever overwrites the other, and no order is lost:
+
+- An order to run now has a serial number and an id. It stays until the task's document says that
+  its number was claimed, which is the same write as the claim. It is claimed once.
+- Whoever sends an order of an id that is there already sends nothing. So one whose answer was lost
+  is sent again.
+- Pause and resume are a state, and not a sequence: the last one counts.
+
+The token of this checkpoint stays 0: nobody who writes here has a term.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import dataclass, replace
+
+from incumbent.core.records import Checkpoint
+from incumbent.errors import OutcomeUnknown, StoreUnavailable, StoreUnusable
+from incumbent.runtime.checkpoints import Archive
+from incumbent.runtime.term import Term
+from incumbent.workloads.env import Clock
+from incumbent.workloads.periodic.agenda import Agenda
+
+__all__ = ["MOST_WAITING", "PART", "Ask", "Desk", "Orders"]
+
+PART = "orders"
+MOST_WAITING = 100
+FORMAT = 1
+_KEPT = 20
+_LOOK_EVERY_S = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """An order to run a task now.
+
+    Attributes:
+        serial: grows with each order under this election.
+        id: of the order; one that is there already is not given again.
+        job: the task.
+        at_ms: what the operator's clock showed, for people.
+    """
+
+    serial: int
+    id: str
+    job: str
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """All that was ordered under one election.
+
+    Attributes:
+        serial: of the last change.
+        all_paused: whether all tasks are paused.
+        paused: those that are paused singly.
+        asks: to run now; the served ones are dropped in time.
+    """
+
+    serial: int = 0
+    all_paused: bool = False
+    paused: frozenset[str] = frozenset()
+    asks: tuple[Ask, ...] = ()
+
+    def pauses(self, job: str) -> bool:
+        """Tell whether a task is paused."""
+        return self.all_paused or job in self.paused
+
+    def next_ask(self, job: str, served: int) -> Ask | None:
+        """Return the first order to run `job` now that comes after number `served`."""
+        asks = (ask for ask in self.asks if ask.job == job and ask.serial > served)
+        return min(asks, key=lambda ask: ask.serial, default=None)
+
+    # -- for operators ----------------------------------------------------------------------------
+
+    def with_ask(self, id: str, job: str, at_ms: int, served: dict[str, int]) -> Orders:
+        """Return it with an order to run `job` now; as it is if there is one of that id.
+
+        Args:
+            id: of the order.
+            job: the task.
+            at_ms: the operator's time.
+            served: for each task, the number of the last order that it has claimed.
+        """
+        if any(ask.id == id for ask in self.asks):
+            return self
+        waiting = [ask for ask in self.asks if ask.serial > served.get(ask.job, 0)]
+        done = [ask for ask in self.asks if ask.serial <= served.get(ask.job, 0)]
+        if len(waiting) >= MOST_WAITING:
+            return self
+        ask = Ask(self.serial + 1, id, job, at_ms)
+        asks = (*done[-_KEPT:], *waiting, ask)
+        return replace(self, serial=ask.serial, asks=asks)
+
+    def with_pause(self, job: str | None) -> Orders:
+        """Return it with one task paused, or all of them."""
+        paused = replace(self, all_paused=True) if job is None else self
+        if job is not None:
+            paused = replace(self, paused=self.paused | {job})
+        return self._numbered(paused)
+
+    def without_pause(self, job: str | None) -> Orders:
+        """Return it with one task resumed, or all of them."""
+        if job is None:
+            return self._numbered(replace(self, all_paused=False, paused=frozenset()))
+        return self._numbered(replace(self, paused=self.paused - {job}))
+
+    def _numbered(self, changed: Orders) -> Orders:
+        return self if changed == self else replace(changed, serial=self.serial + 1)
+
+    def encode(self) -> bytes:
+        """Return it as it is kept."""
+        plain = {
+            "v": FORMAT,
+            "serial": self.serial,
+            "all": self.all_paused,
+            "paused": sorted(self.paused),
+            "asks": [[ask.serial, ask.id, ask.job, ask.at_ms] for ask in self.asks],
+        }
+        return json.dumps(plain, separators=(",", ":")).encode()
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint) -> Orders:
+        """Return what was ordered.
+
+        Raises:
+            StoreUnusable: it cannot be understood.
+        """
+        if not checkpoint.value:
+            return cls()
+        try:
+            data = json.loads(checkpoint.value)
+            if data["v"] != FORMAT:
+                raise ValueError(f"its version is {data['v']!r}, and this one knows {FORMAT}")
+            return cls(
+                serial=int(data["serial"]),
+                all_paused=bool(data["all"]),
+                paused=frozenset(data["paused"]),
+                asks=tuple(Ask(*ask) for ask in data["asks"]),
+            )
+        except (ValueError, KeyError, TypeError) as error:
+            raise StoreUnusable(
+                f"the orders for {checkpoint.name!r} cannot be understood: {error}. Upgrade this "
+                "program"
+            ) from error
+
+
+class Desk:
+    """The holder's side: what is ordered now, for all tasks of one election.
+
+    A thousand tasks that are due at once share one look.
+    """
+
+    def __init__(self, archive: Archive, term: Term, clock: Clock, agenda: Agenda) -> None:
+        self._archive = archive
+        self._term = term
+        self._clock = clock
+        self._agenda = agenda
+        self._looking: asyncio.Task[Orders] | None = None
+        self._next: asyncio.Task[Orders] | None = None
+        self.orders = Orders()
+
+    async def fresh(self) -> Orders:
+        """Return what is ordered, by a look that has begun after this call.
+
+        Raises:
+            LeadershipLost: the term ended.
+            StoreError: the store refuses; what may pass is tried again.
+        """
+        if self._next is None:
+            self._next = asyncio.create_task(self._look_after(self._looking))
+        return await asyncio.shield(self._next)
+
+    async def watch(self) -> None:
+        """Look every few seconds, for the orders that no tick would make us look for."""
+        while True:
+            await self.fresh()
+            await self._clock.sleep(_LOOK_EVERY_S)
+
+    async def close(self) -> None:
+        """Leave no look behind."""
+        tasks = [task for task in (self._looking, self._next) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _look_after(self, before: asyncio.Task[Orders] | None) -> Orders:
+        if before is not None:
+            await asyncio.wait([before])
+        self._looking, self._next = self._next, None
+        orders = await self._look()
+        if orders != self.orders:
+            self.orders = orders
+            self._agenda.wake_all()
+        return orders
+
+    async def _look(self) -> Orders:
+        pause_s = self._archive.settings.timing.retry_every_s
+        while True:
+            self._term.check()
+            try:
+                return Orders.of(await self._archive.read(self._term.name, PART))
+            except (OutcomeUnknown, StoreUnavailable):
+                await asyncio.sleep(min(pause_s, self._term.remaining()))

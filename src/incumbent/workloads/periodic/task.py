@@ -1,0 +1,412 @@
+"""One periodic task in the hands of one term: from tick to tick.
+
+One run per tick: the theory
+----------------------------
+All that matters stands in the task's document (`document`), which is written under a sealed token,
+so that at any time only the latest term can write it, and each write rests on all that were before.
+
+1. **Claim, then run.** Before a tick is run, it is noted which one it is, under which token, and
+   that everything up to it is done with (`through_ms`). The note is known to be written before the
+   user's function is called. After the run its end is noted.
+2. **Never back.** Only ticks later than `through_ms` are begun, whatever a clock shows. That number
+   never falls under a claim, so no tick has two claims, but for those of rule 4.
+3. **A clock decides when, and never whether.** Which instants are ticks follows from the rule
+   alone. So of two holders, one after the other, whose clocks differ:
+   the later one's is *behind*: it finds ticks behind it that its clock has not reached. They are
+   done with (2); it waits until its clock has reached the next one;
+   the later one's is *ahead*: it finds ticks in its past that nobody ran. They count as missed, and
+   under "all" each is run; under "latest" the last one. Under "skip" it is run as well unless it is
+   later than `late_s`, which is to be more than clocks differ by.
+   A step of one holder's own clock is the same to it, and is seen within a second.
+4. **An unfinished claim** found by a later term was *interrupted*: the run may have had any part of
+   its effect. `on_interrupted` says whether the tick is begun again, as a further attempt that is
+   claimed in its turn, or left. Only a resource that checks the token, or records the tick with
+   the effect, can make more of it than "at least once" and "at most once".
+5. **The end of a term, by plan.** What has not begun is given back: its claim is noted as pending,
+   and the next holder begins it. What runs in a thread is waited for, and if it returns in time
+   its end is noted as usual. A claim or a note that is on its way is always waited for, since an
+   unknown one would be an interruption.
+
+Overruns: a task runs once at a time. Ticks that come while it runs (its retries and the pauses
+between them included) are judged by `on_overrun` at its end; all others by `missed`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections import deque
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, suppress
+from dataclasses import replace
+from typing import Any, TypeVar
+
+from incumbent.errors import LeadershipLost, StaleToken
+from incumbent.workloads.env import Env
+from incumbent.workloads.periodic.agenda import Agenda
+from incumbent.workloads.periodic.document import PENDING, RETRY, RUNNING, Document, Row, Run
+from incumbent.workloads.periodic.judging import Judgement, judge, ripe_ms
+from incumbent.workloads.periodic.orders import Ask, Desk, Orders
+from incumbent.workloads.periodic.spec import Spec
+from incumbent.workloads.periodic.tick import Tick
+from incumbent.workloads.schedule import id_of, instant_of
+
+__all__ = ["PART", "Task"]
+
+T = TypeVar("T")
+
+PART = "job."
+_FAR_MS = 60_000
+
+log = logging.getLogger("incumbent")
+
+
+class _NotBegun(Exception):
+    """The term was to end before the user's function was called."""
+
+
+class Task:
+    """A task, and the term that has it."""
+
+    def __init__(
+        self,
+        spec: Spec,
+        env: Env,
+        agenda: Agenda,
+        desk: Desk,
+        gate: AbstractAsyncContextManager[Any],
+    ) -> None:
+        self._spec = spec
+        self._env = env
+        self._agenda = agenda
+        self._desk = desk
+        self._gate = gate
+        self._progress = env.progress(PART + spec.name)
+        self._doc = Document()
+        self._judged_ms = 0
+        self._backlog: deque[int] = deque()
+
+    async def run(self) -> None:
+        """Run it whenever it is due, for ever.
+
+        Raises:
+            LeadershipLost, StaleToken: the term is over.
+            Exception: what a run raised at last, with errors="raise".
+        """
+        await self._open()
+        if self._doc.run is not None:
+            await self._regain(self._doc.run)
+        while True:
+            orders = self._desk.orders
+            if await self._obey(orders):
+                continue
+            ask = orders.next_ask(self._spec.name, self._doc.served)
+            if ask is not None:
+                await self._serve(ask)
+            elif self._doc.paused:
+                await self._agenda.until(None)
+            elif self._due():
+                await self._next_tick()
+            else:
+                await self._agenda.until(self._next_ms())
+
+    # -- what is due ------------------------------------------------------------------------------
+
+    async def _open(self) -> None:
+        """Take over what was noted. A new rule, or none before, begins at the present."""
+        value = await self._progress.open()
+        self._doc = Document.decode(value, f"{PART}{self._spec.name} of {self._env.term.name!r}")
+        self._judged_ms = self._doc.through_ms
+        now_ms = self._agenda.now_ms()
+        if self._doc.rule != self._spec.schedule.text:
+            self._judged_ms = max(self._judged_ms, now_ms)
+            await self._save(replace(self._doc, rule=self._spec.schedule.text))
+        if self._judged_ms > now_ms + _FAR_MS:
+            log.warning(
+                "%s: ticks up to %s are done with already, which is %d s ahead of this host's "
+                "clock: nothing is run until it has caught up",
+                self._spec.name,
+                id_of(self._judged_ms),
+                (self._judged_ms - now_ms) // 1000,
+            )
+
+    def _due(self) -> bool:
+        """Tell whether there is a tick to run, after judging those that have come."""
+        if not self._backlog:
+            self._take_in(self._judge(self._agenda.now_ms()))
+        return bool(self._backlog)
+
+    def _judge(self, now_ms: int, *, overrun: bool = False) -> Judgement:
+        spec = self._spec
+        return judge(
+            spec.name,
+            spec.schedule,
+            spec.choices,
+            after_ms=self._judged_ms,
+            now_ms=now_ms,
+            overrun=overrun,
+        )
+
+    def _take_in(self, found: Judgement, *, outcome: str = "missed") -> None:
+        self._backlog.extend(found.chosen)
+        self._judged_ms = found.through_ms
+        if found.dropped:
+            self._doc = self._doc.with_row(self._dropped(found, outcome))
+
+    def _dropped(self, found: Judgement, outcome: str) -> Row:
+        last = found.dropped[-1]
+        count = 0 if found.many else len(found.dropped)
+        log.warning("%s: ticks up to %s were not run: %s", self._spec.name, id_of(last), outcome)
+        return Row(id_of(last), last, 0, self._token, self._agenda.now_ms(), 0, outcome, "", count)
+
+    def _next_ms(self) -> int | None:
+        tick = self._spec.schedule.after(self._judged_ms)
+        return None if tick is None else ripe_ms(self._spec.name, self._spec.choices, tick)
+
+    # -- what operators order ---------------------------------------------------------------------
+
+    async def _obey(self, orders: Orders) -> bool:
+        """Note a pause, or its end, and tell whether there was one; meanwhile more may be ordered.
+
+        Ticks that come while it is paused are nobody's.
+        """
+        paused = orders.pauses(self._spec.name)
+        if paused == self._doc.paused:
+            return False
+        if not paused:
+            found = self._judge(self._agenda.now_ms())
+            dropped = (*self._backlog, *found.dropped, *found.chosen)
+            self._backlog.clear()
+            self._take_in(replace(found, dropped=dropped, chosen=()), outcome="paused")
+        await self._save(replace(self._doc, paused=paused))
+        return True
+
+    async def _serve(self, ask: Ask) -> None:
+        run = Run(f"now-{ask.id}", ask.at_ms, order=ask.serial)
+        await self._perform(run, replace(self._doc, served=ask.serial))
+
+    async def _next_tick(self) -> None:
+        """Run the first of the backlog, unless it is paused by now."""
+        if (await self._desk.fresh()).pauses(self._spec.name):
+            return
+        tick_ms = self._backlog.popleft()
+        await self._perform(Run(id_of(tick_ms), tick_ms), self._doc)
+
+    async def _regain(self, run: Run) -> None:
+        """Decide on what an earlier term had claimed, and did not end."""
+        choices = self._spec.choices
+        if run.state != RUNNING:
+            if run.state == RETRY:
+                await self._env.clock.sleep(choices.pause_s(run.failures))
+            await self._perform(run, self._doc)
+            return
+        interruptions = run.interruptions + 1
+        row = self._row(run, "interrupted", 0)
+        doc = replace(self._doc.with_row(row), run=None)
+        if choices.on_interrupted == "skip":
+            await self._save(doc)
+        elif interruptions > choices.reruns:
+            text = f"it was interrupted {interruptions} times, and is not begun again"
+            log.error("%s: %s: %s", self._spec.name, run.id, text)
+            await self._save(doc.with_row(self._row(run, "failed", 0, text)))
+        else:
+            await self._perform(replace(run, interruptions=interruptions), doc)
+
+    # -- one run ----------------------------------------------------------------------------------
+
+    async def _perform(self, run: Run, doc: Document) -> None:
+        """Claim and run until it has succeeded or failed for good; note that."""
+        choices = self._spec.choices
+        before, attempts = doc, run.failures + run.interruptions
+        while True:
+            attempts += 1
+            async with self._gate:
+                run = replace(
+                    run,
+                    attempt=attempts,
+                    token=self._token,
+                    begun_ms=self._agenda.now_ms(),
+                    state=RUNNING,
+                )
+                error, took_s = await self._claimed(run, before)
+            if error is None or run.failures >= choices.retries:
+                break
+            run = replace(run, state=RETRY, failures=run.failures + 1, text=_said(error))
+            before = replace(self._doc, run=run)
+            await self._save(before)
+            await self._env.clock.sleep(choices.pause_s(run.failures))
+        await self._ended(run, error, took_s)
+
+    async def _claimed(self, run: Run, before: Document) -> tuple[Exception | None, float]:
+        """Claim it, call the function, and return what that raised and how long it took."""
+        self._doc = replace(before, run=run)
+        stage = _Stage(self._env, self._spec)
+        began_s = self._env.clock.now()
+        try:
+            await self._uncut(self._save(self._doc))
+            error = await self._call(stage, run)
+        except asyncio.CancelledError:
+            await self._at_the_end(stage, run, began_s)
+            raise
+        return error, self._env.clock.now() - began_s
+
+    async def _call(self, stage: _Stage, run: Run) -> Exception | None:
+        choices = self._spec.choices
+        tick = Tick(
+            id=run.id,
+            due=instant_of(run.due_ms, self._spec.schedule.zone),
+            attempt=run.attempt,
+            job=self._spec.name,
+            manual=bool(run.order),
+            term=self._env.term,
+            timeout_s=choices.timeout_s,
+            clock=self._env.clock.now,
+        )
+        call = stage.begin(tick)
+        if choices.timeout_s is not None and self._spec.awaited:
+            limit = asyncio.ensure_future(self._env.clock.sleep(choices.timeout_s))
+            try:
+                await asyncio.wait([call, limit], return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                limit.cancel()
+                await asyncio.wait([limit])
+            if not call.done():
+                call.cancel()
+                await asyncio.wait([call])
+                if call.cancelled():
+                    return TimeoutError(f"it was stopped after {choices.timeout_s:g} s")
+        await asyncio.wait([call])
+        return stage.outcome(call)
+
+    async def _ended(self, run: Run, error: Exception | None, took_s: float) -> None:
+        if error is None:
+            outcome = "done"
+        else:
+            outcome = "timed out" if isinstance(error, TimeoutError) else "failed"
+            log.error("%s: %s has failed", self._spec.name, run.id, exc_info=error)
+        row = self._row(run, outcome, took_s, _said(error))
+        doc = replace(self._doc.with_row(row), run=None)
+        self._doc = doc
+        if not self._backlog:
+            found = self._judge(self._agenda.now_ms(), overrun=True)
+            self._take_in(found, outcome="overrun")
+        await self._uncut(self._save(self._doc))
+        if error is not None and self._spec.choices.errors == "raise":
+            raise error
+
+    async def _at_the_end(self, stage: _Stage, run: Run, began_s: float) -> None:
+        """The term is to end while this is claimed; see rule 5."""
+        if await stage.end():
+            row = self._row(run, "done", self._env.clock.now() - began_s)
+            self._doc = replace(self._doc.with_row(row), run=None)
+        elif stage.begun:
+            return
+        else:
+            self._doc = replace(self._doc, run=replace(run, state=PENDING))
+        with suppress(LeadershipLost):
+            await self._uncut(self._save(self._doc))
+
+    # -- notes ------------------------------------------------------------------------------------
+
+    @property
+    def _token(self) -> int:
+        return self._env.term.token or 0
+
+    def _row(self, run: Run, outcome: str, took_s: float, text: str = "") -> Row:
+        took_ms = round(took_s * 1000)
+        return Row(run.id, run.due_ms, run.attempt, run.token, run.begun_ms, took_ms, outcome, text)
+
+    async def _save(self, doc: Document) -> None:
+        """Note it, with everything up to the first tick of the backlog as done with."""
+        through_ms = self._backlog[0] - 1 if self._backlog else self._judged_ms
+        if doc.run is None or doc.run.order:
+            through_ms = max(doc.through_ms, through_ms)
+        else:
+            through_ms = max(doc.through_ms, doc.run.due_ms, through_ms)
+        next_ms = self._backlog[0] if self._backlog else self._next_ms()
+        self._doc = replace(doc, through_ms=through_ms, next_ms=next_ms)
+        await self._progress.save(self._doc.encode(self._spec.choices.history))
+
+    async def _uncut(self, work: Awaitable[T]) -> T:
+        """Await `work` to its end, also if this is cancelled; and only then be cancelled."""
+        task = asyncio.ensure_future(work)
+        cancelled = False
+        while not task.done():
+            try:
+                await asyncio.wait([task])
+            except asyncio.CancelledError:
+                cancelled = True
+        if cancelled and task.exception() is None:
+            raise asyncio.CancelledError
+        return task.result()
+
+
+class _Stage:
+    """One call of the user's function, and how far it came.
+
+    The lock is for threads: either the function has begun, or it never does.
+    """
+
+    def __init__(self, env: Env, spec: Spec) -> None:
+        self._env = env
+        self._spec = spec
+        self._call: asyncio.Future[Any] | None = None
+        self._lock = threading.Lock()
+        self._closed = False
+        self.begun = False
+
+    def begin(self, tick: Tick) -> asyncio.Future[Any]:
+        """Have it called."""
+        body: Callable[[Tick], Any] = self._awaited if self._spec.awaited else self._called
+        self._call = asyncio.ensure_future(self._env.call(body, tick))
+        return self._call
+
+    def outcome(self, call: asyncio.Future[Any]) -> Exception | None:
+        """Return what it raised.
+
+        Raises:
+            LeadershipLost, StaleToken: these end the term.
+            CancelledError: the term is to end, and it has not begun.
+        """
+        if call.cancelled():
+            return RuntimeError("it was cancelled, and not by incumbent")
+        error = call.exception()
+        if isinstance(error, _NotBegun):
+            raise asyncio.CancelledError
+        if error is None:
+            return None
+        if isinstance(error, LeadershipLost | StaleToken) or not isinstance(error, Exception):
+            raise error
+        return error
+
+    async def end(self) -> bool:
+        """The term is to end: wait for the call, and tell whether it has returned as it should."""
+        with self._lock:
+            self._closed = True
+        if self._call is None:
+            return False
+        if self._spec.awaited or not self.begun:
+            self._call.cancel()
+        while not self._call.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([self._call])
+        return not self._call.cancelled() and self._call.exception() is None
+
+    def _called(self, tick: Tick) -> Any:
+        self._enter()
+        return self._spec.func(*self._spec.arguments(tick))
+
+    async def _awaited(self, tick: Tick) -> Any:
+        self._enter()
+        return await self._spec.func(*self._spec.arguments(tick))
+
+    def _enter(self) -> None:
+        with self._lock:
+            if self._closed or self._env.term.ended:
+                raise _NotBegun
+            self.begun = True
+
+
+def _said(error: Exception | None) -> str:
+    return "" if error is None else f"{type(error).__name__}: {error}"

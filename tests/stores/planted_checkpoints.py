@@ -1,0 +1,225 @@
+"""Mistakes in what keeps checkpoints, and what finds each.
+
+Those in who may write are found on the store of the process's memory; those in how a store swaps,
+on that store.
+"""
+
+from __future__ import annotations
+
+from tests.simulator.mutants import Mutant, planted
+
+__all__ = ["PLANTED_CHECKPOINTS"]
+
+PROGRESS = "incumbent.runtime.checkpoints"
+MEMORY = "incumbent.stores.memory"
+SQLITE = "incumbent.stores.sqlite.checkpoints"
+FILES = "incumbent.stores.file.checkpoints"
+KV = "incumbent.stores.kv.checkpoints"
+NAMING = "incumbent.stores.naming"
+REDIS = "incumbent.stores.redis.checkpoints"
+SQL = "incumbent.stores.sql.checkpoints"
+LEASES = "incumbent.stores.kubernetes.checkpoints"
+WIRE = "incumbent.stores.kubernetes.wire"
+
+_PROGRESS = "tests/runtime/test_checkpoints.py::"
+_MEMORY = "tests/stores/test_conformance.py::test_memory"
+_SQLITE = "tests/stores/test_sqlite.py::test_it_is_a_store"
+_FILES = "tests/stores/test_file.py::test_it_is_a_store"
+_KUBERNETES = "tests/stores/test_conformance.py::test_kubernetes"
+_REDIS = "tests/stores/test_redis.py::test_conformance"
+_ETCD = "tests/stores/test_etcd.py::test_conformance"
+_POSTGRESQL = "tests/stores/test_postgresql.py::test_directly"
+
+_REFUSED = "[a_write_over_what_is_not_there_any_more_is_refused]"
+_AT_ONCE = "[of_several_writers_at_once_one_succeeds]"
+_ANEW = "[a_checkpoint_is_read_as_it_was_written]"
+_APART = "[each_part_of_each_election_is_by_itself]"
+_LONG = "[long_names_are_kept_apart]"
+_NO_PART = "[a_checkpoint_is_no_part_of_the_election]"
+
+PLANTED_CHECKPOINTS: tuple[Mutant, ...] = (
+    # -- who may write
+    planted(
+        "checkpoints: opened without a seal",
+        PROGRESS,
+        "            self._now = await self._tried(self._sealed)\n",
+        "",
+        test=f"{_PROGRESS}test_a_seal_alone_keeps_a_former_holder_out",
+    ),
+    planted(
+        "checkpoints: the seal writes what was read first",
+        PROGRESS,
+        "        return await self._swapped(lambda: self._now.value)\n",
+        "        read = self._now.value\n        return await self._swapped(lambda: read)\n",
+        test=f"{_PROGRESS}test_what_a_former_holder_has_under_way_is_read_or_refused",
+    ),
+    planted(
+        "checkpoints: a greater token is written over",
+        PROGRESS,
+        "        if self._now.token > self._token:\n",
+        "        if self._now.token < 0:\n",
+        test=f"{_PROGRESS}test_a_seal_alone_keeps_a_former_holder_out",
+    ),
+    planted(
+        "checkpoints: what is unknown is believed",
+        PROGRESS,
+        "            except (OutcomeUnknown, StoreUnavailable):\n",
+        "            except OutcomeUnknown:\n"
+        "                return self._now  # type: ignore[return-value]\n"
+        "            except StoreUnavailable:\n",
+        test=f"{_PROGRESS}test_a_save_is_known_to_be_written_once[1-lost]",
+    ),
+    planted(
+        "checkpoints: a repetition that comes second is written again",
+        PROGRESS,
+        "                if self._now.token == self._token and self._now.value == meant:\n",
+        "                if not meant:\n",
+        test=f"{_PROGRESS}test_a_save_is_known_to_be_written_once[1-unanswered]",
+    ),
+    planted(
+        "checkpoints: what is there under our token is what we meant",
+        PROGRESS,
+        "                if self._now.token == self._token and self._now.value == meant:\n",
+        "                if self._now.token == self._token:\n",
+        test=f"{_PROGRESS}test_a_save_that_was_given_up_does_not_stand_for_the_next_one",
+    ),
+    planted(
+        "checkpoints: written after the term",
+        PROGRESS,
+        "            self._term.check()\n",
+        "",
+        test=f"{_PROGRESS}test_what_is_unknown_when_the_term_ends_is_said_to_be_lost[lost]",
+    ),
+    planted(
+        "checkpoints: two saves at once",
+        PROGRESS,
+        "        async with self._saving:\n            self._now = await self._tried(lambda",
+        "        if value is not None:\n            self._now = await self._tried(lambda",
+        test=f"{_PROGRESS}test_two_saves_at_once_are_written_one_after_the_other",
+    ),
+    # -- the swap
+    planted(
+        "memory: a checkpoint is swapped by its token",
+        MEMORY,
+        "        if now.version != over.version:\n            raise CheckpointMoved(now)\n",
+        "        if now.token > token:\n            raise CheckpointMoved(now)\n",
+        test=f"{_MEMORY}{_REFUSED}",
+    ),
+    planted(
+        "memory: a version of a checkpoint is used again",
+        MEMORY,
+        "value, token, self._next())",
+        "value, token, hash((value, token)))",
+        test=f"{_MEMORY}{_ANEW}",
+    ),
+    planted(
+        "sqlite: a checkpoint is swapped without a comparison",
+        SQLITE,
+        "            if now.version != over.version:\n",
+        "            if now.token > token:\n",
+        test=f"{_SQLITE}{_REFUSED}",
+    ),
+    planted(
+        "sqlite: a version of a checkpoint is used again",
+        SQLITE,
+        "value, token, (origin, serial))",
+        "value, token, (origin, len(value)))",
+        test=f"{_SQLITE}{_ANEW}",
+    ),
+    planted(
+        "files: a checkpoint is swapped without a comparison",
+        FILES,
+        "                if now.version != over.version:\n",
+        "                if now.token > token:\n",
+        test=f"{_FILES}{_REFUSED}",
+    ),
+    planted(
+        "files: two write a checkpoint at once",
+        FILES,
+        "            with alone(folder, self._path, BUSY_S):\n",
+        "            if folder:\n",
+        test="tests/stores/test_file.py::test_a_checkpoint_is_written_by_one_at_a_time",
+    ),
+    planted(
+        "files: a checkpoint is confirmed before it is on the disk",
+        FILES,
+        "            os.fsync(fd)\n",
+        "",
+        test="tests/stores/test_file.py::test_a_checkpoint_that_is_confirmed_is_on_the_disk",
+    ),
+    planted(
+        "files: a checkpoint is confirmed in a folder that was moved away",
+        FILES,
+        "        if not same:\n",
+        "        if same is None:\n",
+        test="tests/stores/test_file.py::test_a_checkpoint_in_a_folder_that_was_moved_is_unknown",
+    ),
+    planted(
+        "keys: a conflict over a checkpoint is written over",
+        KV,
+        "                if now.version != over.version:\n"
+        "                    raise CheckpointMoved(now) from None\n",
+        "                condition = ABSENT if now.version is None else now.version\n",
+        test=f"{_ETCD}{_REFUSED}",
+    ),
+    planted(
+        "keys: long names are cut and not told apart",
+        NAMING,
+        ".strip('-')}.{digest(name)}\"\n",
+        '.strip(\'-\')}.{digest("")}"\n',
+        test=f"{_ETCD}{_LONG}",
+    ),
+    planted(
+        "Redis: a checkpoint is swapped without a comparison",
+        REDIS,
+        "if nonce ~= wanted or (",
+        "if false and (",
+        test=f"{_REDIS}{_REFUSED}",
+    ),
+    planted(
+        "Redis: what a restarted server has is the same version",
+        REDIS,
+        "or (wanted ~= '' and history ~= wanted_history) then\n",
+        "then\n",
+        test="tests/stores/test_redis.py"
+        "::test_a_checkpoint_outlives_the_server_and_its_version_does_not",
+    ),
+    planted(
+        "SQL: a checkpoint is swapped without a comparison",
+        SQL,
+        " AND version = {text(str(over.version))}",
+        "",
+        test=f"{_POSTGRESQL}{_REFUSED}",
+    ),
+    planted(
+        "SQL: whatever is there was written by us",
+        SQL,
+        "            if now.version == version:\n",
+        "            if now.version is not None:\n",
+        test=f"{_POSTGRESQL}{_AT_ONCE}",
+    ),
+    planted(
+        "Leases: a checkpoint that changes nothing is no write",
+        LEASES,
+        "value, token, mark)",
+        'value, token, "")',
+        test=f"{_KUBERNETES}{_ANEW}",
+    ),
+    planted(
+        "Leases: a checkpoint is written over whatever is there",
+        LEASES,
+        "        if version != over.version:\n"
+        "            now = await self.read(over.name, over.part)\n"
+        "            if now.version != over.version:\n"
+        "                raise CheckpointMoved(now)\n",
+        "        if obj is not None:\n            await self.read(over.name, over.part)\n",
+        test=f"{_KUBERNETES}{_REFUSED}",
+    ),
+    planted(
+        "Leases: a checkpoint is listed as an election",
+        WIRE,
+        '        return CHECKPOINT_LABEL not in (obj["metadata"].get("labels") or {})\n',
+        "        return True\n",
+        test=f"{_KUBERNETES}{_NO_PART}",
+    ),
+)

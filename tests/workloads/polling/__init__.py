@@ -1,0 +1,1 @@
+"""Pollers: their pace, the generic one, files of a folder, rows of a database."""
