@@ -240,9 +240,34 @@ def _files(options: argparse.Namespace, effects: str) -> None:
         incumbent.Directory(folder, func, name=WORK, **settings).run()
 
 
+def _rows(options: argparse.Namespace, effects: str) -> None:
+    settings: dict[str, Any] = {
+        "name": WORK,
+        "table": QUEUE,
+        "columns": ["body"],
+        "every": EMPTY_S,
+        **_common(options),
+    }
+    if options.aio:
+
+        async def handle_async(row: incumbent.Row, db: psycopg.AsyncConnection[Any]) -> None:
+            await db.execute(INSERT, _row(json.loads(row["body"]), row.token, options.name))
+
+        asyncio.run(aio.Rows(effects, handle_async, **settings).run())
+        return
+
+    def handle(row: incumbent.Row, db: psycopg.Connection[Any]) -> None:
+        db.execute(INSERT, _row(json.loads(row["body"]), row.token, options.name))
+
+    incumbent.Rows(effects, handle, **settings).run()
+
+
 def _poller(options: argparse.Namespace, effects: str) -> None:
     if options.source == "directory":
         _files(options, effects)
+        return
+    if options.source == "rows":
+        _rows(options, effects)
         return
     common = _common(options)
     if options.aio:
