@@ -39,6 +39,7 @@ def parse(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--items", type=int, help="[10000; 500 ticks]")
     parser.add_argument("--rounds", type=int, default=20, help="of the nemesis [20]")
     parser.add_argument("--seed", type=int, help="repeats the plan of a run")
+    parser.add_argument("--replicas", type=int, default=3, metavar="N", help="[3]")
     parser.add_argument("--ttl", type=float, default=2.0, metavar="S")
     parser.add_argument("--store", choices=("postgresql", "sqlite"), default="postgresql")
     parser.add_argument("--every-ms", type=int, default=500, help="between ticks [500]")
@@ -69,6 +70,7 @@ def plans_of(options: argparse.Namespace) -> Iterator[Plan]:
             options.items or (TICKS if kind == "periodic" else 10_000),
             options.rounds,
             options.seed,
+            replicas=options.replicas,
             ttl_s=options.ttl,
             every_ms=1000 if source == "cron" else options.every_ms,
             store=options.store,

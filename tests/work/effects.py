@@ -61,8 +61,10 @@ class Effects:
         self._connection: psycopg.Connection[Any] | None = None
 
     def create(self) -> None:
-        """Make the tables: that of the effects, and those of the fences."""
+        """Make the tables, and no others: that of the effects, and those of the fences."""
         with psycopg.connect(self._url) as connection:
+            connection.execute("DROP SCHEMA public CASCADE")
+            connection.execute("CREATE SCHEMA public")
             for statement in (_TABLE, FENCE, *tables("postgresql")):
                 connection.execute(statement)
 

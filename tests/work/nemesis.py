@@ -1,4 +1,4 @@
-"""Has three replicas do the work, breaks things round by round, and collects what is left behind.
+"""Has several replicas do the work, breaks things round by round, and collects what is left behind.
 
 The producer is let on by a share of the items in each round, and the fault happens while that
 share is worked on: so no round hits an idle consumer, and the last item is made in the last round.
@@ -40,7 +40,6 @@ from tests.work.sources import SOURCES, Item, Source, with_options
 
 __all__ = ["FAULTS", "Plan", "run"]
 
-SEATS = 3
 PRODUCER_S = 90.0
 BATCH = 50
 MOST_ENDED = 20
@@ -58,6 +57,7 @@ class Plan:
     items: int
     rounds: int
     seed: int
+    replicas: int = 3
     ttl_s: float = 2.0
     every_ms: int = 500
     store: str = "postgresql"
@@ -101,7 +101,7 @@ class Fleet:
 
     def revive(self) -> None:
         """Have a living replica on each seat."""
-        for seat in range(SEATS):
+        for seat in range(self._plan.replicas):
             if seat in self.replicas:
                 name, process = self.replicas[seat]
                 if process.running:
@@ -213,12 +213,19 @@ class Feeder:
 class Arena:
     """One run: servers, replicas, the producer, and the one who breaks things."""
 
-    def __init__(self, plan: Plan, folder: Path, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        folder: Path,
+        tell: Callable[[str], None],
+        database: Postgresql | None,
+    ) -> None:
         self.plan, self.folder, self._tell = plan, folder, tell
         self.chance = random.Random(f"{plan.seed}/{plan.kind}/{plan.source}")
         self.watch = Watch(threading.Event(), LOOK_EVERY_S)
-        self.database = Postgresql(folder)
-        self.source = SOURCES[plan.kind][plan.source](folder, self.database, SEATS)
+        self._lent = database is not None
+        self.database = database or Postgresql(folder)
+        self.source = SOURCES[plan.kind][plan.source](folder, self.database, plan.replicas)
         self.fleet = Fleet(plan, self.source, self.database, folder)
         self._effects: Effects | None = None
         self._deck: list[str] = []
@@ -240,7 +247,8 @@ class Arena:
         outcome, begun_s = Outcome(), time.monotonic()
         (self.folder / "output").mkdir(parents=True)
         try:
-            self.database.start()
+            if not self._lent:
+                self.database.start()
             self.effects.create()
             self.source.start()
             self.fleet.revive()
@@ -255,7 +263,8 @@ class Arena:
             self.fleet.end()
             self.effects.close()
             self.source.stop()
-            self.database.stop()
+            if not self._lent:
+                self.database.stop()
         outcome.ended = self.fleet.ended
         outcome.took_s = time.monotonic() - begun_s
         return outcome
@@ -273,7 +282,8 @@ class Arena:
         return [
             f"nobody went to the {name} by the way that can be cut"
             for name, server in servers.items()
-            if server is not None and not any(server.taken(seat) for seat in range(SEATS))
+            if server is not None
+            and not any(server.taken(seat) for seat in range(self.plan.replicas))
         ]
 
     # -- items ------------------------------------------------------------------------------------
@@ -361,7 +371,7 @@ class Arena:
         fault = self._deck.pop()
         before = self._last_after(None)
         holder = self.fleet.seat_of(before.replica)
-        anybody = self.chance.randrange(SEATS)
+        anybody = self.chance.randrange(self.plan.replicas)
         seat = holder if holder is not None and self.chance.random() < 0.8 else anybody
         name = self.fleet.replicas[seat][0]
         with (self.folder / "faults.log").open("a", encoding="utf-8") as log:
@@ -473,6 +483,18 @@ FAULTS: dict[str, Callable[[Arena, int], contextlib.AbstractContextManager[None]
 }
 
 
-def run(plan: Plan, folder: Path, tell: Callable[[str], None] = lambda text: None) -> Outcome:
-    """Carry out a plan; `checker` judges what is left in the folder."""
-    return Arena(plan, folder, tell).play()
+def run(
+    plan: Plan,
+    folder: Path,
+    tell: Callable[[str], None] = lambda text: None,
+    database: Postgresql | None = None,
+) -> Outcome:
+    """Carry out a plan; `checker` judges what is left in the folder.
+
+    Args:
+        plan: what to do.
+        folder: for the logs.
+        tell: is told what happens.
+        database: one that runs, and whose content does not matter; None for one of its own.
+    """
+    return Arena(plan, folder, tell, database).play()
