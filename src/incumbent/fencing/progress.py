@@ -21,10 +21,12 @@ Rules
 Growth
 ------
 Ids are kept in a ring: of each work the last `keep` ones, by the number that the row of the work
-counts. What has a position (a log's offset) needs no more of them than may be in hand at once, for
-the checkpoint says what was done before. What has none (a queue) needs as many as a broker may
-deliver again: those that were handed out and not acknowledged. Producers' own repetitions under one
-id are recognised as long as fewer than `keep` items came in between.
+counts. One that comes again is counted again, and moves to the front: whatever a broker delivers
+over and over is known for as long as it does. What has a position (a log's offset) needs no more of
+them than may be in hand at once, for the checkpoint says what was done before. What has none (a
+queue) needs as many as a broker may deliver again: those that were handed out and not acknowledged.
+Producers' own repetitions under one id are recognised as long as fewer than `keep` items came in
+between.
 
 Ids that a column would not keep as they are (longer than 200 characters, with blanks around them
 or characters that do not print) are kept as their SHA-256.
@@ -107,6 +109,7 @@ noted AS (
 )
 SELECT token, checkpoint, items, (SELECT number FROM noted) FROM sealed
 """
+_AGAIN = "UPDATE incumbent_done SET number = :number WHERE work = :work AND item = :item"
 _ADVANCE = "UPDATE incumbent_progress SET checkpoint = :checkpoint WHERE work = :work"
 _FORGET = "DELETE FROM incumbent_done WHERE work = :work AND number <= :number"
 
@@ -190,6 +193,8 @@ async def note(db: Database, work: str, token: int, item: str, keep: int = KEEP)
             return Noted(int(highest), str(checkpoint))
         await db.run(_NOTE_MYSQL if mysql else _NOTE, {**values, "number": number})
         ((noted,),) = await db.run(_FOUND + _locking(db), values)
+    if noted != number and highest <= token:
+        await db.run(_AGAIN, {**values, "number": number})
     if number % max(1, keep // 10) == 0:
         await db.run(_FORGET, {"work": work, "number": number - keep})
     return Noted(int(highest), str(checkpoint), first=noted == number)

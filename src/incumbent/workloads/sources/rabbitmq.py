@@ -62,8 +62,11 @@ if TYPE_CHECKING:
 
 __all__ = ["RabbitQueue", "open"]
 
-HELD = 500
-"""How many messages the broker hands out before the first of them is acknowledged."""
+HELD = 2
+"""How many messages the broker hands out before it has heard of the first, in times of `limit`.
+
+A broker that is cut off hears of none of them, and gives them all again. So these have to be no
+more than those whose ids are known."""
 CONNECT_S = 5.0
 _AGAIN_S = 0.1
 _TRIES = 10
@@ -82,6 +85,7 @@ class RabbitQueue:
     """A queue of RabbitMQ. See the head of this module."""
 
     positions = False
+    remembers = True
 
     def __init__(
         self, url: StoreURL, queue: str, heartbeat_s: int | None, identity: str, exclusive: bool
@@ -110,6 +114,7 @@ class RabbitQueue:
     async def open(self, opening: Opening) -> None:
         """Connect, and consume, when the predecessor is gone."""
         import aio_pika
+        from yarl import URL
 
         # What the client logs of a connection that has ended is said by us.
         logging.getLogger("aiormq").setLevel(logging.CRITICAL)
@@ -118,19 +123,20 @@ class RabbitQueue:
         self._arrived.clear()
         self._bell, self._broken = asyncio.Event(), ""
         try:
-            self._connection = await aio_pika.connect(
-                f"{self._address}?{urlencode({'heartbeat': heartbeat_s})}",
-                timeout=CONNECT_S,
+            # Not by `aio_pika.connect`, which leaves one that failed to whoever collects garbage.
+            self._connection = aio_pika.Connection(
+                URL(f"{self._address}?{urlencode({'heartbeat': heartbeat_s})}"),
                 client_properties={"connection_name": f"incumbent/{opening.work}"},
             )
+            await self._connection.connect(timeout=CONNECT_S)
             self._connection.close_callbacks.add(self._lost)
-            await self._consume()
+            await self._consume(HELD * opening.limit)
         except Exception as error:
             raise self._meant(error) from error
 
-    async def _consume(self) -> None:
+    async def _consume(self, held: int) -> None:
         for _ in range(_TRIES):
-            if await self._consumes():
+            if await self._consumes(held):
                 return
             await asyncio.sleep(_AGAIN_S)
         raise SourceUnavailable(
@@ -138,14 +144,14 @@ class RabbitQueue:
             "broker still waits for, or another program"
         )
 
-    async def _consumes(self) -> bool:
+    async def _consumes(self, held: int) -> bool:
         """Consume on a new channel; a refusal closes it."""
         import aiormq
 
         if self._connection is None:
             raise SourceUnavailable("there is no connection")
         channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
-        await channel.set_qos(prefetch_count=HELD)
+        await channel.set_qos(prefetch_count=min(held, 65_535))
         queue = await channel.get_queue(self._queue, ensure=True)
         try:
             await queue.consume(self._take, exclusive=self._exclusive)
@@ -154,6 +160,7 @@ class RabbitQueue:
                 return False
             raise
         channel.close_callbacks.add(self._lost)
+        (await channel.get_underlay_channel()).on_consumer_cancel_callbacks.add(self._cancelled)
         self._channel = channel
         if self._exclusive:
             await self._refuse_shared()
@@ -232,6 +239,10 @@ class RabbitQueue:
         error = next((each for each in reversed(told) if isinstance(each, BaseException)), None)
         self._broken = self._broken or _words(error) or "the connection has ended"
         self._bell.set()
+
+    def _cancelled(self, told: Any) -> None:
+        """Be told that the broker gives no more: the queue was deleted, or has moved."""
+        self._lost(SourceUnavailable("the broker has ended the consumption"))
 
     # -- as a source ------------------------------------------------------------------------------
 
