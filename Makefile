@@ -143,6 +143,7 @@ planted: $(VENV)/.dev ## every mistake that was planted, and whether its test fi
 .PHONY: faults
 faults: planted ## long: faults against real servers, then HISTORIES simulated ones a store
 	$(call stage,faults,$(BIN)/python -m tests.faults $(FAULTS_ARGS))
+	$(call stage,work,$(BIN)/python -m tests.work --all)
 	$(call stage,migrations,$(BIN)/python -m tests.faults.migrating)
 	$(call stage,partners,$(BIN)/python -m tests.partners)
 	$(call stage,cluster,$(BIN)/python -m tests.cluster --all)

@@ -35,6 +35,8 @@ LONGEST = (
     "tests/stores/test_mysql.py",
     "tests/partners/test_sql_conformance.py",
     "tests/stores/test_sql_joined.py",
+    "tests/work/test_work.py",
+    "tests/servers/test_brokers.py",
     "tests/stores/test_redis_worlds.py",
     "tests/partners/test_consul.py",
     "tests/stores/test_file_recipe.py",

@@ -181,6 +181,10 @@ class Servers:
         for proxy in self._proxies[lane, seat]:
             proxy.reset()
 
+    def taken(self, seat: int, lane: int = 0) -> int:
+        """Return how many connections a seat has opened through its proxies."""
+        return sum(proxy.accepted for proxy in self._proxies.get((lane, seat), []))
+
     def isolate(self, seat: int) -> None:
         raise NotImplementedError
 

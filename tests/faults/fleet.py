@@ -45,8 +45,9 @@ class Watch:
     together with the end of the run.
     """
 
-    def __init__(self, stop: threading.Event) -> None:
+    def __init__(self, stop: threading.Event, every_s: float = LOOK_EVERY_S) -> None:
         self._stop = stop
+        self._every_s = every_s
 
     def until(self, what: str, limit_s: float, look: Callable[[], T | None]) -> T:
         """Return the first answer of `look` that is not None."""
@@ -57,7 +58,7 @@ class Watch:
                 return found
             if time.monotonic() > deadline_s:
                 raise Late(f"{what}: not within {limit_s:g} s")
-            self.rest(LOOK_EVERY_S)
+            self.rest(self._every_s)
 
     def rest(self, seconds: float) -> None:
         """Let time pass, unless the run is to end."""

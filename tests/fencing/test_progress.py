@@ -173,6 +173,17 @@ def test_ids_of_the_last_items_are_kept_and_no_more(connect: Connect) -> None:
     db.rollback()
 
 
+def test_what_comes_again_and_again_is_known_all_the_while(connect: Connect) -> None:
+    """A broker that does not hear what is done delivers the same items over and over."""
+    db = connect()
+    for number in range(20):
+        assert fence(1).once(db, f"i{number}", keep=20)
+    for _ in range(5):
+        for number in range(20):
+            assert not fence(1).once(db, f"i{number}", keep=20)
+    db.commit()
+
+
 def test_works_are_apart(connect: Connect) -> None:
     db = connect()
     assert fence(9, "one").once(db, "a", checkpoint="9")

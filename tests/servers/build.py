@@ -12,7 +12,10 @@ nothing is installed and the machine's package lists stay as they are. What runs
 unpacked in the same way, from the machine's own suite: installed, it would be a service of the
 machine.
 
-What the cache promises is in `cache`; the Java programs beside our members are built by `java`.
+RabbitMQ and the Erlang that it runs on are unpacked so, too: installed, they would be started.
+
+What the cache promises is in `cache`; the Java programs beside our members, and the servers that
+come as jars, are had by `java`.
 There is no way to skip: a target that cannot be built raises `BuildError` with the compiler's own
 words.
 
@@ -220,6 +223,17 @@ BUNDLES: dict[str, Bundle] = {
             *("libseccomp2", "libxtables12"),
         ),
     ),
+    "rabbitmq": Bundle(
+        "rabbitmq",
+        (
+            "rabbitmq-server",
+            *("erlang-asn1", "erlang-base", "erlang-crypto", "erlang-eldap", "erlang-inets"),
+            *("erlang-mnesia", "erlang-os-mon", "erlang-parsetools", "erlang-public-key"),
+            *("erlang-runtime-tools", "erlang-ssl", "erlang-syntax-tools", "erlang-tools"),
+            "erlang-xmerl",
+        ),
+        by_default=True,
+    ),
 }
 
 
@@ -392,6 +406,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         for name in names or default:
             print(ensure(name), flush=True)
+        for name in [] if names else java.servers():
+            print(java.jars(name), flush=True)
         for name in [] if names else java.programs():
             print(java.ensure(name), flush=True)
         for name in [] if names else environments.NAMES:

@@ -17,15 +17,17 @@ from typing import Any, TypeVar
 
 import pytest
 
-from tests.servers import build
+from tests.servers import build, java
 from tests.servers.clientgo import ClientGoCandidate
 from tests.servers.consul import Consul, ConsulCluster
 from tests.servers.dapr import Dapr
 from tests.servers.etcd import Cluster, Etcd
+from tests.servers.kafka import Kafka
 from tests.servers.kubernetes import ApiServer, certify
 from tests.servers.mariadb import MariaDb
 from tests.servers.postgresql import PgBouncer, Postgres
 from tests.servers.proxy import Proxy
+from tests.servers.rabbitmq import RabbitMq
 from tests.servers.redis import Redis
 from tests.servers.unprivileged import Unprivileged
 from tests.servers.zookeeper import Keys, ZooKeeperEnsemble, ZooKeeperServer
@@ -55,6 +57,8 @@ _TARGETS_OF_FIXTURES = {
     "consul": ("consul",),
     "played": (*_API_SERVER_TARGETS, "kube-controller-manager", "kube-scheduler"),
     "own_consul": ("consul",),
+    "rabbitmq": ("rabbitmq",),
+    "own_rabbitmq": ("rabbitmq",),
     "consul_cluster": ("consul",),
 }
 
@@ -75,6 +79,8 @@ def pytest_collection_finish(session: pytest.Session) -> None:
         try:
             for target in sorted(targets):
                 build.ensure(target)
+            if used & {"kafka", "own_kafka"}:
+                java.jars("kafka")
         except build.BuildError as error:
             pytest.exit(str(error), returncode=pytest.ExitCode.INTERNAL_ERROR)
 
@@ -352,6 +358,34 @@ def mariadb() -> Iterator[MariaDb]:
 def own_mariadb() -> Iterator[MariaDb]:
     """A MariaDB server of the test's own, to do anything to; costs a few seconds."""
     yield from _served(MariaDb())
+
+
+@pytest.fixture(scope="session")
+def rabbitmq(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RabbitMq]:
+    """The RabbitMQ server of the whole run; tests keep apart by names, and leave it alone."""
+    with RabbitMq(tmp_path_factory.mktemp("rabbitmq")) as server:
+        yield server
+
+
+@pytest.fixture
+def own_rabbitmq(tmp_path: Path) -> Iterator[RabbitMq]:
+    """A RabbitMQ server of the test's own, to do anything to; costs three seconds."""
+    with RabbitMq(tmp_path / "rabbitmq") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def kafka(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Kafka]:
+    """The Kafka server of the whole run; tests keep apart by topics, and leave it alone."""
+    with Kafka(tmp_path_factory.mktemp("kafka")) as server:
+        yield server
+
+
+@pytest.fixture
+def own_kafka(tmp_path: Path) -> Iterator[Kafka]:
+    """A Kafka server of the test's own with two doors, to do anything to; costs four seconds."""
+    with Kafka(tmp_path / "kafka", doors=2) as server:
+        yield server
 
 
 def _served(server: _Server) -> Iterator[_Server]:

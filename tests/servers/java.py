@@ -9,6 +9,8 @@ needs the network; the sources are compiled by the JDK. The result is a folder w
     java.ensure("shedlock")                  # the folder
     java.command("shedlock", url, "jobs")    # the words that run it: for Member, for a subprocess
 
+A server that comes as jars has a `pom.xml` alone, in `tests/servers/modules`: `java.jars("kafka")`.
+
 `python -m tests.servers.build` builds them all, so that no test waits for it.
 """
 
@@ -24,6 +26,7 @@ from tests.servers import cache
 
 JAVA_DIR = Path(__file__).resolve().parents[1] / "partners" / "java"
 COMMON_DIR = JAVA_DIR / "common"
+MODULES_DIR = Path(__file__).resolve().parent / "modules"
 
 _FETCH = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
 _JVM = (
@@ -54,6 +57,26 @@ def ensure(name: str) -> Path:
     return path
 
 
+def servers() -> list[str]:
+    """Return the names of the servers that come as jars."""
+    return sorted(path.parent.name for path in MODULES_DIR.glob("*/pom.xml"))
+
+
+@functools.cache
+def jars(name: str) -> Path:
+    """Return the folder with the jars of a server, fetching them first if need be.
+
+    Raises:
+        BuildError: there is no such server, or it could not be fetched.
+    """
+    if name not in servers():
+        raise cache.BuildError(f"there is no server {name!r} of jars; known: {servers()}")
+    pom = MODULES_DIR / name / "pom.xml"
+    path = cache.place(name, cache.hash_of([pom]))
+    cache.once(path, name, functools.partial(_fetch_server, name, pom))
+    return path
+
+
 def command(name: str, *arguments: str, jvm: tuple[str, ...] = ()) -> list[str]:
     """Return the words that run a program; `jvm` are more options of the virtual machine."""
     path = ensure(name)
@@ -81,17 +104,7 @@ def _build(name: str, path: Path) -> None:
         built = Path(temporary) / "built"
         (built / "jars").mkdir(parents=True)
         (built / "classes").mkdir()
-        fetch = [
-            _tool("mvn", name),
-            "--batch-mode",
-            "--quiet",
-            "--file",
-            str(JAVA_DIR / name / "pom.xml"),
-            _FETCH,
-            f"-DoutputDirectory={built / 'jars'}",
-            "-DincludeScope=runtime",
-        ]
-        cache.run(fetch, label, Path(temporary))
+        _fetch_jars(JAVA_DIR / name / "pom.xml", built / "jars", label, name)
         code = [str(source) for source in _sources(name) if source.suffix == ".java"]
         compile_ = [
             _tool("javac", name),
@@ -104,6 +117,32 @@ def _build(name: str, path: Path) -> None:
                 shutil.copy(source, built / "classes")
         built.replace(path)
     cache.say(f"{label}: done in {cache.duration(time.monotonic() - started_s)}")
+
+
+def _fetch_server(name: str, pom: Path, path: Path) -> None:
+    label = f"fetching {name} {path.name}"
+    started_s = time.monotonic()
+    cache.say(f"{label}: once per machine, typically 10 s")
+    with tempfile.TemporaryDirectory(prefix="build-", dir=path.parent) as temporary:
+        folder = Path(temporary) / "jars"
+        folder.mkdir()
+        _fetch_jars(pom, folder, label, name)
+        folder.replace(path)
+    cache.say(f"{label}: done in {cache.duration(time.monotonic() - started_s)}")
+
+
+def _fetch_jars(pom: Path, folder: Path, label: str, name: str) -> None:
+    words = [
+        _tool("mvn", name),
+        "--batch-mode",
+        "--quiet",
+        "--file",
+        str(pom),
+        _FETCH,
+        f"-DoutputDirectory={folder}",
+        "-DincludeScope=runtime",
+    ]
+    cache.run(words, label, folder.parent)
 
 
 def _tool(tool: str, name: str) -> str:

@@ -109,6 +109,17 @@ def test_effect_id_and_row_go_together(
     assert queue.server.execute("SELECT 1 FROM pg_stat_activity WHERE datname = 'tests'") == [(1,)]
 
 
+def test_transactions_are_ordered_as_numbers(face: Face, memory: MemoryStore, queue: Queue) -> None:
+    """As text the hundredth would come before the ninety-ninth."""
+    queue.put("second", "first")
+    queue.server.execute("UPDATE incumbent_queue SET tx = '99' WHERE item = 'first'")
+    queue.server.execute("UPDATE incumbent_queue SET tx = '100' WHERE item = 'second'")
+    face.start(consumer(face, queue.source, memory, queue.write, effects=queue.effects))
+    queue.until_empty()
+    face.stop()
+    assert queue.rows() == ["first", "second"]
+
+
 def test_what_commits_late_is_waited_for(face: Face, memory: MemoryStore, queue: Queue) -> None:
     """Its number is smaller, and it would come to light behind the one that is there."""
     with queue.server.transaction() as slow:

@@ -21,10 +21,12 @@ Rules
 Growth
 ------
 Ids are kept in a ring: of each work the last `keep` ones, by the number that the row of the work
-counts. What has a position (a log's offset) needs no more of them than may be in hand at once, for
-the checkpoint says what was done before. What has none (a queue) needs as many as a broker may
-deliver again: those that were handed out and not acknowledged. Producers' own repetitions under one
-id are recognised as long as fewer than `keep` items came in between.
+counts. One that comes again is counted again, and moves to the front: whatever a broker delivers
+over and over is known for as long as it does. What has a position (a log's offset) needs no more of
+them than may be in hand at once, for the checkpoint says what was done before. What has none (a
+queue) needs as many as a broker may deliver again: those that were handed out and not acknowledged.
+Producers' own repetitions under one id are recognised as long as fewer than `keep` items came in
+between.
 
 Ids that a column would not keep as they are (longer than 200 characters, with blanks around them
 or characters that do not print) are kept as their SHA-256.

@@ -167,8 +167,8 @@ class _Run:
 
     async def _consume(self) -> None:
         position = await self._opened()
-        await self._source.open(Opening(self._term.name, self._term, position))
         limit = self._machine.prefetch
+        await self._source.open(Opening(self._term.name, self._term, position, limit))
         while items := await self._source.regain(limit):
             await self._work(items)
         while True:

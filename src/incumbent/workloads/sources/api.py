@@ -95,11 +95,14 @@ class Opening:
         term: under which it is opened. `term.remaining()` is, at the beginning of a term, about as
             long as a holder that has gone silent is still trusted.
         position: what was committed last; "" if nothing was, or the source has no positions.
+        limit: how many items are asked for at a time, at most. The ids of at least twice as many
+            are known, so a broker has not to give out more than that before it hears what is done.
     """
 
     work: str
     term: Term
     position: str = ""
+    limit: int = 100
 
 
 class Source(Protocol):

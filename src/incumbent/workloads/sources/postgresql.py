@@ -80,7 +80,7 @@ CREATE TABLE IF NOT EXISTS {table}_dead (
 );
 """
 _READ = """\
-SELECT id, tx::text, item, body, headers FROM {table}
+SELECT id, tx::text AS transaction, item, body, headers FROM {table}
 WHERE queue = %(queue)s AND (tx, id) > (%(tx)s::text::xid8, %(id)s)
 AND tx < pg_snapshot_xmin(pg_current_snapshot())
 ORDER BY tx, id LIMIT %(limit)s

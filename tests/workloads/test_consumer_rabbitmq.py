@@ -1,0 +1,316 @@
+"""A queue of a real RabbitMQ, in both faces: order, restarts, predecessors, dead letters."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import aio_pika
+import pytest
+
+from incumbent import ConfigError, testing
+from incumbent.stores.memory import MemoryStore
+from incumbent.workloads.sources import open_source
+from incumbent.workloads.sources.api import Item, Opening
+from incumbent.workloads.sources.rabbitmq import RabbitQueue
+from tests.servers.proxy import Proxy
+from tests.servers.rabbitmq import RabbitMq
+from tests.workloads.consuming import Effects, consumer, until
+from tests.workloads.faces import FACES, LIMIT_S, Face
+
+T = TypeVar("T")
+SINGLE = {"x-queue-type": "quorum", "x-single-active-consumer": True}
+
+
+@pytest.fixture(params=FACES)
+def face(request: pytest.FixtureRequest) -> Face:
+    return Face(request.param)
+
+
+@pytest.fixture
+def memory() -> MemoryStore:
+    return testing.memory_store()
+
+
+@pytest.fixture
+def effects(tmp_path: Path) -> Effects:
+    return Effects(tmp_path / "effects.db")
+
+
+class Queue:
+    """A queue of its own on a server, seen by producers and by those who look."""
+
+    def __init__(self, server: RabbitMq, name: str, **arguments: Any) -> None:
+        self.server = server
+        self.name = name
+        self._arguments = arguments
+
+        async def declare(channel: aio_pika.abc.AbstractChannel) -> None:
+            for each in (name, f"{name}.dead", "elsewhere"):
+                await channel.queue_delete(each)
+            await channel.declare_queue(name, durable=True, arguments=arguments or None)
+
+        self._with(declare)
+
+    def source(self, address: str = "", more: str = "") -> str:
+        url = self.server.url(address=address).replace("amqp:", "rabbitmq:", 1)
+        return f"{url}?queue={self.name}&heartbeat_s=1{more}"
+
+    def put(self, *ids: str, **properties: Any) -> None:
+        async def publish(channel: aio_pika.abc.AbstractChannel) -> None:
+            for each in ids:
+                message = aio_pika.Message(
+                    f"body {each}".encode(),
+                    delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+                    **{"message_id": each, **properties},
+                )
+                await channel.default_exchange.publish(message, routing_key=self.name)
+
+        self._with(publish)
+
+    def left(self, name: str = "") -> list[tuple[str | None, Any]]:
+        """Return id and reason of what is in a queue, taking it."""
+
+        async def take(channel: aio_pika.abc.AbstractChannel) -> list[tuple[str | None, Any]]:
+            queue = await channel.get_queue(name or self.name)
+            found = []
+            while (message := await queue.get(no_ack=True, fail=False)) is not None:
+                found.append((message.message_id, message.headers.get("x-incumbent-reason")))
+            return found
+
+        return self._with(take)
+
+    def delete(self) -> None:
+        async def delete(channel: aio_pika.abc.AbstractChannel) -> None:
+            await channel.queue_delete(self.name)
+
+        self._with(delete)
+
+    def _with(self, what: Callable[[aio_pika.abc.AbstractChannel], Awaitable[T]]) -> T:
+        async def main() -> T:
+            async with await aio_pika.connect(self.server.url(), timeout=LIMIT_S) as connection:
+                return await what(await connection.channel())
+
+        return asyncio.run(main())
+
+
+@pytest.fixture
+def queue(rabbitmq: RabbitMq) -> Queue:
+    return Queue(rabbitmq, "orders")
+
+
+def names(count: int, begin: int = 0) -> Sequence[str]:
+    return [f"i{number}" for number in range(begin, begin + count)]
+
+
+def handled(effects: Effects, count: int) -> None:
+    until(lambda: len(effects.rows()) >= count, f"{count} are handled")
+
+
+@pytest.mark.parametrize("batch", [1, 10])
+def test_effect_and_id_go_together_and_then_it_is_acknowledged(
+    face: Face, memory: MemoryStore, queue: Queue, effects: Effects, batch: int
+) -> None:
+    queue.put(*names(50))
+    settings = {"effects": effects.url, "batch": batch}
+    face.start(consumer(face, queue.source(), memory, effects.write, **settings))
+    handled(effects, 50)
+    queue.put(*names(5, 50))
+    handled(effects, 55)
+    face.stop()
+    assert effects.rows() == names(55)
+    assert queue.left() == []
+
+
+def test_what_fails_holds_up_the_rest_and_is_buried_in_its_turn(
+    face: Face, memory: MemoryStore, queue: Queue, effects: Effects
+) -> None:
+    tries: list[int] = []
+
+    def handle(item: Item, db: Any) -> None:
+        if item.id == "i1":
+            tries.append(item.attempt)
+            raise ValueError("cannot be read")
+        effects.write(item, db)
+
+    queue.put(*names(4))
+    settings = {"effects": effects.url, "retries": 2, "dead_letter": "elsewhere"}
+    face.start(consumer(face, queue.source(), memory, handle, **settings))
+    handled(effects, 3)
+    face.stop()
+    assert effects.rows() == ["i0", "i2", "i3"]
+    assert tries == [1, 2, 3]
+    ((identity, reason),) = queue.left("elsewhere")
+    assert identity == "i1"
+    assert "cannot be read" in reason
+    assert queue.left() == []
+
+
+def test_nothing_is_lost_or_doubled_over_a_restart_of_the_broker(
+    face: Face, memory: MemoryStore, own_rabbitmq: RabbitMq, effects: Effects
+) -> None:
+    queue = Queue(own_rabbitmq, "orders")
+    queue.put(*names(200))
+    reached, go_on = threading.Event(), threading.Event()
+
+    def handle(item: Item, db: Any) -> None:
+        effects.write(item, db)
+        if item.id == "i100":
+            reached.set()
+            assert go_on.wait(LIMIT_S)
+
+    face.start(consumer(face, queue.source(), memory, handle, effects=effects.url))
+    assert reached.wait(LIMIT_S)
+    own_rabbitmq.kill()
+    go_on.set()
+    own_rabbitmq.start()
+    handled(effects, 200)
+    face.stop()
+    assert effects.rows() == names(200)
+    assert queue.left() == []
+
+
+def test_a_predecessor_that_was_cut_off_is_waited_for(
+    memory: MemoryStore, queue: Queue, effects: Effects
+) -> None:
+    """It has a hundred in hand, of which none is passed over, and the queue to itself."""
+    queue.put(*names(100))
+    with Proxy(queue.server.host, queue.server.port) as proxy:
+        source, first = RabbitQueueOf(queue.source(proxy.address)), Face("sync")
+
+        async def take() -> RabbitQueue:
+            await source.open()
+            await source.queue.next(100)
+            return source.queue
+
+        loop = asyncio.new_event_loop()
+        thread = threading.Thread(target=loop.run_forever, daemon=True)
+        thread.start()
+        asyncio.run_coroutine_threadsafe(take(), loop).result(LIMIT_S)
+        proxy.cut()
+        first.start(consumer(first, queue.source(), memory, effects.write, effects=effects.url))
+        handled(effects, 100)
+        first.stop()
+        proxy.heal()
+        asyncio.run_coroutine_threadsafe(source.queue.close(), loop).result(LIMIT_S)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(LIMIT_S)
+        loop.close()
+    assert effects.rows() == names(100)
+
+
+class RabbitQueueOf:
+    """The source of a URL, opened as by a term."""
+
+    def __init__(self, url: str) -> None:
+        made = open_source(url)
+        assert isinstance(made, RabbitQueue)
+        self.queue = made
+
+    async def open(self) -> None:
+        await self.queue.open(Opening("orders", testing.elected_term()))
+
+
+# -- queues that cannot be consumed by one alone --------------------------------------------------
+
+
+def test_a_quorum_queue_is_refused_without_a_single_active_consumer(
+    memory: MemoryStore, rabbitmq: RabbitMq, effects: Effects
+) -> None:
+    face = Face("sync")
+    queue = Queue(rabbitmq, "quorum", **{"x-queue-type": "quorum"})
+    for more, says in (("", "add &exclusive=no"), ("&exclusive=no", "would let two consume")):
+        work = consumer(face, queue.source(more=more), memory, effects.write, effects=effects.url)
+        with pytest.raises(ConfigError, match=says):
+            work.run()
+
+
+@pytest.mark.parametrize("more", [{}, {"x-max-length": 5000, "x-overflow": "reject-publish"}])
+def test_one_with_a_single_active_consumer_is_consumed(
+    memory: MemoryStore, rabbitmq: RabbitMq, effects: Effects, more: dict[str, Any]
+) -> None:
+    face = Face("sync")
+    queue = Queue(rabbitmq, "quorum", **SINGLE, **more)
+    queue.put(*names(20))
+    source = queue.source(more="&exclusive=no")
+    face.start(consumer(face, source, memory, effects.write, effects=effects.url))
+    handled(effects, 20)
+    face.stop()
+    assert effects.rows() == names(20)
+
+
+# -- what cannot work -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("rabbitmq://h/", "which queue"),
+        ("rabbitmq://h/?queue=q&heartbeat_s=0", "whole number of seconds"),
+        ("rabbitmq://h/?queue=q&id=x", "use message_id"),
+        ("rabbitmq://h/?queue=q&exclusive=1", "use yes or no"),
+        ("rabbitmq://h/?queue=q&colour=red", "does not know the option 'colour'"),
+    ],
+)
+def test_a_url_is_judged_before_anything_is_sent(url: str, says: str) -> None:
+    with pytest.raises(ConfigError, match=says):
+        RabbitQueueOf(url)
+
+
+def test_what_will_not_pass_ends_the_work_and_says_what_to_change(
+    memory: MemoryStore, queue: Queue, effects: Effects
+) -> None:
+    face = Face("sync")
+
+    def run(source: str) -> None:
+        consumer(face, source, memory, effects.write, effects=effects.url).run()
+
+    with pytest.raises(ConfigError, match="no such queue; declare it"):
+        run(queue.source().replace("queue=orders", "queue=nosuch"))
+    with pytest.raises(ConfigError, match="refuses this user"):
+        run(queue.source().replace("guest:guest", "guest:wrong"))
+    # aio-pika gives each message an id of its own, so it is a header that is missing here.
+    queue.put("unnamed")
+    with pytest.raises(ConfigError, match="has no header 'key', so it could not be known again"):
+        run(queue.source(more="&id=header:key"))
+    assert effects.rows() == []
+
+
+@pytest.mark.parametrize("more", ["&id=header:key", "&id=none"])
+def test_another_name_for_a_message(
+    memory: MemoryStore, queue: Queue, effects: Effects, more: str
+) -> None:
+    face = Face("sync")
+    queue.put("a", "b", message_id=None, headers={"key": "same"})
+    face.start(consumer(face, queue.source(more=more), memory, effects.write, effects=effects.url))
+    count = 1 if "header" in more else 2
+    handled(effects, count)
+    until(lambda: not queue_depth(queue), "it is empty")
+    face.stop()
+    assert len(effects.rows()) == count
+
+
+def queue_depth(queue: Queue) -> int:
+    async def ask() -> int:
+        async with await aio_pika.connect(queue.server.url(), timeout=LIMIT_S) as connection:
+            channel = await connection.channel()
+            found = await channel.declare_queue(queue.name, passive=True)
+            return found.declaration_result.message_count or 0
+
+    return asyncio.run(ask())
+
+
+def test_a_queue_that_is_deleted_is_said(
+    memory: MemoryStore, queue: Queue, effects: Effects
+) -> None:
+    face = Face("sync")
+    queue.put("i0")
+    face.start(consumer(face, queue.source(), memory, effects.write, effects=effects.url))
+    handled(effects, 1)
+    queue.delete()
+    face.join()
+    assert isinstance(face.failure, ConfigError)
+    assert "no such queue" in str(face.failure)
