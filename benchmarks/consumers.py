@@ -163,8 +163,9 @@ def _compare(report: Report, broker: str, rounds: int, place: Queue | Stream) ->
                     batch()
                 else:
                     place.theirs(db, work)
+                rate = _rate(db, work)
                 if number >= 0:
-                    values.append(_rate(db, work))
+                    values.append(rate)
     for work, who in (("ours", "incumbent"), ("same", "by hand"), ("bare", "by hand, no id")):
         against = f"{percentile(rates['ours'], 0.5) / percentile(rates[work], 0.5):.2f} ×"
         said = "" if work == "ours" else f"ours is {against}"
