@@ -61,6 +61,8 @@ LONGEST = (
     "tests/partners/test_dapr.py",
     "tests/stores/test_dapr.py",
     "tests/cli/test_status.py",
+    "tests/apps/test_django.py",
+    "tests/apps/test_celery.py",
 )
 """Those that take more than twenty seconds on two cores, as `--durations=0` tells."""
 

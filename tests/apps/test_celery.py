@@ -96,6 +96,12 @@ class Site:
 
 
 @pytest.fixture
+def own_site(tmp_path: Path, own_redis: Redis) -> Iterator[Site]:
+    with contextlib.closing(own_redis.client(db=DATABASE)) as client:
+        yield Site(tmp_path, client, environments.ensure("celery"))
+
+
+@pytest.fixture
 def site(tmp_path: Path, broker: Client) -> Site:
     return Site(tmp_path, broker, environments.ensure("celery"))
 
@@ -152,6 +158,22 @@ def test_what_was_on_its_way_is_sent_under_the_same_id(dies: str, sent: int, sit
         beat.close()
     judge(found)
     assert [message.id for message in found if message.tick == 1] == [claimed.message] * sent
+
+
+def test_what_the_broker_does_not_take_is_kept(own_site: Site, own_redis: Redis) -> None:
+    beat = own_site.run(*BEAT)
+    try:
+        until(own_site.messages, lambda found: len(found) >= 2)
+        own_redis.kill()
+        claimed = until(own_site.note, lambda note: bool(note.message))
+        own_redis.start()
+        found = until(
+            own_site.messages, lambda found: bool(found) and found[-1].tick > claimed.count
+        )
+    finally:
+        beat.close()
+    judge(found)
+    assert {message.id for message in found if message.tick == claimed.count} == {claimed.message}
 
 
 def test_a_setting_that_cannot_work_ends_beat_at_once(site: Site) -> None:

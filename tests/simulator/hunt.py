@@ -37,6 +37,7 @@ from queue import SimpleQueue
 from types import CodeType, ModuleType
 from typing import TYPE_CHECKING
 
+from tests.apps.dispatch_planted import PLANTED as BEAT
 from tests.audit.planted import PLANTED as AUDIT
 from tests.consent.planted import PLANTED as CONSENT
 from tests.fencing.planted import PLANTED as FENCING
@@ -62,7 +63,7 @@ ON_API_SERVERS = (*CONSENT, *PLANTED_LIVE, *GUARD, *AUDIT)
 """Those whose tests cost an API server each."""
 EVERYTHING = (
     *(*MUTANTS, *PLANTED, *PLANTED_CHECKPOINTS, *PLANTED_LOCKS, *PLANTED_QUEUES, *FENCING),
-    *(*PERIODIC, *PLANTED_CONSUMERS, *PLANTED_WORK, *PLANTED_SPREAD, *ON_API_SERVERS),
+    *(*PERIODIC, *PLANTED_CONSUMERS, *PLANTED_WORK, *PLANTED_SPREAD, *BEAT, *ON_API_SERVERS),
 )
 MOST_HISTORIES = 1000
 LIMIT_S = 10.0

@@ -20,7 +20,7 @@ from incumbent.runtime.settings import Settings
 from incumbent.runtime.term import Term
 from incumbent.stores.api import Store
 from incumbent.stores.memory import MemoryStore
-from incumbent.workloads.env import Clock, Env
+from incumbent.workloads.env import Caller, Clock, Env, Workload
 from incumbent.workloads.periodic import Choices, Periodic, Spec
 from incumbent.workloads.periodic.document import Document
 from incumbent.workloads.periodic.orders import PART, Orders
@@ -136,11 +136,8 @@ class Host:
             clock=lambda: world.now_s,
         )
         self._network = _Network(world)
-        periodic = Periodic()
-        for spec in world.specs(self):
-            periodic.add(spec)
-        env = Env(self.term, _call, self._network, HostClock(self))
-        self._run = asyncio.ensure_future(periodic.run(env))
+        env = Env(self.term, world.caller, self._network, HostClock(self))
+        self._run = asyncio.ensure_future(world.workload(self).run(env))
 
     async def step_down(self) -> None:
         """End the term by plan: the work has ended when this returns."""
@@ -224,6 +221,15 @@ class World:
     async def until(self, at_s: float) -> None:
         """Let time pass until then."""
         await asyncio.sleep(max(0.0, at_s - self.now_s))  # sleep: in virtual time
+
+    caller: Caller = staticmethod(_call)
+
+    def workload(self, host: Host) -> Workload:
+        """Return what runs on `host` when it is elected."""
+        periodic = Periodic()
+        for spec in self.specs(host):
+            periodic.add(spec)
+        return periodic
 
     def specs(self, host: Host) -> list[Spec]:
         """Return the tasks as `host` has them."""

@@ -11,6 +11,17 @@ Any other scheduler, django-celery-beat's for one, is kept to one process from o
 
 from __future__ import annotations
 
-from incumbent.apps.celery.scheduler import Scheduler
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from incumbent.apps.celery.scheduler import Scheduler
 
 __all__ = ["Scheduler"]
+
+
+def __getattr__(name: str) -> Any:
+    """Load the scheduler when Celery asks for it: all but that needs no Celery."""
+    if name in __all__:
+        return getattr(import_module("incumbent.apps.celery.scheduler"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

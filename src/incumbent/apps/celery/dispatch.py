@@ -101,13 +101,12 @@ class _Term:
             due = [name for name in due if not self._notes[name].message]
             if due or self._on_its_way():
                 await _uncut(self._dispatch(due))
-            if self._on_its_way():
-                wait_s = min(wait_s, self._pause_s)
+                if not self._on_its_way():
+                    self._pause_s = FIRST_PAUSE_S
+                    continue
+                wait_s = self._pause_s
                 self._pause_s = min(2 * self._pause_s, LONGEST_PAUSE_S)
-            else:
-                self._pause_s = FIRST_PAUSE_S
-            if not due:
-                await self._env.clock.sleep(max(wait_s, LEAST_WAIT_S))
+            await self._env.clock.sleep(max(wait_s, LEAST_WAIT_S))
 
     def _on_its_way(self) -> list[str]:
         return [name for name, note in self._notes.items() if note.message]
@@ -121,10 +120,11 @@ class _Term:
         sent = False
         try:
             for name in self._on_its_way():
-                note = self._notes[name]
-                if self._env.term.ended or not await self._env.call(
-                    self._entries.send, name, note, self._env.term.token
-                ):
+                if self._env.term.ended:
+                    break
+                note = self._notes.pop(name)
+                self._notes[name] = note  # The last one now: who fails next time, fails behind all.
+                if not await self._env.call(self._entries.send, name, note, self._env.term.token):
                     break
                 self._notes[name] = replace(note, message="")
                 sent = True
