@@ -221,17 +221,17 @@ def test_the_server_is_killed_and_started_again(
     face: Face, memory: MemoryStore, own_postgres: Postgres
 ) -> None:
     server, queue = own_postgres, Queue(own_postgres)
-    queue.put(*names(400))
+    queue.put(*names(120))
     face.start(consumer(face, queue.source, memory, queue.write, effects=queue.effects))
-    for least in (40, 150):
+    for least in (20, 60):
         some = partial(_at_least, queue, least)
         until(some, "some are done")
         server.kill()
         server.start()
     queue.until_empty()
     face.stop()
-    assert queue.rows() == names(400)
-    assert queue.rows("SELECT item FROM incumbent_done ORDER BY number") == names(400)
+    assert queue.rows() == names(120)
+    assert queue.rows("SELECT item FROM incumbent_done ORDER BY number") == names(120)
 
 
 def test_the_effects_may_lie_elsewhere(
