@@ -49,6 +49,7 @@ from tests.stores.planted_locks import PLANTED_LOCKS
 from tests.stores.planted_queues import PLANTED_QUEUES
 from tests.workloads.periodic_planted import PLANTED as PERIODIC
 from tests.workloads.planted import PLANTED_WORK
+from tests.workloads.planted_brokers import PLANTED_BROKERS
 from tests.workloads.planted_consumers import PLANTED_CONSUMERS
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ ON_API_SERVERS = (*CONSENT, *PLANTED_LIVE, *GUARD, *AUDIT)
 """Those whose tests cost an API server each."""
 EVERYTHING = (
     *(*MUTANTS, *PLANTED, *PLANTED_CHECKPOINTS, *PLANTED_LOCKS, *PLANTED_QUEUES),
-    *(*PLANTED_CONSUMERS, *PLANTED_WORK, *PERIODIC, *FENCING, *ON_API_SERVERS),
+    *(*PLANTED_BROKERS, *PLANTED_CONSUMERS, *PLANTED_WORK, *PERIODIC, *FENCING, *ON_API_SERVERS),
 )
 MOST_HISTORIES = 1000
 LIMIT_S = 10.0

@@ -12,6 +12,7 @@ import aio_pika
 import pytest
 
 from incumbent import ConfigError, testing
+from incumbent.errors import SourceUnavailable
 from incumbent.stores.memory import MemoryStore
 from incumbent.workloads.sources import open_source
 from incumbent.workloads.sources.api import Item, Opening
@@ -314,3 +315,30 @@ def test_a_queue_that_is_deleted_is_said(
     face.join()
     assert isinstance(face.failure, ConfigError)
     assert "no such queue" in str(face.failure)
+
+
+def test_what_arrived_on_a_connection_that_ended_is_not_returned(
+    queue: Queue,
+) -> None:
+    """All of it comes again: returned in between, it would be acknowledged on a dead channel."""
+    queue.put(*names(10))
+
+    async def main() -> list[str]:
+        source = RabbitQueueOf(queue.source())
+        await source.open()
+        async with asyncio.timeout(LIMIT_S):
+            await source.queue.next(1)
+            connection = source.queue._connection
+            assert connection is not None
+            await connection.close()
+            with pytest.raises(SourceUnavailable):
+                await source.queue.next(1)
+            await source.queue.close()
+            await source.open()
+            found: list[Item] = []
+            while len(found) < 10:
+                found += await source.queue.next(100)
+        await source.queue.close()
+        return [item.id for item in found]
+
+    assert asyncio.run(main()) == names(10)
