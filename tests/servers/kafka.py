@@ -104,6 +104,10 @@ class Kafka(ServerProcess):
         """Host and port for clients that come without a proxy."""
         return f"{self.host}:{self.port}"
 
+    def log_of(self, topic: str, partition: int) -> Path:
+        """Return the folder in which a partition is kept."""
+        return self._data_dir / f"{topic}-{partition}"
+
     def start(self) -> None:
         """Start the server, making its data first."""
         if not self._data_dir.exists():

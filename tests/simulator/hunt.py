@@ -50,6 +50,7 @@ from tests.stores.planted_locks import PLANTED_LOCKS
 from tests.stores.planted_queues import PLANTED_QUEUES
 from tests.workloads.periodic_planted import PLANTED as PERIODIC
 from tests.workloads.planted import PLANTED_WORK
+from tests.workloads.planted_brokers import PLANTED_BROKERS
 from tests.workloads.planted_consumers import PLANTED_CONSUMERS
 from tests.workloads.planted_spread import PLANTED_SPREAD
 
@@ -63,7 +64,15 @@ ON_API_SERVERS = (*CONSENT, *PLANTED_LIVE, *GUARD, *AUDIT)
 """Those whose tests cost an API server each."""
 EVERYTHING = (
     *(*MUTANTS, *PLANTED, *PLANTED_CHECKPOINTS, *PLANTED_LOCKS, *PLANTED_QUEUES, *FENCING),
-    *(*PERIODIC, *PLANTED_CONSUMERS, *PLANTED_WORK, *PLANTED_SPREAD, *BEAT, *ON_API_SERVERS),
+    *(
+        *PERIODIC,
+        *PLANTED_CONSUMERS,
+        *PLANTED_WORK,
+        *PLANTED_SPREAD,
+        *PLANTED_BROKERS,
+        *BEAT,
+        *ON_API_SERVERS,
+    ),
 )
 MOST_HISTORIES = 1000
 LIMIT_S = 10.0

@@ -12,6 +12,7 @@ import aio_pika
 import pytest
 
 from incumbent import ConfigError, testing
+from incumbent.errors import SourceUnavailable
 from incumbent.stores.memory import MemoryStore
 from incumbent.workloads.sources import open_source
 from incumbent.workloads.sources.api import Item, Opening
@@ -176,14 +177,14 @@ def test_nothing_is_lost_or_doubled_over_a_restart_of_the_broker(
 def test_a_predecessor_that_was_cut_off_is_waited_for(
     memory: MemoryStore, queue: Queue, effects: Effects
 ) -> None:
-    """It has a hundred in hand, of which none is passed over, and the queue to itself."""
+    """It has twenty in hand, which come before the eighty behind them, and the queue to itself."""
     queue.put(*names(100))
     with Proxy(queue.server.host, queue.server.port) as proxy:
         source, first = RabbitQueueOf(queue.source(proxy.address)), Face("sync")
 
         async def take() -> RabbitQueue:
             await source.open()
-            await source.queue.next(100)
+            await source.queue.next(10)
             return source.queue
 
         loop = asyncio.new_event_loop()
@@ -211,7 +212,16 @@ class RabbitQueueOf:
         self.queue = made
 
     async def open(self) -> None:
-        await self.queue.open(Opening("orders", testing.elected_term()))
+        await self.queue.open(Opening("orders", testing.elected_term(), limit=10))
+
+
+def refusal(source: str, memory: MemoryStore, effects: Effects) -> str:
+    """Return what ends a consumer of this source."""
+    face = Face("sync")
+    face.start(consumer(face, source, memory, effects.write, effects=effects.url))
+    face.join()
+    assert isinstance(face.failure, ConfigError)
+    return str(face.failure)
 
 
 # -- queues that cannot be consumed by one alone --------------------------------------------------
@@ -220,12 +230,9 @@ class RabbitQueueOf:
 def test_a_quorum_queue_is_refused_without_a_single_active_consumer(
     memory: MemoryStore, rabbitmq: RabbitMq, effects: Effects
 ) -> None:
-    face = Face("sync")
     queue = Queue(rabbitmq, "quorum", **{"x-queue-type": "quorum"})
     for more, says in (("", "add &exclusive=no"), ("&exclusive=no", "would let two consume")):
-        work = consumer(face, queue.source(more=more), memory, effects.write, effects=effects.url)
-        with pytest.raises(ConfigError, match=says):
-            work.run()
+        assert says in refusal(queue.source(more=more), memory, effects)
 
 
 @pytest.mark.parametrize("more", [{}, {"x-max-length": 5000, "x-overflow": "reject-publish"}])
@@ -263,19 +270,15 @@ def test_a_url_is_judged_before_anything_is_sent(url: str, says: str) -> None:
 def test_what_will_not_pass_ends_the_work_and_says_what_to_change(
     memory: MemoryStore, queue: Queue, effects: Effects
 ) -> None:
-    face = Face("sync")
+    def said(source: str) -> str:
+        return refusal(source, memory, effects)
 
-    def run(source: str) -> None:
-        consumer(face, source, memory, effects.write, effects=effects.url).run()
-
-    with pytest.raises(ConfigError, match="no such queue; declare it"):
-        run(queue.source().replace("queue=orders", "queue=nosuch"))
-    with pytest.raises(ConfigError, match="refuses this user"):
-        run(queue.source().replace("guest:guest", "guest:wrong"))
+    assert "no such queue; declare it" in said(queue.source().replace("=orders", "=nosuch"))
+    assert "refuses this user" in said(queue.source().replace("guest:guest", "guest:wrong"))
     # aio-pika gives each message an id of its own, so it is a header that is missing here.
     queue.put("unnamed")
-    with pytest.raises(ConfigError, match="has no header 'key', so it could not be known again"):
-        run(queue.source(more="&id=header:key"))
+    says = "has no header 'key', so it could not be known again"
+    assert says in said(queue.source(more="&id=header:key"))
     assert effects.rows() == []
 
 
@@ -314,3 +317,30 @@ def test_a_queue_that_is_deleted_is_said(
     face.join()
     assert isinstance(face.failure, ConfigError)
     assert "no such queue" in str(face.failure)
+
+
+def test_what_arrived_on_a_connection_that_ended_is_not_returned(
+    queue: Queue,
+) -> None:
+    """All of it comes again: returned in between, it would be acknowledged on a dead channel."""
+    queue.put(*names(10))
+
+    async def main() -> list[str]:
+        source = RabbitQueueOf(queue.source())
+        await source.open()
+        async with asyncio.timeout(LIMIT_S):
+            await source.queue.next(1)
+            connection = source.queue._connection
+            assert connection is not None
+            await connection.close()
+            with pytest.raises(SourceUnavailable):
+                await source.queue.next(1)
+            await source.queue.close()
+            await source.open()
+            found: list[Item] = []
+            while len(found) < 10:
+                found += await source.queue.next(100)
+        await source.queue.close()
+        return [item.id for item in found]
+
+    assert asyncio.run(main()) == names(10)

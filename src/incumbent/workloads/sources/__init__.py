@@ -21,6 +21,7 @@ SOURCES = {
     "amqp": "rabbitmq",
     "amqps": "rabbitmq",
     "kafka": "kafka",
+    "kafkas": "kafka",
     "memory": "memory",
     "postgres": "postgresql",
     "postgresql": "postgresql",
