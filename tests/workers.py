@@ -47,6 +47,8 @@ LONGEST = (
     "tests/stores/test_kubernetes_formats.py",
     "tests/cli/test_watch.py",
     "tests/stores/test_kubernetes_sessions.py",
+    "tests/workloads/test_fleet.py",
+    "tests/workloads/test_spread.py",
     "tests/cluster/test_played.py",
     "tests/cli/test_demo.py",
     "tests/faces/test_sync.py",

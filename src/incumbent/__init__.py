@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from incumbent.runtime.term import Term
     from incumbent.sync import Election
     from incumbent.sync.periodic import Job, Jobs, cron, every
+    from incumbent.sync.spread import Spread
     from incumbent.workloads.periodic import Tick
 
 __version__ = "0.1.0.dev0"
@@ -42,6 +43,7 @@ __all__ = [
     "LeadershipLost",
     "NotElected",
     "Sighting",
+    "Spread",
     "StaleToken",
     "StoreError",
     "Term",
@@ -57,6 +59,7 @@ _WHERE = {
     "Job": "incumbent.sync.periodic",
     "Jobs": "incumbent.sync.periodic",
     "Sighting": "incumbent.runtime.candidacy",
+    "Spread": "incumbent.sync.spread",
     "Term": "incumbent.runtime.term",
     "Tick": "incumbent.workloads.periodic",
     "cron": "incumbent.sync.periodic",

@@ -33,6 +33,9 @@ APPLICATIONS = [
     application(Mode.AT_MOST_ONE, owner="x@y", guard=True),
     application(Mode.ACTIVE_STANDBY, command=("a",)),
     application(Mode.ACTIVE_STANDBY, command=("a",), replicas=3, companion=COMPANION),
+    application(Mode.ACTIVE_STANDBY, command=("a",), handover=True),
+    application(Mode.ACTIVE_STANDBY, command=("a",), handover=True, handover_cordon=True),
+    application(Mode.PARTLY_SINGLETON, ports=PORTS, handover=True, handover_cordon=True),
     application(Mode.PARTLY_SINGLETON, ports=PORTS),
     application(Mode.PARTLY_SINGLETON, ports=PORTS, autoscaling=Autoscaling(2, 5)),
 ]

@@ -38,7 +38,7 @@ from tests.servers.kubernetes import NOBODY, ApiServer
 from tests.servers.kubernetes import Rule as Right
 
 _MERGE = "application/merge-patch+json"
-_TIME = re.compile(r"2026-01-01T00:\d\d:\d\d(?:\.\d+)?Z")
+_TIME = re.compile(r"2026-\d\d-\d\dT00:\d\d:\d\d(?:\.\d+)?Z")
 _LATER = timedelta(seconds=100)
 RESOURCES = {each.kind: each for each in (*NAMESPACED, *SCRIPTS, *CLUSTER_WIDE)}
 LIVE = [rule for rule in RULES if rule.live]
@@ -139,14 +139,15 @@ def test_what_only_a_cluster_shows(
 ) -> None:
     clusters, seen = examples
     cluster = clusters[f"{rule.id}-{kind}"]
+    outside = {"INC106": cluster.node, "INC109": f"incumbent-consent.{cluster.namespace}"}
     # A grace period has to be over, and by more than clocks differ.
     later = _LATER if (rule.id, kind) == ("INC105", "bad") else timedelta(0)
     hits = {
-        each.manifest.namespace if each.manifest.kind != "Node" else each.manifest.name
+        each.manifest.name if rule.id in outside else each.manifest.namespace
         for each in findings(seen, later=later)
         if each.rule is rule
     }
-    wanted = cluster.node if rule.id == "INC106" else cluster.namespace
+    wanted = outside.get(rule.id, cluster.namespace)
     assert (wanted in hits) == (kind == "bad")
 
 

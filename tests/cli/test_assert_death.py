@@ -10,14 +10,18 @@ from typing import TypeVar
 
 import pytest
 
+from incumbent.cli.app import main
 from incumbent.core.records import Claim, Held, Holding, Snapshot
-from incumbent.errors import Refused
+from incumbent.errors import OutcomeUnknown, Refused
 from incumbent.stores import open_store
 from incumbent.stores.kubernetes import KubernetesStore
+from incumbent.stores.kubernetes.client import Client
+from incumbent.stores.kubernetes.wire import Object
 from tests.cli.processes import Result, run
 from tests.servers.kubernetes import ApiServer
 
 T = TypeVar("T")
+replace_once = Client.replace
 
 
 class Place:
@@ -30,21 +34,21 @@ class Place:
     def __call__(self, *words: str, more: str = "") -> Result:
         return run("assert-death", *words, "--store", f"{self.url}{more}")
 
-    def hold(self, who: str = "a_1", ttl_s: float = 1.0, attempt: int = 1) -> Held:
+    def hold(self, who: str = "a_1", ttl_s: float = 1.0, attempt: int = 1, more: str = "") -> Held:
         async def work(store: KubernetesStore) -> Held:
             claim = Claim(who, f"{who}/{attempt}", ttl_s)
             held = await store.take("wiki", claim, await store.read("wiki"))
             lease = await store.renew(held.lease)  # With this the record tells the token.
             return replace(held, lease=lease)
 
-        return self.with_store(work)
+        return self.with_store(work, more)
 
     def read(self) -> Snapshot:
         return self.with_store(lambda store: store.read("wiki"))
 
-    def with_store(self, work: Callable[[KubernetesStore], Awaitable[T]]) -> T:
+    def with_store(self, work: Callable[[KubernetesStore], Awaitable[T]], more: str = "") -> T:
         async def main() -> T:
-            store = open_store(self.url)
+            store = open_store(f"{self.url}{more}")
             assert isinstance(store, KubernetesStore)
             try:
                 await store.open()
@@ -127,6 +131,77 @@ def test_the_very_version_is_swapped(place: Place) -> None:
             await store.void(await store.read("wiki"))
 
     place.with_store(work)
+
+
+def test_a_write_that_a_proxy_repeats_is_a_success(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The repetition is refused because the first one worked."""
+    place.hold()
+    sent: list[int] = []
+
+    async def twice(self: Client, obj: Object) -> Object:
+        sent.append(1)
+        await replace_once(self, obj)
+        return await replace_once(self, obj)
+
+    monkeypatch.setattr(Client, "replace", twice)
+    for more in ("", "&recipe=configmap"):
+        if more:
+            monkeypatch.setattr(Client, "replace", replace_once)
+            place.hold(more=more)
+            monkeypatch.setattr(Client, "replace", twice)
+        assert main(["assert-death", "wiki", "--yes", "--store", f"{place.url}{more}"]) == 0
+        assert "the record of a_1 is void" in capsys.readouterr().out
+    assert len(sent) == 2
+
+
+def test_another_vacancy_is_not_taken_for_ours(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its holder gives it up between the look and the write; then the next one holds."""
+    held = place.hold()
+
+    def before_the_write(act: Callable[[], object]) -> None:
+        async def late(self: Client, obj: Object) -> Object:
+            monkeypatch.setattr(Client, "replace", replace_once)
+            await asyncio.to_thread(act)
+            return await replace_once(self, obj)
+
+        monkeypatch.setattr(Client, "replace", late)
+
+    def said() -> str:
+        assert main(["assert-death", "wiki", "--yes", "--store", place.url]) == 1
+        return capsys.readouterr().err
+
+    before_the_write(
+        lambda: place.with_store(lambda store: store.release(held, held.lease, "")),
+    )
+    told = said()
+    assert "nothing was changed: meanwhile" in told
+    assert "not by this" in told
+    place.hold()
+    before_the_write(lambda: place.hold("b_2"))
+    assert "whether because of this is not known" in said()
+    assert place.read().holder == "b_2"
+
+
+def test_an_answer_that_is_lost_is_not_taken_for_a_refusal(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    place.hold()
+
+    async def unheard(self: Client, obj: Object) -> Object:
+        await replace_once(self, obj)
+        raise OutcomeUnknown("the connection was lost")
+
+    monkeypatch.setattr(Client, "replace", unheard)
+    code = main(["assert-death", "wiki", "--yes", "--store", place.url])
+    said = capsys.readouterr().err
+    assert code != 0
+    assert "it is not known whether the record of a_1 was voided (the connection was lost)" in said
+    assert "nothing was changed" not in said
+    assert place.read().holding is Holding.VACANT
 
 
 def test_what_it_is_not_for(place: Place) -> None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from incumbent.cli import carrying
+from incumbent.cli.app import main as command_line
 from incumbent.cli.migration import Step
 from incumbent.core.records import Checkpoint
 from incumbent.errors import (
@@ -22,6 +24,8 @@ from incumbent.errors import (
 from incumbent.stores import open_store
 from incumbent.stores.api import Store
 from incumbent.stores.memory import MemoryStore
+from incumbent.sync.work import Work
+from incumbent.workloads import Env
 from tests.cli.test_migration import NAME, Pair, broken, hold, run
 
 
@@ -203,3 +207,28 @@ def test_a_target_that_keeps_none_is_refused_before_anything_is_changed() -> Non
         assert await noted(pair.source) == {"orders": (b"far", 1)}
 
     asyncio.run(main())
+
+
+def test_work_goes_on_where_it_was_in_another_store(tmp_path: Path) -> None:
+    """From a database to a folder, and back, by the command."""
+    database, folder = f"sqlite://{tmp_path}/a.db", f"file://{tmp_path}/b?tokens_from={10**11}"
+
+    class Counting:
+        keeps = True
+
+        async def run(self, env: Env) -> bytes:
+            progress = env.progress("count")
+            await progress.save(await progress.open() + b"x")
+            return progress.value
+
+    def work(url: str) -> object:
+        return Work("e", Counting(), store=url, deadman=False).run()
+
+    assert work(database) == b"x"
+    for where in (("--prepare",), ()):
+        assert command_line(["migrate", database, folder, "e", *where]) == 0
+    assert work(folder) == b"xx"
+    way_back = f"{database}?tokens_from={10**13}"
+    for where in (("--prepare",), ()):
+        assert command_line(["migrate", folder, way_back, "e", *where]) == 0
+    assert work(way_back) == b"xxx"

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import signal
 import socket
 import stat
 import sys
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from incumbent.cli import answering
+from incumbent.cli.answering import Answers
+from incumbent.errors import ConfigError
 from tests.cli.processes import command, run, run_python
 from tests.faces.programs import Program, is_stopped, until
 from tests.processes import children
@@ -22,6 +30,7 @@ from tests.servers.proxy import Proxy
 WORK = ("sh", "-c", "echo works; exec sleep 600")
 DEAF = ("sh", "-c", "trap '' TERM; echo works; while :; do sleep 600; done")
 Start = Callable[..., Program]
+LIMIT_S = 30.0
 
 
 @pytest.fixture
@@ -178,6 +187,115 @@ def test_the_path_of_a_dead_one_is_taken_over_and_that_of_a_live_one_is_not(
     assert state(at) == "active"
     second.send(signal.SIGTERM)
     second.wait()
+    assert not Path(at).exists()
+
+
+class Pausing(socket.socket):
+    """A socket whose first owner lets another one begin, at one step of its own beginning."""
+
+    step = ""
+    meanwhile: Callable[[], None] | None = None
+
+    def bind(self, address: Any) -> None:
+        super().bind(address)
+        self._reached("bound")
+
+    def connect(self, address: Any) -> None:
+        try:
+            super().connect(address)
+        finally:
+            self._reached("looked")
+
+    def close(self) -> None:
+        super().close()
+        self._reached("closed")
+
+    @classmethod
+    def _reached(cls, step: str) -> None:
+        act = cls.meanwhile
+        if act is not None and step == cls.step:
+            cls.meanwhile = None
+            act()
+
+
+@pytest.mark.parametrize("step", ["bound", "looked"])
+def test_of_two_that_begin_at_once_one_is_refused(
+    at: str, step: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other one begins when this one has looked at what is there, or does not listen yet."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as dead:
+        dead.bind(at)
+    waits, ends = threading.Event(), threading.Event()
+    ended: list[Answers | ConfigError] = []
+
+    def begin() -> None:
+        try:
+            ended.append(Answers(at))
+        except ConfigError as error:
+            ended.append(error)
+        finally:
+            waits.set()
+            ends.set()
+
+    def flock(folder: int, operation: int) -> None:
+        try:
+            fcntl.flock(folder, operation)
+        except BlockingIOError:
+            waits.set()
+            raise
+
+    def meanwhile() -> None:
+        threading.Thread(target=begin, daemon=True).start()
+        assert waits.wait(LIMIT_S)
+
+    monkeypatch.setattr(Pausing, "step", step)
+    monkeypatch.setattr(Pausing, "meanwhile", staticmethod(meanwhile))
+    monkeypatch.setattr(answering, "socket", SimpleNamespace(**vars(socket) | {"socket": Pausing}))
+    monkeypatch.setattr(answering, "fcntl", SimpleNamespace(**vars(fcntl) | {"flock": flock}))
+    with closing(Answers(at)) as first:
+        assert ends.wait(LIMIT_S)
+        (other,) = ended
+        if isinstance(other, Answers):
+            other.close()
+        assert "another `incumbent run` answers there" in str(other)
+        assert answered_by(first, at), "it is asked, and nobody else"
+    assert not Path(at).exists()
+
+
+def answered_by(answers: Answers, at: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as asking:
+        asking.settimeout(LIMIT_S)
+        asking.connect(at)
+        for reply in answers.take():
+            reply(b"here")
+        return asking.recv(8) == b"here"
+
+
+def test_a_file_that_the_next_one_made_is_left_alone(
+    at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next one begins when this one does not listen any more, and may get the same inode."""
+    begun: list[Answers] = []
+    monkeypatch.setattr(answering, "socket", SimpleNamespace(**vars(socket) | {"socket": Pausing}))
+    first = Answers(at)
+    monkeypatch.setattr(Pausing, "step", "closed")
+    monkeypatch.setattr(Pausing, "meanwhile", staticmethod(lambda: begun.append(Answers(at))))
+    first.close()
+    with closing(begun[0]) as second:
+        assert answered_by(second, at)
+
+
+def test_a_folder_that_somebody_keeps_locked_is_named(
+    at: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(answering, "LIMIT_S", 0.05)
+    folder = os.open(Path(at).parent, os.O_RDONLY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        with pytest.raises(ConfigError, match="has been locked by another process"):
+            Answers(at)
+    finally:
+        os.close(folder)
     assert not Path(at).exists()
 
 

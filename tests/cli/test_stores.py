@@ -39,6 +39,7 @@ def test_the_table_for_programs() -> None:
         "unseen_ttls": 0.0,
         "takeover_trips": 2,
         "bars": True,
+        "checkpoints": True,
         "renews": True,
         "queue": False,
         "label_names": False,

@@ -4,7 +4,7 @@
     python -m tests.cluster --cause api --mode active-standby
     python -m tests.cluster --all                    every cause and mode, for `make faults`
     python -m tests.cluster --live evidence          a crash, beside client-go; also: silence,
-                                                     rolling, drain, operator
+                                                     rolling, drain, asked, operator
     python -m tests.cluster --shell                  a cluster to try things on, until Enter
 
 The picture is written to `--picture` (one file for each cause). The exit status is 1 if anything
@@ -36,7 +36,7 @@ from tests.cluster.workloads import AT_LEAST, AT_MOST, MODES, STANDBY
 from tests.servers.build import BuildError
 from tests.servers.process import ServerError
 
-LIVE = ("evidence", "silence", "rolling", "drain", "operator")
+LIVE = ("evidence", "silence", "rolling", "drain", "asked", "operator")
 SHOWN = (AT_LEAST, AT_MOST, STANDBY)
 
 

@@ -73,9 +73,9 @@ class Show:
         return done
 
     @contextlib.contextmanager
-    def draining(self, node: str) -> Iterator[tuple[ChildProcess, Path]]:
+    def draining(self, node: str, *more: str) -> Iterator[tuple[ChildProcess, Path]]:
         log = self.cluster.folder / f"drain-{time.monotonic_ns()}.log"
-        words = ["drain", node, "--timeout=90s"]
+        words = ["drain", node, "--timeout=90s", *more]
         self.say(f"$ kubectl {' '.join(words)} &")
         made = ChildProcess(
             "kubectl",
@@ -201,7 +201,7 @@ def singleton(image: str) -> list[Object]:
 
 
 def standby(image: str) -> list[Object]:
-    """Two candidates that hand over when their node is cordoned, and the right to look at nodes."""
+    """Two candidates that hand over when their node is cordoned."""
     app = Application(
         name="inbox",
         image=image,
@@ -211,37 +211,12 @@ def standby(image: str) -> list[Object]:
         pull_policy="Never",
         writable=(),
         handover=True,
+        handover_cordon=True,
     )
-    found = objects_of(app)
-    (deployment,) = (one for one in found if one["kind"] == "Deployment")
-    (container,) = deployment["spec"]["template"]["spec"]["containers"]
-    _, *words = container["command"]
-    at = words.index("--")
-    more = ("--hand-over-on", "cordon")
-    container["command"] = [PYTHON, "-m", "incumbent", *words[:at], *more, *words[at:]]
-    rbac = "rbac.authorization.k8s.io"
-    metadata = {"name": "incumbent-nodes"}
-    subject = {"kind": "ServiceAccount", "name": "inbox", "namespace": "default"}
-    role = {"apiGroup": rbac, "kind": "ClusterRole", **metadata}
-    return [
-        {
-            "apiVersion": f"{rbac}/v1",
-            "kind": "ClusterRole",
-            "metadata": metadata,
-            "rules": [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]}],
-        },
-        {
-            "apiVersion": f"{rbac}/v1",
-            "kind": "ClusterRoleBinding",
-            "metadata": metadata,
-            "roleRef": role,
-            "subjects": [subject],
-        },
-        *found,
-    ]
+    return objects_of(app)
 
 
-def _environment(objects: list[Object], given: Mapping[str, str]) -> None:
+def with_environment(objects: list[Object], given: Mapping[str, str]) -> None:
     """Tell containers where the package is."""
     for made in objects:
         if made["kind"] in ("Deployment", "StatefulSet"):
@@ -264,7 +239,7 @@ def main() -> int:
 def play(show: Show) -> bool:
     site = show.cluster.site
     for objects in (webhook(images.REFERENCE), singleton(images.REFERENCE)):
-        _environment(objects, site.environment)
+        with_environment(objects, site.environment)
         for made in objects:
             show.apply(made)
     show.await_ready(HOME, 2)
@@ -372,7 +347,7 @@ def cordoned(show: Show) -> None:
     show.say("== the node of an active candidate is cordoned")
     show.kubectl("uncordon", *show.cluster.nodes)
     objects = standby(images.REFERENCE)
-    _environment(objects, show.cluster.site.environment)
+    with_environment(objects, show.cluster.site.environment)
     for made in objects:
         show.apply(made)
     show.cluster.await_(lambda: len(_candidates(show)) == 2, "two candidates", _LIMIT_S)

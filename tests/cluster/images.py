@@ -29,7 +29,7 @@ from tests.servers import build
 __all__ = ["REFERENCE", "write"]
 
 REFERENCE = "incumbent.test/cluster:1"
-_PACKAGES = ("click", "cronsim", "h11", "uvicorn")
+_PACKAGES = ("_cffi_backend", "click", "cronsim", "cryptography", "h11", "uvicorn")
 _SOURCES = ("__init__.py", "marks.py", "poller.py", "serve.py")
 _LEFT_OUT = {"ensurepip", "idlelib", "lib2to3", "pydoc_data", "test", "tkinter", "unittest"}
 _LEFT_OUT |= {"site-packages", "dist-packages", "turtledemo"}
@@ -95,11 +95,8 @@ def _base() -> Path:
 
 def _libraries() -> list[Path]:
     """What the interpreter and its extensions are linked with, the dynamic linker included."""
-    extensions = [
-        path
-        for path in _files(Path(sysconfig.get_path("stdlib")) / "lib-dynload")
-        if path.suffix == ".so"
-    ]
+    roots = (Path(sysconfig.get_path("stdlib")) / "lib-dynload", *map(_package, _PACKAGES))
+    extensions = [path for root in roots for path in _files(root) if path.suffix == ".so"]
     words = ["ldd", str(_base()), *map(str, extensions)]
     done = subprocess.run(words, check=True, capture_output=True, text=True)
     return sorted({Path(found) for found in _LIBRARY.findall(done.stdout)})
@@ -109,10 +106,12 @@ def _package(name: str) -> Path:
     spec = importlib.util.find_spec(name)
     if spec is None or spec.origin is None:
         raise RuntimeError(f"the image needs the package {name}, which is not installed")
-    return Path(spec.origin).parent
+    return Path(spec.origin).parent if spec.submodule_search_locations else Path(spec.origin)
 
 
 def _files(root: Path) -> Iterator[Path]:
+    if root.is_file():
+        yield root
     for folder, names, files in os.walk(root):
         names[:] = sorted(
             name for name in names if name not in _LEFT_OUT and not name.startswith("config-")

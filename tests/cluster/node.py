@@ -106,15 +106,7 @@ class Node:
 
     def load(self, archive: Path) -> None:
         """Give an image to containerd."""
-        done = subprocess.run(
-            self._inside("ctr", "--namespace", "k8s.io", "images", "import", str(archive)),
-            env=self._environment,
-            check=False,
-            capture_output=True,
-            text=True,
-        )
-        if done.returncode != 0:
-            raise ServerError(f"{self.name} cannot read the image: {done.stderr.strip()}")
+        self._ctr("images", "import", str(archive))
 
     def start_kubelet(self) -> None:
         kubelet = str(build.ensure("kubelet"))
@@ -154,6 +146,25 @@ class Node:
                     found += 1
         return found
 
+    def forget_pod(self, uid: str) -> None:
+        """Have the runtime lose a Pod; its processes live on, and nobody is above them.
+
+        The kubelet must be away. Nothing is left by which containerd, when it starts, could find
+        and kill them; then its own record of them is deleted, and it starts without.
+        """
+        found = self._ctr("containers", "list", "-q", f'labels."io.kubernetes.pod.uid"=={uid}')
+        ids = found.split()
+        self.kill_runtime()
+        self.kill_shims()
+        for one in ids:
+            task = f"/run/containerd/io.containerd.runtime.v2.task/k8s.io/{one}"
+            forget = f"umount -l {task}/rootfs; rm -rf {task} /run/containerd/runc/k8s.io/{one}"
+            self._call("sh", "-c", forget)
+        self.start_runtime()
+        self._ctr("containers", "delete", *ids)
+        self.kill_runtime()
+        self.start_runtime()
+
     @property
     def pid(self) -> int:
         """A process in the namespaces of the node."""
@@ -177,6 +188,23 @@ class Node:
     def log_tail(self, name: str = "kubelet") -> str:
         found = self._programs.get(name)
         return found.log_tail() if found else f"{self.name}: {name} was not started"
+
+    def _ctr(self, *words: str) -> str:
+        return self._call("ctr", "--namespace", "k8s.io", *words)
+
+    def _call(self, *words: str) -> str:
+        """Run a program in the node to its end, and return what it says."""
+        done = subprocess.run(
+            self._inside(*words),
+            env=self._environment,
+            check=False,
+            capture_output=True,
+            text=True,
+            timeout=_LIMIT_S,
+        )
+        if done.returncode != 0:
+            raise ServerError(f"{self.name}: {words[0]} has failed: {done.stderr.strip()}")
+        return done.stdout
 
     def _start(self, name: str, *words: str) -> None:
         started = ChildProcess(

@@ -14,6 +14,7 @@ Pod is moved `toleration_s` after its node is lost, where it would be 30 or 300.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from incumbent.manifests.model import Application
@@ -22,7 +23,17 @@ from incumbent.manifests.objects import objects_of
 from incumbent.manifests.parts import Port
 from tests.cluster.site import HERE, PYTHON, Site
 
-__all__ = ["AT_LEAST", "AT_MOST", "MODES", "PARTLY", "STANDBY", "Object", "application", "objects"]
+__all__ = [
+    "AT_LEAST",
+    "AT_MOST",
+    "MODES",
+    "PARTLY",
+    "STANDBY",
+    "Object",
+    "application",
+    "objects",
+    "patch",
+]
 
 Object = dict[str, Any]
 
@@ -51,7 +62,7 @@ def objects(mode: str, site: Site, *, node: str = "") -> list[Object]:
     found = objects_of(_described(mode, site))
     for thing in found:
         if thing["kind"] in ("Deployment", "StatefulSet"):
-            _patch(thing["spec"]["template"]["spec"], site, node)
+            patch(thing["spec"]["template"]["spec"], site, node)
     return found
 
 
@@ -94,10 +105,11 @@ def _door(mode: str) -> str:
     return "fenced" if mode in ELECTED else "plain"
 
 
-def _patch(pod: Object, site: Site, node: str) -> None:
+def patch(pod: Object, site: Site, node: str = "", more: Iterable[tuple[str, str]] = ()) -> None:
+    """Give a Pod the folder of marks, and variables with fields of its own."""
     (container,) = pod["containers"]
     known = {variable["name"] for variable in container["env"]}
-    for name, path in (("POD_UID", "metadata.uid"), ("NODE_NAME", "spec.nodeName")):
+    for name, path in (("POD_UID", "metadata.uid"), ("NODE_NAME", "spec.nodeName"), *more):
         if name not in known:
             container["env"].append({"name": name, "valueFrom": {"fieldRef": {"fieldPath": path}}})
     mounts, volumes = container.setdefault("volumeMounts", []), pod.setdefault("volumes", [])

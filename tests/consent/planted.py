@@ -15,11 +15,13 @@ DECISION = "incumbent.consent.decision"
 REVIEW = "incumbent.consent.review"
 DESK = "incumbent.consent.desk"
 HANDOVER = "incumbent.consent.handover"
+SWEEP = "incumbent.consent.sweep"
 
 _DESK = "tests/consent/test_desk.py::test_"
 _DECISION = "tests/consent/test_decision.py::test_"
 _REVIEW = "tests/consent/test_review.py::test_"
 _HANDOVER = "tests/consent/test_handover.py::test_"
+_SWEEP = "tests/consent/test_sweep.py::test_"
 
 PLANTED: tuple[Mutant, ...] = (
     planted(
@@ -41,8 +43,8 @@ PLANTED: tuple[Mutant, ...] = (
     planted(
         "consent: once is not used up",
         DECISION,
-        "            notes |= {marks.CONSENT: None, marks.CONSENT_BY: None}\n",
-        "            pass\n",
+        "            used = {marks.CONSENT: None, marks.CONSENT_BY: None}\n",
+        "            used = {marks.CONSENT_BY: None}\n",
         test=f"{_DECISION}once_is_used_up_by_the_write_that_lets_it_go",
     ),
     planted(
@@ -85,7 +87,7 @@ PLANTED: tuple[Mutant, ...] = (
         "consent: once is used up before the budgets are looked at",
         DECISION,
         "        if standing:\n",
-        "        if standing and not once:\n",
+        "        if standing and why is not Why.ONCE:\n",
         test=f"{_DECISION}a_budget_that_stands_leaves_once_unused",
     ),
     planted(
@@ -115,6 +117,73 @@ PLANTED: tuple[Mutant, ...] = (
         "        if self._requested is None:\n            notes[marks.EVICTION_REQUESTED]",
         "        if True:\n            notes[marks.EVICTION_REQUESTED]",
         test=f"{_DECISION}the_first_request_is_kept_and_repetitions_are_rarely_written",
+    ),
+    planted(
+        "consent: a drain that was given up has used up the handover's wait",
+        DECISION,
+        "        if self._has_paused():\n",
+        "        if False:\n",
+        test=f"{_DECISION}a_drain_that_was_given_up_has_used_up_nothing_of_the_next_ones_wait",
+    ),
+    planted(
+        "consent: the handover's wait runs while there is nobody to hand over to",
+        DECISION,
+        "        told_at = self._told_to_hand_over()\n",
+        "        told_at = self._requested\n",
+        test=f"{_DECISION}the_wait_begins_when_there_is_somebody_to_hand_over_to",
+    ),
+    planted(
+        "consent: each try of a drain is a drain of its own",
+        DECISION,
+        "        return latest is not None and self._now - latest > PAUSE\n",
+        "        return latest is not None and self._now > latest\n",
+        test=f"{_DECISION}whoever_goes_on_asking_comes_to_the_end_of_the_wait",
+    ),
+    planted(
+        "consent: a repetition is written down too late to be one",
+        DECISION,
+        "every = PAUSE_SEEN_EVERY if self._kind is Kind.ACTIVE else REPEATED_EVERY",
+        "every = REPEATED_EVERY",
+        test=f"{_DECISION}whoever_goes_on_asking_comes_to_the_end_of_the_wait",
+    ),
+    planted(
+        "consent: a yes relies on a label that is there",
+        DECISION,
+        '        labels: dict[str, str | None] = {marks.LET_GO: "true"}\n'
+        "        notes: dict[str, str | None] = {\n",
+        "        if marks.LET_GO in self._labels and not more:\n"
+        "            return Verdict(True, why, text, owner=self.owner)\n"
+        '        labels: dict[str, str | None] = {marks.LET_GO: "true"}\n'
+        "        notes: dict[str, str | None] = {\n",
+        test=f"{_SWEEP}a_yes_and_a_removal_that_meet_leave_the_label",
+    ),
+    planted(
+        "sweep: the label goes under the eviction that it was set for",
+        SWEEP,
+        " >= STANDS_S:\n",
+        " >= 0:\n",
+        test=f"{_SWEEP}a_label_is_taken_off_when_it_was_seen_to_stand",
+    ),
+    planted(
+        "sweep: a label that was set anew counts from the first one",
+        SWEEP,
+        'get(marks.LET_GO_FOR, "")\n    return',
+        'get(marks.LET_GO, "")\n    return',
+        test=f"{_SWEEP}one_that_was_set_anew_stands_anew",
+    ),
+    planted(
+        "sweep: written whatever has become of the Pod",
+        PODS,
+        '        "resourceVersion": at(pod, "metadata", "resourceVersion"),\n',
+        "",
+        test=f"{_SWEEP}a_yes_and_a_removal_that_meet_leave_the_label",
+    ),
+    planted(
+        "sweep: the label of one that ends is taken off",
+        SWEEP,
+        " for pod in pods if not _ends(pod)}",
+        " for pod in pods}",
+        test=f"{_SWEEP}one_that_ends_is_left_alone",
     ),
     planted(
         "handover: for nobody",

@@ -243,16 +243,76 @@ def test_an_active_one_is_told_to_hand_over_once_and_passes_without_its_role() -
     first = verdict(pod(ACTIVE), others=1)
     assert (first.allowed, first.why, first.retry_s) == (False, Why.HAND_OVER, 1)
     assert first.change["annotations"][marks.EVICTION_REQUESTED] == shown(NOW)
-    told = noted(EVICTION_REQUESTED=AGO[0], EVICTION_REPEATED=AGO[0])
+    assert first.change["annotations"][marks.HANDOVER_REQUESTED] == shown(NOW)
+    told = noted(EVICTION_REQUESTED=AGO[0], EVICTION_REPEATED=AGO[0], HANDOVER_REQUESTED=AGO[0])
     assert verdict(pod(ACTIVE, told), others=1).change == {}
     relieved = {key: value for key, value in ACTIVE.items() if key != marks.ROLE}
     assert verdict(pod(relieved, told), others=1).why is Why.UNCONCERNED
 
 
-def test_an_active_one_that_does_not_hand_over_is_not_waited_for() -> None:
-    told = noted(EVICTION_REQUESTED=AGO[1], EVICTION_REPEATED=AGO[1])
+class Drain:
+    """Evictions of one active Pod, each of which finds what the one before has written."""
+
+    def __init__(self, wait_s: int = 60) -> None:
+        self.notes = noted()
+        self.rules = Rules(handover=timedelta(seconds=wait_s))
+
+    def ask(self, at_s: float, others: int = 1) -> Why:
+        asked = Sight(pod(ACTIVE, self.notes), others=others)
+        found = decide(ASKED, asked, self.rules, NOW + timedelta(seconds=at_s))
+        for key, text in found.change.get("annotations", {}).items():
+            assert text is not None
+            self.notes[key] = text
+        return found.why
+
+
+@pytest.mark.parametrize("wait_s", [60, 600])
+@pytest.mark.parametrize("every_s", [1, 5, 20, 90])
+def test_whoever_goes_on_asking_comes_to_the_end_of_the_wait(every_s: int, wait_s: int) -> None:
+    """Also if what lets it go fails after our yes, for a long time."""
+    drain = Drain(wait_s)
+    times = range(0, 3600, every_s)
+    whys = [drain.ask(at_s) for at_s in times]
+    assert whys == [Why.HAND_OVER if at_s < wait_s else Why.HANDOVER_OVERDUE for at_s in times]
+
+
+def test_a_drain_that_was_given_up_has_used_up_nothing_of_the_next_ones_wait() -> None:
+    drain = Drain()
+    first = [drain.ask(at_s) for at_s in range(0, 40, 5)]
+    assert set(first) == {Why.HAND_OVER}
+    since = drain.notes[marks.EVICTION_REQUESTED]
+    again = [drain.ask(1800 + at_s) for at_s in range(0, 65, 5)]
+    assert again == [Why.HAND_OVER] * 12 + [Why.HANDOVER_OVERDUE]
+    assert drain.notes[marks.EVICTION_REQUESTED] > since, "to the candidate it is another cause"
+
+
+def test_the_wait_begins_when_there_is_somebody_to_hand_over_to() -> None:
+    drain = Drain()
+    alone = [drain.ask(at_s, others=0) for at_s in range(0, 600, 5)]
+    assert set(alone) == {Why.ASK_OWNER}
+    since = drain.notes[marks.EVICTION_REQUESTED]
+    assert since == shown(NOW), "an owner's time counts on"
+    both = [drain.ask(600 + at_s) for at_s in range(0, 65, 5)]
+    assert both == [Why.HAND_OVER] * 12 + [Why.HANDOVER_OVERDUE]
+    assert drain.notes[marks.EVICTION_REQUESTED] == since
+
+
+@pytest.mark.parametrize("nonsense", ["soon", "2999-01-01T00:00:00Z", "0001-01-01T00:00:00Z"])
+def test_a_time_of_a_handover_that_makes_no_sense_is_written_anew(nonsense: str) -> None:
+    told = noted(EVICTION_REQUESTED=AGO[1], EVICTION_REPEATED=AGO[0], HANDOVER_REQUESTED=nonsense)
     found = verdict(pod(ACTIVE, told), others=1)
-    assert (found.allowed, found.why) == (True, Why.HANDOVER_OVERDUE)
+    assert found.why is Why.HAND_OVER
+    assert found.change == {"annotations": {marks.HANDOVER_REQUESTED: shown(NOW)}}
+
+
+def test_each_yes_writes_the_label_anew() -> None:
+    """So it meets a removal of it in a write, and cannot rely on a label that just goes."""
+    labels = {**SINGLE, marks.LET_GO: "true"}
+    notes = noted(CONSENT="until 2999-01-01T00:00:00Z", LET_GO_FOR=f"{AGO[0]} question-0")
+    assert verdict(pod(labels, notes)).change == {
+        "labels": {marks.LET_GO: "true"},
+        "annotations": {marks.LET_GO_FOR: f"{shown(NOW)} question-1"},
+    }
 
 
 def test_an_active_one_with_others_spends_no_consent() -> None:
@@ -282,6 +342,7 @@ _NOTES = st.dictionaries(
             marks.MAINTENANCE_WINDOW,
             marks.EVICTION_REQUESTED,
             marks.EVICTION_REPEATED,
+            marks.HANDOVER_REQUESTED,
             marks.LET_GO_FOR,
         ]
     ),

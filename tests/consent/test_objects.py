@@ -21,6 +21,7 @@ from incumbent.consent import certificates
 from incumbent.consent.decision import Rules
 from incumbent.consent.desk import Desk
 from incumbent.consent.objects import Installation, service_name, webhook_objects
+from incumbent.consent.pods import shown
 from incumbent.consent.trail import Trail
 from incumbent.errors import ConfigError
 from incumbent.manifests import marks
@@ -237,13 +238,17 @@ def test_what_is_typed_is_what_is_applied(capsys: pytest.CaptureFixture[str]) ->
     assert (hook["failurePolicy"], hook["sideEffects"]) == ("Fail", "NoneOnDryRun")
     trusted = base64.b64decode(hook["clientConfig"]["caBundle"])
     assert trusted.startswith(b"-----BEGIN CERTIFICATE-----")
+    chain = base64.b64decode(found["Secret"]["data"]["tls.crt"])
+    ends = shown(certificates.validity_of(chain).ends)
+    for kind in ("Secret", "ValidatingWebhookConfiguration"):
+        assert found[kind]["metadata"]["annotations"] == {marks.CERTIFICATE_ENDS: ends}
 
 
 @pytest.mark.parametrize(
     ("typed", "said"),
     [
         (("--manifests",), "--image: say what runs"),
-        (("--guard", "x"), "add --manifests"),
+        (("--guard", "x", "--days", "3"), "add --manifests"),
         ((), "give --tls-cert and --tls-key"),
         (("--manifests", "--image", IMAGE, "--tls-cert", "x"), "leave --tls-cert"),
         (

@@ -7,6 +7,8 @@ import contextlib
 import io
 import json
 import os
+import ssl
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +21,7 @@ from incumbent.cli.app import main
 from incumbent.consent import certificates
 from incumbent.consent.handover import Handover
 from incumbent.consent.objects import Installation, webhook_objects
+from incumbent.consent.server import ENDS, METRICS
 from incumbent.manifests import marks
 from incumbent.stores.kubernetes.config import load
 from tests.consent.kit import OWNER
@@ -298,6 +301,18 @@ def a_new_certificate_is_taken(asked: Asked, api_server: ApiServer) -> None:
         return len(asked.decisions()) > before
 
     wait_until(is_asked, "it is asked under the new one")
+
+
+def test_the_metric_tells_when_the_certificate_ends(shared: Webhook) -> None:
+    folder = shared.log_path.parent
+    context = ssl.create_default_context(cafile=str(folder / "tls.ca"))
+    url = f"https://localhost:{shared.port}{METRICS}"
+    with urllib.request.urlopen(url, timeout=LIMIT_S, context=context) as answer:
+        lines = answer.read().decode().splitlines()
+    ends = certificates.validity_of((folder / "tls.crt").read_bytes()).ends
+    assert lines[-1] == f"{ENDS} {ends.timestamp():.0f}"
+    log = shared.log_path.read_text(encoding="utf-8")
+    assert "the certificate ends on" not in log, "it is good for two days, and has just begun"
 
 
 def test_its_own_pods_are_not_asked_about(asked: Asked) -> None:

@@ -73,16 +73,44 @@ def test_an_example_that_leads_for_ever(example: str, says: str, tmp_path: Path)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=LIMIT_S)
     assert (process.returncode, errors) == (130, "")
+    assert left(tmp_path) == [Holding.VACANT]
+
+
+def left(tmp_path: Path) -> list[Holding]:
+    """Return what is left of the elections."""
     store = open_store(environment(tmp_path)["INCUMBENT_STORE"])
 
-    async def left() -> list[Holding]:
+    async def look() -> list[Holding]:
         await store.open(create=False)
         try:
             return [election.holding for election in await store.elections()]
         finally:
             await store.close()
 
-    assert asyncio.run(left()) == [Holding.VACANT]
+    return asyncio.run(look())
+
+
+def test_the_example_of_many_elections(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, str(EXAMPLES / "spread.py")],
+        cwd=tmp_path,
+        env=environment(tmp_path),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    try:
+        begun = {process.stdout.readline() for _ in range(30)}
+        process.send_signal(signal.SIGINT)
+        said, errors = process.communicate(timeout=LIMIT_S)
+    finally:
+        process.kill()
+        process.communicate()
+    assert {line.split()[0] for line in begun} == {"begins"}
+    assert (process.returncode, errors) == (0, "")
+    assert said.count("ends") == 30
+    assert left(tmp_path) == [Holding.VACANT] * 30
 
 
 def test_the_readme_shows_the_examples_word_for_word() -> None:

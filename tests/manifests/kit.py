@@ -36,6 +36,8 @@ _PATHS = {
     "HorizontalPodAutoscaler": "/apis/autoscaling/v2/namespaces/{}/horizontalpodautoscalers",
     "PodDisruptionBudget": "/apis/policy/v1/namespaces/{}/poddisruptionbudgets",
     "Pod": "/api/v1/namespaces/{}/pods",
+    "ClusterRole": "/apis/rbac.authorization.k8s.io/v1/clusterroles",
+    "ClusterRoleBinding": "/apis/rbac.authorization.k8s.io/v1/clusterrolebindings",
     "ValidatingAdmissionPolicy": f"{_ADMISSION}/validatingadmissionpolicies",
     "ValidatingAdmissionPolicyBinding": f"{_ADMISSION}/validatingadmissionpolicybindings",
 }
@@ -105,7 +107,10 @@ ROUTED = {
     "endpointslice": replace(PLAIN[Mode.ACTIVE_STANDBY], routing="endpointslice", **_CALLED),
     "evidence": replace(PLAIN[Mode.ACTIVE_STANDBY], evidence=True),
 }
-_HANDOVER = {"handover": replace(PLAIN[Mode.ACTIVE_STANDBY], handover=True)}
+_HANDOVER = {
+    "handover": replace(PLAIN[Mode.ACTIVE_STANDBY], handover=True),
+    "handover-cordon": replace(PLAIN[Mode.ACTIVE_STANDBY], handover=True, handover_cordon=True),
+}
 EVERY: dict[str, Application] = {
     **{f"plain-{mode}": app for mode, app in PLAIN.items()},
     **{f"full-{mode}": app for mode, app in FULL.items()},

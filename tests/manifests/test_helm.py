@@ -111,9 +111,12 @@ def test_values_arrive_where_they_belong(helm: Path, tmp_path: Path) -> None:
     assert companion["spec"]["maxReplicas"] == 40
 
 
-def test_the_guard_is_that_of_the_namespace_of_the_release(helm: Path, tmp_path: Path) -> None:
-    app = EVERY["guarded"]
-    found = by_name(objects(rendered(helm, chart_of(tmp_path, "guarded"), "finance")))
+@pytest.mark.parametrize("name", ["guarded", "handover-cordon"])
+def test_what_lies_in_no_namespace_is_that_of_the_release(
+    helm: Path, tmp_path: Path, name: str
+) -> None:
+    app = EVERY[name]
+    found = by_name(objects(rendered(helm, chart_of(tmp_path, name), "finance")))
     assert found == by_name(objects_of(replace(app, namespace="finance")))
 
 

@@ -75,3 +75,13 @@ def test_the_guard_follows_into_another_namespace(
             assert obj["metadata"].pop("namespace") == "example"
             assert "namespace" not in taken["metadata"]
     assert found == by_name(objects_of(replace(app, namespace="example")))
+
+
+def test_the_right_to_look_at_nodes_follows_into_another_namespace(
+    kubectl: Path, tmp_path: Path
+) -> None:
+    app = EVERY["handover-cordon"]
+    files.write(tmp_path, files_of(app))
+    found = built(kubectl, tmp_path / "overlays/example")
+    assert ("ClusterRole", "example.reports-cordon") in found
+    assert found == by_name(objects_of(replace(app, namespace="example", replicas=3)))

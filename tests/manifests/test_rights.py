@@ -138,6 +138,21 @@ def test_the_role_is_what_a_whole_life_uses(installed: Installed, tmp_path: Path
     assert {event["responseStatus"]["code"] for event in events} <= {200, 201, 409}
 
 
+def test_cordons_add_the_right_to_look_at_a_node_and_no_more(app: Application) -> None:
+    with_it, without = (
+        objects_of(replace(app, handover=True, handover_cordon=cordon)) for cordon in (True, False)
+    )
+    role, binding, *_ = added = [obj for obj in with_it if obj["kind"].startswith("Cluster")]
+    assert role["rules"] == [{"apiGroups": [""], "resources": ["nodes"], "verbs": ["get"]}]
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    assert binding["subjects"] == [
+        {"kind": "ServiceAccount", "name": app.name, "namespace": app.namespace}
+    ]
+    elsewhere = objects_of(replace(app, namespace="other", handover=True, handover_cordon=True))
+    assert {*by_name(elsewhere)}.isdisjoint(by_name(added)), "two namespaces share none"
+    assert [obj["kind"] for obj in with_it if obj not in added] == [obj["kind"] for obj in without]
+
+
 ASKED: dict[str, dict[str, Any]] = {
     "endpointslice": {"routing": "endpointslice"},
     "all": {"routing": "label", "evidence": True},

@@ -99,6 +99,19 @@ def test_a_name_that_cannot_be_a_label_is_refused(defined: ApiServer, name: str)
         application_of(_resource(_SINGLE, name))
 
 
+@pytest.mark.parametrize(
+    ("field", "instead"),
+    [("guard", "use `incumbent guard`"), ("handoverCordon", "use `incumbent manifests --handover")],
+)
+def test_what_lies_in_no_namespace_is_not_a_singletons_to_say(
+    defined: ApiServer, field: str, instead: str
+) -> None:
+    resource = _resource({**_STANDBY, "handover": True, field: True})
+    assert f'unknown field "spec.{field}"' in _refusal(defined, resource)
+    with pytest.raises(ConfigError, match=f"lies in no namespace: {instead}"):
+        application_of(resource)
+
+
 _BASES = (_SINGLE, {**_SINGLE, "mode": "at-least-one"}, _STANDBY, _PARTLY)
 _MORE: tuple[tuple[str, Any], ...] = (
     ("mode", "at-most-one"),

@@ -49,6 +49,7 @@ from tests.stores.planted_live import PLANTED_LIVE
 from tests.stores.planted_locks import PLANTED_LOCKS
 from tests.stores.planted_queues import PLANTED_QUEUES
 from tests.workloads.periodic_planted import PLANTED as PERIODIC
+from tests.workloads.planted import PLANTED as WORKLOADS
 
 if TYPE_CHECKING:
     import pytest
@@ -59,8 +60,16 @@ ROOT = Path(__file__).parents[2]
 ON_API_SERVERS = (*CONSENT, *PLANTED_LIVE, *GUARD, *AUDIT)
 """Those whose tests cost an API server each."""
 EVERYTHING = (
-    *(*MUTANTS, *PLANTED, *PLANTED_CHECKPOINTS, *PLANTED_LOCKS, *PLANTED_QUEUES, *FENCING),
-    *(*PERIODIC, *BEAT, *ON_API_SERVERS),
+    *MUTANTS,
+    *PLANTED,
+    *PLANTED_CHECKPOINTS,
+    *PLANTED_LOCKS,
+    *PLANTED_QUEUES,
+    *FENCING,
+    *WORKLOADS,
+    *PERIODIC,
+    *BEAT,
+    *ON_API_SERVERS,
 )
 MOST_HISTORIES = 1000
 LIMIT_S = 10.0

@@ -294,6 +294,24 @@ MUTANTS = (
         "_in_which_a_record_came_and_went_beside_a_new_session",
     ),
     planted(
+        "a take that was held back is sent though it stands no longer",
+        DRIVER,
+        "                if self._take_stands():\n",
+        "                if self.hold_back is not None or self._take_stands():\n",
+        DRIVER,
+        "        if not self._take_stands():  #",
+        "        if self.hold_back is None and not self._take_stands():  #",
+        test="tests/runtime/test_hold_back.py"
+        "::test_nobody_takes_over_an_absence_in_which_a_record_came_and_went_while_held_back",
+    ),
+    planted(
+        "a take that must not be sent is sent when it was held back for long enough",
+        DRIVER,
+        "not await self.hold_back(self._take_stands):\n",
+        "await self.hold_back(self._take_stands) is None:\n",
+        test="tests/runtime/test_hold_back.py::test_what_is_refused_is_decided_anew",
+    ),
+    planted(
         "an absence counts in which a record came and went during the take",
         ELECTOR,
         "            anew = changed or self._slept",

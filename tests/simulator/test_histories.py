@@ -91,6 +91,19 @@ def test_a_slice_of_the_histories_keeps_the_rules(store: str) -> None:
     assert set(tally.messages) == MESSAGES[store]
 
 
+PATIENT = {"kubernetes": 25, "kv": 25, "memory": 120}
+
+
+@pytest.mark.parametrize("store", sorted(PATIENT))
+def test_takes_that_are_held_back_keep_the_rules(store: str) -> None:
+    """As a spread does, but for longer than it may, and for nothing."""
+    tally = Tally()
+    for seed in range(PATIENT[store]):
+        tally.add(simulate(seed, store=store, patient=True))
+    assert not tally.violations, json.dumps(tally.summary(0.0)["violations"][:5], indent=2)
+    assert tally.void < 0.15 * tally.histories
+
+
 def test_the_slice_is_what_the_mutants_are_tried_with() -> None:
     assert SLICE["memory"] >= MOST_HISTORIES
 

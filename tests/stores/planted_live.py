@@ -14,6 +14,7 @@ LABEL = "incumbent.stores.kubernetes.label"
 SLICES = "incumbent.stores.kubernetes.slices"
 STORE = "incumbent.stores.kubernetes.store"
 WATCH = "incumbent.core.watch"
+WIRE = "incumbent.stores.kubernetes.wire"
 
 _DEATHS = "tests/stores/test_kubernetes_deaths.py::"
 _SILENCE = f"{_DEATHS}test_everything_else_is_silence"
@@ -53,9 +54,16 @@ PLANTED_LIVE: tuple[Mutant, ...] = (
     planted(
         "deaths: a container that the runtime has lost has ended",
         DEATHS,
-        ' or ended.get("exitCode") == LOST:\n',
+        " or not _waited_for(ended):\n",
         ":\n",
         test=f"{_SILENCE}[the runtime killed it, and did not wait]",
+    ),
+    planted(
+        "deaths: every exit code but that of a lost one is an end",
+        DEATHS,
+        "not isinstance(code, bool) and code in ENDED_WITH\n",
+        "not isinstance(code, bool) and code != 255\n",
+        test=f"{_SILENCE}[an exit code that no process has]",
     ),
     planted(
         "deaths: the Pod's processes live on in its namespace",
@@ -123,9 +131,19 @@ PLANTED_LIVE: tuple[Mutant, ...] = (
     planted(
         "deaths: a person's word voids whatever holds by then",
         STORE,
-        "(over.name, await self._swap(over.name, over, change))[0]\n",
-        "(over.name, await self._swap(over.name, await self.read(over.name), change))[0]\n",
+        "            written = await self._swap(over.name, over, change)\n"
+        "        except Refused:\n",
+        "            now = await self.read(over.name)\n"
+        "            written = await self._swap(over.name, now, change)\n"
+        "        except Refused:\n",
         test="tests/cli/test_assert_death.py::test_the_very_version_is_swapped",
+    ),
+    planted(
+        "deaths: whoever vacated it, the person's word did",
+        WIRE,
+        "return not holder and self.notes(obj).get(VOIDED_KEY) == mark\n",
+        "return not holder\n",
+        test="tests/cli/test_assert_death.py::test_another_vacancy_is_not_taken_for_ours",
     ),
     planted(
         "deaths: whichever instance of the container ended, in histories",
@@ -139,6 +157,13 @@ PLANTED_LIVE: tuple[Mutant, ...] = (
         DEATHS,
         '        if not ended or ended.get("reason") not in WAITED_FOR or ',
         "        if not ended or ",
+        store="kubernetes-evidence",
+    ),
+    planted(
+        "deaths: a container that the runtime has lost has ended, in histories",
+        DEATHS,
+        " or not _waited_for(ended):\n",
+        ":\n",
         store="kubernetes-evidence",
     ),
     # -- the label

@@ -32,7 +32,7 @@ FAR_S = 5.0
 
 
 def ended(
-    identity: str = IDENTITY, reason: str = "Error", message: str = "", code: int = 137
+    identity: str = IDENTITY, reason: str = "Error", message: str = "", code: Any = 137
 ) -> dict[str, Any]:
     """Return how a kubelet reports the end of a container in which a candidate ran."""
     text = message or f"\n{line_of(identity)}\n"
@@ -68,6 +68,8 @@ RUNNING = {"running": {"startedAt": "2026-01-01T00:00:00Z"}}
         pod(state=ended(reason="Completed", message=f"bye\n{line_of(IDENTITY)}\nended")),
         pod(state=RUNNING, lastState=ended()),  # The same Pod has gone on with a new instance.
         pod(state={"waiting": {"reason": "CrashLoopBackOff"}}, lastState=ended()),
+        pod(state=ended(code=0)),
+        pod(state=ended(code=254)),
         pod(state=ended(message=f"{line_of(OTHER)}\n{line_of(IDENTITY)}")),  # Two in one container.
     ],
 )
@@ -88,6 +90,12 @@ SILENCE = {
     "the kubelet lost it": pod(state=ended(reason="ContainerStatusUnknown")),
     "the runtime lost it": pod(state=ended(reason="Unknown")),
     "the runtime killed it, and did not wait": pod(state=ended(code=255)),
+    "an exit code that no process has": pod(state=ended(code=-1)),
+    "a greater one": pod(state=ended(code=256)),
+    "a wait that failed": pod(state=ended(code=4294967295)),
+    "no exit code": pod(state=ended(code=None)),
+    "an exit code that is no number": pod(state=ended(code="0")),
+    "an exit code that is a truth": pod(state=ended(code=True)),
     "a reason that nobody knows": pod(state=ended(reason="Evaporated")),
     "no reason": pod(state=ended(reason="")),
     "another Pod of this name": changed(DEAD, "metadata", "uid", to=UID.replace("0", "1")),

@@ -12,12 +12,14 @@ from incumbent.aio.election import Election, Health, Hold, Term
 
 if TYPE_CHECKING:
     from incumbent.aio.periodic import Job, Jobs, Tick, cron, every
+    from incumbent.aio.spread import Spread
 
-__all__ = ["Election", "Health", "Hold", "Job", "Jobs", "Term", "Tick", "cron", "every"]
+__all__ = ["Election", "Health", "Hold", "Job", "Jobs", "Spread", "Term", "Tick", "cron", "every"]
 
 _WHERE = {
     "Job": "incumbent.aio.periodic",
     "Jobs": "incumbent.aio.periodic",
+    "Spread": "incumbent.aio.spread",
     "Tick": "incumbent.aio.periodic",
     "cron": "incumbent.aio.periodic",
     "every": "incumbent.aio.periodic",

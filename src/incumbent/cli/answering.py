@@ -17,15 +17,23 @@ Rules
 2. Whoever does not wait for the answer costs a descriptor until then, and only so many may.
 3. The socket is for this user (mode 0600). What a dead process has left under the path is taken
    away; where somebody listens, this one refuses to be asked in its place.
+4. **Who is refused by a socket may have met one that does not listen yet**, and not one of the
+   dead. So the look at what is there, its removal, `bind` and `listen` are one step, under a lock
+   on the folder: of two that begin at once, the second one meets a socket that listens. The kernel
+   gives the lock back whatever becomes of its owner, and nothing is left in the folder.
+5. It takes its own file away before it stops to listen, and not after that: by then the file can be
+   that of the next one. As long as its socket is open, nobody else's has its inode.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import socket
 import stat
-from collections.abc import Callable
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
 from incumbent.errors import ConfigError
 
@@ -34,7 +42,10 @@ __all__ = ["Answers", "Reply"]
 Reply = Callable[[bytes], None]
 """Sends the answer to one who asked, and is called once."""
 
+LIMIT_S = 5.0
+"""How long the lock is waited for. Who has it needs a millisecond, unless it was stopped."""
 _WAITING = 16
+_POLL_S = 0.01
 
 
 class Answers:
@@ -53,11 +64,12 @@ class Answers:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self._socket.setblocking(False)
-            _make_way(path)
-            self._socket.bind(path)
-            os.chmod(path, 0o600)
-            self._inode = os.stat(path).st_ino
-            self._socket.listen(_WAITING)
+            with _alone(path):
+                _make_way(path)
+                self._socket.bind(path)
+                os.chmod(path, 0o600)
+                self._inode = os.stat(path).st_ino
+                self._socket.listen(_WAITING)
         except OSError as error:
             self._socket.close()
             why = error.strerror or str(error)
@@ -98,10 +110,41 @@ class Answers:
         """Answer nobody any more, and take the socket away unless it is somebody else's by now."""
         while self._open:
             self._open.pop().close()
-        self._socket.close()
         with suppress(OSError):
             if os.stat(self._path).st_ino == self._inode:
                 os.unlink(self._path)
+        self._socket.close()
+
+
+@contextmanager
+def _alone(path: str) -> Iterator[None]:
+    """Keep everybody else from beginning to listen in that folder.
+
+    Raises:
+        ConfigError: somebody has its lock, and keeps it.
+        OSError: there is no such folder, or it cannot be locked.
+    """
+    folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        until_s = time.monotonic() + LIMIT_S
+        while not _locked(folder):
+            if time.monotonic() > until_s:
+                raise ConfigError(
+                    f"--probe {path}: its folder has been locked by another process for "
+                    f"{LIMIT_S:g} s: name a file below a folder that nobody else locks"
+                )
+            time.sleep(_POLL_S)
+        yield
+    finally:
+        os.close(folder)
+
+
+def _locked(folder: int) -> bool:
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _make_way(path: str) -> None:

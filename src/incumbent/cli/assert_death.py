@@ -21,9 +21,9 @@ from incumbent.cli.options import Options, common
 from incumbent.cli.output import write_json
 from incumbent.cli.progress import Progress
 from incumbent.cli.records import as_json
-from incumbent.cli.session import requested, with_store
+from incumbent.cli.session import REQUEST_S, requested, with_store
 from incumbent.core.records import Holding, Snapshot, check_name
-from incumbent.errors import ConfigError, IncumbentError, Refused
+from incumbent.errors import ConfigError, IncumbentError, OutcomeUnknown, Refused
 from incumbent.stores.api import Store
 from incumbent.stores.kubernetes import KubernetesStore
 
@@ -103,11 +103,20 @@ async def _voided(store: KubernetesStore, seen: Snapshot, options: Options) -> S
     async with Progress(f"watching whether it renews, for {wait_s:g} s", quiet=options.quiet):
         await asyncio.sleep(wait_s)
     try:
-        return await requested(store, store.void(seen))
+        async with asyncio.timeout(REQUEST_S):
+            return await store.void(seen)
     except Refused as error:
         now = error.snapshot
         if now.term == seen.term:
-            text = f"{now.describe()}, who has renewed meanwhile: it lives"
+            text = f"nothing was changed: {now.describe()}, who has renewed meanwhile: it lives"
+        elif now.holding is Holding.HELD:  # A proxy that repeats writes may have been late.
+            text = f"meanwhile {now.describe()}; whether because of this is not known"
         else:
-            text = f"meanwhile {now.describe()}"
-        raise IncumbentError(f"nothing was changed: {text}") from None
+            text = f"nothing was changed: meanwhile {now.describe()}, and not by this"
+        raise IncumbentError(text) from None
+    except (OutcomeUnknown, TimeoutError) as error:
+        why = str(error) or f"no answer within {REQUEST_S:g} s"
+        raise OutcomeUnknown(
+            f"it is not known whether the record of {seen.holder} was voided ({why}); "
+            f"incumbent status {seen.name} shows what it says now"
+        ) from None

@@ -57,7 +57,7 @@ POLICIES = ("Ignore", "Fail")
     "guarded",
     metavar="NAMESPACE",
     multiple=True,
-    help="With --manifests: where evictions are asked about; may be given several times.",
+    help="Where evictions are asked about; may be given several times. Needed with --manifests.",
 )
 @click.option("--namespace", metavar="NAME", help="With --manifests: where it runs [incumbent].")
 @click.option(
@@ -98,6 +98,10 @@ def command(
 
     An admission webhook for `pods/eviction`. It runs in the cluster, twice: `--manifests` prints
     what to apply.
+
+    The certificate that --manifests makes ends after --days. To renew it, print the same again and
+    apply it: the running replicas take it. 30 days before, their log says so each day; their
+    /metrics tell the time at any time.
     """
     if manifests:
         if image is None:
@@ -119,8 +123,8 @@ def command(
             days=days,
         )
         return codes.OK
-    if image or guarded or namespace or days or issuer:
-        raise ConfigError("--image, --guard, --namespace, --days, --cert-manager: add --manifests")
+    if image or namespace or days or issuer:
+        raise ConfigError("--image, --namespace, --days, --cert-manager: add --manifests")
     if tls_cert is None or tls_key is None:
         raise ConfigError("the API server speaks TLS only: give --tls-cert and --tls-key")
     show_log(lambda text: click.echo(f"incumbent: {text}", err=True))
@@ -134,6 +138,7 @@ def command(
                 expiry_s,
                 60.0 if handover_s is None else handover_s,
                 retry_s,
+                guarded,
                 refuse_unseen=failure_policy == "Fail",
                 kubeconfig=kubeconfig,
                 context=context,
@@ -172,6 +177,7 @@ async def _serve(
     expiry_s: float | None,
     handover_s: float,
     retry_s: int,
+    guarded: tuple[str, ...],
     *,
     refuse_unseen: bool,
     kubeconfig: str,
@@ -183,9 +189,10 @@ async def _serve(
         raise MissingExtra(
             "this speaks with Kubernetes: pip install 'incumbent[cli,kubernetes,webhook]'"
         ) from None
-    from incumbent.consent.decision import Rules
+    from incumbent.consent.decision import Asked, Rules, Sight, Verdict
     from incumbent.consent.desk import Desk
     from incumbent.consent.server import serve
+    from incumbent.consent.sweep import Sweep
     from incumbent.consent.trail import Trail
     from incumbent.stores.kubernetes.config import load
 
@@ -205,10 +212,18 @@ async def _serve(
         retry_s=retry_s,
         handover=timedelta(seconds=handover_s),
     )
-    trail = Trail(client, write, now)
-    desk = Desk(client, rules, refuse_unseen=refuse_unseen, now=now, heard=trail.heard)
+    trail, sweep = Trail(client, write, now), Sweep(client, guarded)
+
+    def heard(asked: Asked, sight: Sight | None, verdict: Verdict) -> None:
+        sweep.heard(asked.namespace)
+        trail.heard(asked, sight, verdict)
+
+    desk = Desk(client, rules, refuse_unseen=refuse_unseen, now=now, heard=heard)
+    sweeping = asyncio.create_task(sweep.work())
     try:
         await serve(desk, host, port, tls_cert, tls_key, ready)
     finally:
+        sweeping.cancel()
+        await asyncio.gather(sweeping, return_exceptions=True)
         await trail.close()
         await client.close()

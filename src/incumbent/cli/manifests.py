@@ -30,6 +30,7 @@ _PLAIN = (
     "evidence",
     "grace_s",
     "handover",
+    "handover_cordon",
     "image",
     "lease",
     "mode",
@@ -123,6 +124,12 @@ class _Manifests(click.Command):
     is_flag=True,
     default=None,
     help="The active one hands over before it is evicted; see docs/drain.md.",
+)
+@click.option(
+    "--handover-cordon",
+    is_flag=True,
+    default=None,
+    help="With --handover: also when its node is cordoned; adds a ClusterRole to look at nodes.",
 )
 @click.option("--user", type=int, metavar="UID", help="The user that it runs as [10001].")
 @click.option("--guard", is_flag=True, help="With policies against a second replica.")

@@ -24,6 +24,7 @@ _WORDS = {
     "grace_s": "--grace",
     "guard": "--guard",
     "handover": "--handover",
+    "handover_cordon": "--handover-cordon",
     "image": "--image",
     "lease": "--lease",
     "liveness": "--liveness",

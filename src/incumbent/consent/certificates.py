@@ -1,4 +1,4 @@
-"""The webhook's certificate, where no cert-manager makes one.
+"""The webhook's certificate, where no cert-manager makes one, and until when any is good.
 
 An authority is made for this one certificate, signs it, and its key is thrown away: nobody can
 sign another one with it, and renewing is to make both anew. `cryptography` does it, which is
@@ -23,10 +23,14 @@ except ModuleNotFoundError as missing:
         "pip install 'incumbent[cli,webhook]', or use --cert-manager"
     ) from missing
 
-__all__ = ["Pair", "made"]
+__all__ = ["Pair", "Validity", "made", "validity_of"]
 
 _EARLIER = timedelta(minutes=5)
 """Clocks differ; it counts from a little before it was made."""
+_SOON, _SOON_SHARE = timedelta(days=30), 4
+"""When its end is near: 30 days before, or a quarter of its time if that is less. cert-manager
+renews after two thirds, so one that it keeps is never near its end.
+"""
 _LONGEST_COMMON_NAME = 64
 
 
@@ -38,6 +42,31 @@ class Pair:
     certificate: bytes
     key: bytes
     ends: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Validity:
+    """From when to when a chain is good: as long as each of its certificates is."""
+
+    begins: datetime
+    ends: datetime
+
+    def is_near_its_end(self, now: datetime) -> bool:
+        """Tell whether it is time to renew it, or too late."""
+        return self.ends - now < min(_SOON, (self.ends - self.begins) / _SOON_SHARE)
+
+
+def validity_of(chain: bytes) -> Validity:
+    """Return until when a chain, as PEM, is good.
+
+    Raises:
+        ValueError: it is none.
+    """
+    found = x509.load_pem_x509_certificates(chain)
+    return Validity(
+        max(one.not_valid_before_utc for one in found),
+        min(one.not_valid_after_utc for one in found),
+    )
 
 
 def made(names: tuple[str, ...], days: int, now: datetime) -> Pair:

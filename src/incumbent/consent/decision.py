@@ -13,7 +13,12 @@ Rules
 4. An **active candidate** (the role label) is told to hand over, and passes once its role is gone.
    It is waited for only so long: whoever elects hands over on SIGTERM as well, so an eviction costs
    a planned handover, and one that does not listen must not hold up a node for ever. Is
-   there nobody to hand over to, then it is an only replica for the time being.
+   there nobody to hand over to, then it is an only replica for the time being. **The wait is that
+   of one drain, and begins when it is told**: a drain that was given up, or a time in which there
+   was nobody to hand over to, has used up nothing of it. Who has not asked for `PAUSE` has given
+   up; drains ask every few seconds, and the slowest that are known every 20. The price: who
+   evicts by hand, more rarely than that, begins anew each time and does not come to its end. A new
+   drain is a new request, also to the candidate: it hands over once for each (`handover`).
 5. A **standby** is nobody's business here.
 6. Consent is of a *Pod*, one life of it: it stands in its annotations, and the next Pod of the same
    name has none. It is looked at last: whatever else lets the Pod go leaves a "once" unused.
@@ -24,8 +29,10 @@ Rules
 8. Before a "once" is spent, the budgets are looked at: a budget that stands would refuse the
    eviction after us. Ours leave out what has the label `incumbent.dev/let-go`, which the same write
    sets, so such a budget guards the Pod while this webhook is away, and gives way to its yes.
-   The label is taken back with a later refusal, for its eviction has failed then; but not
-   within the time in which that eviction may still be on its way.
+   The label is taken back with a later refusal, or by `sweep` if there is none, for its eviction
+   has failed then; but not within the time in which that eviction may still be on its way. **Each
+   yes writes the label and its time anew**, also where it is set: so a yes and a removal are two
+   writes of one version, of which one is refused, and no yes relies on a label that just goes.
 9. A dry run changes nothing: no request is recorded, no consent used. `kubectl drain` asks for one
    in the eviction's own options, where the API server does not see it in time to say so.
 10. An eviction that names a uid or a version of the Pod is for that Pod only. One that names
@@ -58,7 +65,10 @@ from enum import StrEnum
 from incumbent.audit.objects import Object, at, mapping, strings
 from incumbent.audit.selectors import selects
 from incumbent.consent.pods import (
+    LAPSES,
     ONCE,
+    PAUSE,
+    PAUSE_SEEN_EVERY,
     REPEATED_EVERY,
     Kind,
     is_live,
@@ -75,7 +85,9 @@ from incumbent.manifests import marks
 __all__ = ["Asked", "Rules", "Sight", "Verdict", "Why", "decide"]
 
 LINGERS = timedelta(seconds=60)
-"""How long the eviction that was let through may be on its way."""
+"""How long the eviction that was let through may be on its way: the API server's own limit for any
+request, which began before we were asked.
+"""
 
 
 class Why(StrEnum):
@@ -233,13 +245,16 @@ class _Seen:
         self._complaints: list[str] = []
         self.owner = self._nearest(marks.OWNER)
         self._requested = requested_at(self._notes, now)
+        self._repeated = moment(self._notes.get(marks.EVICTION_REPEATED, ""))
 
     def of_active(self) -> Verdict:
         """Decide on an active one that others could follow."""
-        asked_at = self._requested
-        if asked_at is not None and self._now - asked_at >= self._rules.handover:
-            text = f"it was told to hand over at {shown(asked_at)}, and does so when it is stopped"
-            return self._go(Why.HANDOVER_OVERDUE, text)
+        if self._has_paused():
+            self._requested = None
+        told_at = self._told_to_hand_over()
+        if told_at is not None and self._now - told_at >= self._rules.handover:
+            text = f"it was told to hand over at {shown(told_at)}, and does so when it is stopped"
+            return self._go(Why.HANDOVER_OVERDUE, text, {marks.EVICTION_REPEATED: shown(self._now)})
         name = self._asked.name
         return self._wait(
             Why.HAND_OVER,
@@ -247,6 +262,7 @@ class _Seen:
             "one is active",
             (("HandoverRequested", f"waiting until Pod {name} has lost {marks.ROLE}=active"),),
             retry_s=1,
+            more={} if told_at else {marks.HANDOVER_REQUESTED: shown(self._now)},
         )
 
     def of_only(self) -> Verdict:
@@ -261,10 +277,23 @@ class _Seen:
             text = f"{self.owner} has not answered within {self._rules.expiry}"
             return self._go(Why.EXPIRED, text)
         if self._notes.get(marks.CONSENT) == ONCE:
-            return self._go(Why.ONCE, f"{self._who()} has consented, once", once=True)
+            used = {marks.CONSENT: None, marks.CONSENT_BY: None}
+            return self._go(Why.ONCE, f"{self._who()} has consented, once", used)
         return self._ask()
 
     # -- what lets it go --------------------------------------------------------------------------
+
+    def _has_paused(self) -> bool:
+        """Tell whether nobody has asked for so long that this is another drain."""
+        latest = self._repeated or self._requested
+        return latest is not None and self._now - latest > PAUSE
+
+    def _told_to_hand_over(self) -> datetime | None:
+        """Return since when this drain has told it to hand over."""
+        told_at = moment(self._notes.get(marks.HANDOVER_REQUESTED, ""))
+        if told_at is None or self._requested is None or told_at < self._requested:
+            return None
+        return None if told_at - self._now > LAPSES else told_at
 
     def _nearest(self, key: str) -> str:
         """Return an annotation of the Pod, or of the nearest above that has it."""
@@ -300,7 +329,7 @@ class _Seen:
 
     # -- verdicts ---------------------------------------------------------------------------------
 
-    def _go(self, why: Why, text: str, *, once: bool = False) -> Verdict:
+    def _go(self, why: Why, text: str, more: Mapping[str, str | None] | None = None) -> Verdict:
         standing = self._standing()
         if standing:
             return self._wait(
@@ -308,13 +337,11 @@ class _Seen:
                 f"Pod {self._asked.name} may go ({text}), but {standing}",
                 (("DisruptionBudget", standing),),
             )
-        labels: dict[str, str | None] = {}
-        notes: dict[str, str | None] = {}
-        if self._labels.get(marks.LET_GO) != "true" or once:
-            labels[marks.LET_GO] = "true"
-            notes[marks.LET_GO_FOR] = f"{shown(self._now)} {self._asked.review}"
-        if once:
-            notes |= {marks.CONSENT: None, marks.CONSENT_BY: None}
+        labels: dict[str, str | None] = {marks.LET_GO: "true"}
+        notes: dict[str, str | None] = {
+            marks.LET_GO_FOR: f"{shown(self._now)} {self._asked.review}",
+            **(more or {}),
+        }
         return Verdict(True, why, text, change=_change(labels, notes), owner=self.owner)
 
     def _ask(self) -> Verdict:
@@ -339,16 +366,22 @@ class _Seen:
         return self._wait(Why.ASK_OWNER, text, tuple(causes))
 
     def _wait(
-        self, why: Why, text: str, causes: tuple[tuple[str, str], ...], retry_s: int | None = None
+        self,
+        why: Why,
+        text: str,
+        causes: tuple[tuple[str, str], ...],
+        retry_s: int | None = None,
+        more: Mapping[str, str] | None = None,
     ) -> Verdict:
         labels: dict[str, str | None] = {}
-        notes: dict[str, str | None] = {}
-        repeated = moment(self._notes.get(marks.EVICTION_REPEATED, ""))
+        notes: dict[str, str | None] = dict(more or {})
+        repeated = self._repeated
+        every = PAUSE_SEEN_EVERY if self._kind is Kind.ACTIVE else REPEATED_EVERY
         if self._requested is None:
             notes[marks.EVICTION_REQUESTED] = shown(self._now)
             notes[marks.EVICTION_REQUESTED_BY] = self._asked.user
             notes[marks.EVICTION_REPEATED] = shown(self._now)
-        elif repeated is None or self._now - repeated >= REPEATED_EVERY:
+        elif repeated is None or self._now - repeated >= every:
             notes[marks.EVICTION_REPEATED] = shown(self._now)
         if marks.LET_GO in self._labels and not self._lingers():
             labels[marks.LET_GO] = None

@@ -28,11 +28,12 @@ import base64
 from dataclasses import dataclass
 
 from incumbent.consent.certificates import Pair
+from incumbent.consent.pods import shown
 from incumbent.errors import ConfigError
 from incumbent.manifests import Object, fields
 from incumbent.manifests.guard.policy import API_VERSION as ADMISSION
 from incumbent.manifests.guard.policy import quoted, rule
-from incumbent.manifests.marks import LET_GO
+from incumbent.manifests.marks import CERTIFICATE_ENDS, LET_GO
 
 __all__ = ["Installation", "service_name", "webhook_objects"]
 
@@ -200,15 +201,19 @@ def _confined(made: Installation) -> list[Object]:
 
 
 def _secret(made: Installation, pair: Pair) -> Object:
-    ends = pair.ends.strftime("%Y-%m-%d")
     data = {"tls.crt": pair.certificate, "tls.key": pair.key}
     return {
         "apiVersion": "v1",
         "kind": "Secret",
-        "metadata": {**_meta(made), "annotations": {"incumbent.dev/certificate-ends": ends}},
+        "metadata": {**_meta(made), "annotations": _ends(pair)},
         "type": "kubernetes.io/tls",
         "data": {key: base64.b64encode(text).decode("ascii") for key, text in data.items()},
     }
+
+
+def _ends(pair: Pair) -> dict[str, str]:
+    """Return where `incumbent audit --cluster` reads it, who may not read a Secret."""
+    return {CERTIFICATE_ENDS: shown(pair.ends)}
 
 
 def _certificate(made: Installation) -> Object:
@@ -284,6 +289,7 @@ def _container(made: Installation) -> Object:
             *("incumbent", "consent-webhook", "--host", "$(POD_IP)", "--port", str(_PORT)),
             *("--tls-cert", f"{_SECRET_PATH}/tls.crt", "--tls-key", f"{_SECRET_PATH}/tls.key"),
             *("--failure-policy", made.failure_policy, *made.arguments),
+            *(word for namespace in sorted(made.guarded) for word in ("--guard", namespace)),
         ],
         "env": [{"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}],
         "ports": [{"name": "https", "containerPort": _PORT}],
@@ -328,6 +334,7 @@ def _question(made: Installation, pair: Pair | None) -> Object:
     if pair is None:
         metadata["annotations"] = {_INJECT: f"{made.namespace}/{made.name}"}
     else:
+        metadata["annotations"] = _ends(pair)
         client["caBundle"] = base64.b64encode(pair.authority).decode("ascii")
     return {
         "apiVersion": "admissionregistration.k8s.io/v1",

@@ -19,6 +19,8 @@ from incumbent.stores.kubernetes.resource import PODS
 __all__ = [
     "LAPSES",
     "ONCE",
+    "PAUSE",
+    "PAUSE_SEEN_EVERY",
     "REPEATED_EVERY",
     "UNTIL",
     "Kind",
@@ -39,6 +41,10 @@ LAPSES = timedelta(hours=1)
 """A request that nobody repeats for so long is over."""
 REPEATED_EVERY = timedelta(minutes=5)
 """How often it is written down that a request was repeated."""
+PAUSE = timedelta(minutes=2)
+"""Whoever evicts an active Pod, and lets more than this pass between two tries, has begun anew."""
+PAUSE_SEEN_EVERY = timedelta(seconds=30)
+"""How often a repetition is written down there: two tries within 90 s are surely of one drain."""
 ONCE = "once"
 UNTIL = "until "
 _SINGLE = tuple(str(mode) for mode in Mode if mode.single)

@@ -11,12 +11,14 @@ from collections.abc import Mapping
 __all__ = [
     "ACTIVE_IN",
     "APPLIED",
+    "CERTIFICATE_ENDS",
     "CONSENT",
     "CONSENT_BY",
     "EVICTION_REPEATED",
     "EVICTION_REQUESTED",
     "EVICTION_REQUESTED_BY",
     "GUARD",
+    "HANDOVER_REQUESTED",
     "KEPT_BY",
     "LET_GO",
     "LET_GO_FOR",
@@ -55,6 +57,8 @@ EVICTION_REQUESTED = "incumbent.dev/eviction-requested"
 """An annotation on a Pod: when its eviction was first refused, in RFC 3339."""
 EVICTION_REQUESTED_BY = "incumbent.dev/eviction-requested-by"
 """An annotation on a Pod: the user whose eviction that was."""
+HANDOVER_REQUESTED = "incumbent.dev/handover-requested"
+"""An annotation on an active Pod: when this drain first told it to hand over, in RFC 3339."""
 EVICTION_REPEATED = "incumbent.dev/eviction-repeated"
 """An annotation on a Pod: about when it was last refused, in RFC 3339."""
 CONSENT = "incumbent.dev/consent"
@@ -67,6 +71,9 @@ LET_GO = "incumbent.dev/let-go"
 """A label on a Pod, value "true": its eviction was let through. A budget leaves such Pods out."""
 LET_GO_FOR = "incumbent.dev/let-go-for"
 """An annotation on a Pod: when that was, and the uid of the request."""
+
+CERTIFICATE_ENDS = "incumbent.dev/certificate-ends"
+"""An annotation on what asks the webhook, and on its certificate: until when that is good."""
 
 
 def matches(labels: Mapping[str, object] | None) -> bool:

@@ -71,8 +71,11 @@ class Application:
         user: the user and group that it runs as.
         writable: folders that it may write to, each empty at the start.
         guard: whether the policies are written, too, that keep an only replica the only one.
-        handover: whether the active replica hands over before it is evicted; needs the right to
-            look at the Pods of the namespace.
+        handover: whether the active replica hands over before it is evicted. Its Pod carries the
+            role label, by which evictions of it are refused; needs the right to look at the Pods of
+            the namespace, and to label them.
+        handover_cordon: whether it does so when its node is cordoned, too; needs the right to look
+            at nodes, which lie in no namespace.
     """
 
     name: str
@@ -107,6 +110,7 @@ class Application:
     writable: tuple[str, ...] = ("/tmp",)
     guard: bool = False
     handover: bool = False
+    handover_cordon: bool = False
 
     def __post_init__(self) -> None:
         fields.label("name", self.name, longest=_LONGEST_NAME)
@@ -128,6 +132,9 @@ class Application:
         fields.integer("user", self.user, 1, 2**31 - 1)
         fields.boolean("guard", self.guard)
         fields.boolean("handover", self.handover)
+        fields.boolean("handover_cordon", self.handover_cordon)
+        if self.handover_cordon and not self.handover:
+            raise ConfigError("handover_cordon: it is a further cause to hand over: add handover")
         if self.tolerations_s is not None:
             fields.integer("tolerations_s", self.tolerations_s, 0, 86_400)
         if self.grace_s is not None:
@@ -187,9 +194,17 @@ class Application:
         """What is asked of the store beside its usual ways, as the query of its URL."""
         if self.store and not self.store.startswith("kubernetes:"):
             return ""
-        routed = {"label": ["role_label=1"], "endpointslice": ["recipe=slice"]}
-        asked = [*routed.get(self.routing, ()), *(["evidence=1"] if self.evidence else ())]
+        asked = [
+            *(["recipe=slice"] if self.routing == "endpointslice" else ()),
+            *(["role_label=1"] if self.labelled else ()),
+            *(["evidence=1"] if self.evidence else ()),
+        ]
         return f"?{'&'.join(asked)}" if asked else ""
+
+    @property
+    def labelled(self) -> bool:
+        """Whether the active Pod carries the role label: for calls, or for who may evict it."""
+        return self.routing == "label" or self.handover
 
     @property
     def sliced(self) -> bool:
@@ -337,7 +352,7 @@ class Application:
             fields.known("routing", self.routing, ["label", "endpointslice"])
         if not isinstance(self.evidence, bool):
             raise fields.refuse("evidence", self.evidence, "must be true or false")
-        for name in ("routing", "evidence"):
+        for name in ("routing", "evidence", "handover"):
             if getattr(self, name) and not self.leased:
                 raise ConfigError(
                     f"{name}: it is about Pods and records of this cluster: leave out store and "

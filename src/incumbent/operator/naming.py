@@ -27,9 +27,12 @@ __all__ = [
 
 FROM_METADATA = ("name", "namespace")
 """What a resource says by being called so, and lying there."""
-NOT_SAID = ("guard",)
-"""What is not a Singleton's to say: policies lie in no namespace, and outlive it. `incumbent guard`
-writes them once for all."""
+NOT_SAID = {
+    "guard": "use `incumbent guard`",
+    "handover_cordon": "use `incumbent manifests --handover-cordon`",
+}
+"""What is not a Singleton's to say, and what to do instead. Policies lie in no namespace, and
+outlive it. So does a right to look at nodes, which the operator does not have to give away."""
 
 PARTS: tuple[type[Any], ...] = (
     Application,

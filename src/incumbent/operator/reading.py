@@ -43,9 +43,9 @@ def application_of(singleton: Object) -> Application:
     for name in FROM_METADATA:
         if name in spec:
             raise ConfigError(f"{name}: is metadata.{name} here: leave it out of the spec")
-    for name in NOT_SAID:
-        if name in spec:
-            text = "belongs to no Singleton, for it lies in no namespace: use `incumbent guard`"
+    for name, instead in NOT_SAID.items():
+        if resource_name(name) in spec:
+            text = f"belongs to no Singleton, for it lies in no namespace: {instead}"
             raise ConfigError(f"{name}: {text}")
     told = {**_translated(Application, spec), **{key: metadata[key] for key in FROM_METADATA}}
     try:

@@ -33,7 +33,7 @@ _MOST_ITEMS = 256
 def spec_schema() -> Object:
     """Return the schema of `spec`."""
     found = _of_part(Application)
-    for name in (*FROM_METADATA, *NOT_SAID):
+    for name in map(resource_name, (*FROM_METADATA, *NOT_SAID)):
         found["properties"].pop(name, None)
         if name in found["required"]:
             found["required"].remove(name)

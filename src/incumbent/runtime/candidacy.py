@@ -62,6 +62,7 @@ _LEVELS = {
     "ended": logging.INFO,
     "closed": logging.DEBUG,
     "evidence": logging.INFO,
+    "rebalance": logging.INFO,
 }
 
 
@@ -98,6 +99,13 @@ class Candidacy:
                 f"{self.settings.name!r}: a callback or an observer cannot wait to be elected; it "
                 "runs on the thread that keeps all leases. Do it in a thread of your own"
             )
+        self.enter()
+
+    def enter(self) -> None:
+        """Become a candidate, for whoever does not wait to be elected: also on the keeper's thread.
+
+        What comes of it is told by the hooks.
+        """
         self._keeper = Keeper.current()
         self._keeper.enter(self.settings, self, self._term_factory, self._timer)
 

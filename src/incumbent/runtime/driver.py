@@ -33,9 +33,14 @@ from incumbent.runtime.term import Term
 from incumbent.runtime.turns import NoTurn
 from incumbent.runtime.watchdog import Watchdog
 
-__all__ = ["Driver", "Listener", "TermFactory"]
+__all__ = ["Driver", "HoldBack", "Listener", "TermFactory"]
 
 TermFactory = Callable[..., Term]
+
+HoldBack = Callable[[Callable[[], bool]], Awaitable[bool]]
+"""Waits before a take is sent, and tells whether it may be. It is given what tells whether the take
+still stands, and has at most that long: then it is decided anew, and asked again. One that says no
+has waited, or been told that it does not stand; else the two would ask one another for ever."""
 
 logger = logging.getLogger("incumbent")
 
@@ -140,6 +145,7 @@ class Driver:
         self._term: Term | None = None
         self._dead: dict[str, str] = {}
         self.denial = Denial()
+        self.hold_back: HoldBack | None = None
 
     @property
     def state(self) -> State:
@@ -374,8 +380,11 @@ class Driver:
     async def _take(self, effect: ev.Take) -> ev.Event:
         """Take when it is our turn, with all of the time limit then: nothing is sent before.
 
-        Nor then, if the machine does not stand by it any more.
+        Nor then, if the machine does not stand by it any more. Whoever has it held back only adds
+        to that wait, and so need not be trusted with more than somebody's patience.
         """
+        if self.hold_back is not None and not await self.hold_back(self._take_stands):
+            return ev.TakeNotSent(effect.attempt)
         try:
             async with self._hub.turns.mine(self._timing.attempt_s):
                 if self._take_stands():

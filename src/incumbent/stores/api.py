@@ -4,7 +4,7 @@ For whoever adds a store
 ------------------------
 A store keeps one small record per election and must be linearizable for it. It needs six verbs:
 `read`, `take`, `renew`, `release`, `ask` (a request to step down) and `follow` (notify); sessions,
-names and evidence of its own are inherited from `StoreDefaults` by a store that has none. Run
+names, evidence and checkpoints are inherited from `StoreDefaults` by a store that has none. Run
 `incumbent.testing.conformance` over yours: it is the definition of done. Register it under the
 entry point group `incumbent.stores`, with the URL's scheme as its name and a callable that takes
 the parsed URL (`stores.StoreURL`). Where an option makes it a store with other capabilities, its
@@ -32,6 +32,9 @@ Rules that the suite cannot fully check, so hold them in mind:
    cannot be sure that it missed nothing, it reads and reports that.
 9. **Evidence of death is a kernel's or a kubelet's word** about everything that the holder
    started. A lost connection is none. No evidence is better than weak evidence.
+10. **A checkpoint is compared and swapped as well**, beside the elections and without a trace in
+   them, if the store keeps any (`Capabilities.checkpoints`). Its version belongs to one write: it
+   is never used again, not even after a deletion, and to write an equal value is another write.
 
 All methods are called on the keeper's event loop and are cancelled when their time is up. A store
 whose client blocks brings a thread of its own.

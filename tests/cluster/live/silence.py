@@ -8,13 +8,15 @@ same causes as elsewhere (cuts, taints, a node that is deleted) are played with 
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from tests.cluster.api import path_of
 from tests.cluster.cluster import Cluster
-from tests.cluster.live.kit import App, await_, ours, seconds
+from tests.cluster.live.kit import App, await_, first_process, ours, seconds
 from tests.cluster.observer import now_ns
 from tests.cluster.reader import Span, most_at_once
 from tests.cluster.stage import ready_nodes
@@ -76,6 +78,24 @@ def _runtime_loses_shims(cluster: Cluster, app: App, at: Span) -> None:
     cluster.nodes[at.node].start_runtime()
 
 
+class _Forgotten:
+    """containerd forgets a Pod whose processes live on, and the kubelet finds no container."""
+
+    def __init__(self) -> None:
+        self._pid = 0
+
+    def act(self, cluster: Cluster, _: App, at: Span) -> None:
+        self._pid = first_process(at.pod)
+        cluster.kill_kubelet(at.node)
+        cluster.nodes[at.node].forget_pod(at.pod)
+        cluster.start_kubelet(at.node)
+
+    def heal(self, cluster: Cluster, node: str) -> None:
+        """End what nobody knows of any more: the first process of a container takes all along."""
+        os.kill(self._pid, signal.SIGKILL)
+        cluster.await_ready(node)
+
+
 def _force(cluster: Cluster, app: App, at: Span) -> None:
     cluster.cut_api(at.node)
     for pod in app.pods():
@@ -89,12 +109,14 @@ def _heal(cluster: Cluster, node: str) -> None:
     await_(cluster, lambda: node in ready_nodes(cluster.api), f"{node} to be Ready again")
 
 
+_FORGOTTEN = _Forgotten()
 CASES = (
     Case("the kubelet is killed, and started", _restart_kubelet, _nothing, lives=True),
     Case("containerd is killed, and started", _restart_runtime, _nothing, lives=True),
     Case("both are killed, and started", _restart_both, _nothing, lives=True),
     Case("the containers' shims are killed", _kill_shims, _nothing, lives=False),
     Case("shims are killed while containerd is away", _runtime_loses_shims, _nothing, lives=False),
+    Case("containerd has lost the Pod", _FORGOTTEN.act, _FORGOTTEN.heal, lives=True),
     Case("no way to the API server, Pod deleted by force", _force, _heal, lives=False),
 )
 

@@ -18,6 +18,7 @@ from incumbent.audit.selectors import selects
 from incumbent.manifests import marks
 
 _SLACK_S = 30.0
+_MONTH_S = 30 * 86_400.0
 _OUT_OF_SERVICE = "node.kubernetes.io/out-of-service"
 _NODE_LEASES = "kube-node-lease"
 _OURS = "incumbent.dev/term"
@@ -322,3 +323,27 @@ def _duration_s(lease: Manifest) -> float:
 def _over_s(case: Case, lease: Manifest) -> float:
     """Return for how long a Lease is over; below zero while it holds."""
     return _age_s(case, when(lease.at("spec", "renewTime"))) - _duration_s(lease)
+
+
+@rule(
+    "INC109",
+    Severity.HIGH,
+    "the webhook for evictions will soon be asked no more",
+    why="""When its certificate is over the API server reaches nobody, and nothing says so: with
+    `Ignore` evictions pass unasked where no budget stands, with `Fail` every drain breaks off.""",
+    fix="""Print the manifests of `incumbent consent-webhook` again, and apply them: running
+    replicas take the new certificate.""",
+    links=(
+        "https://kubernetes.io/docs/reference/access-authn-authz/extensible-admission-controllers/",
+    ),
+    live=True,
+)
+def ending_certificate(case: Case) -> Iterator[Sighting]:
+    """Find configurations of the webhook whose certificate ends within a month, or has ended."""
+    for webhook in case.inventory.of("ValidatingWebhookConfiguration"):
+        told = webhook.annotations.get(marks.CERTIFICATE_ENDS)
+        left_s = -_age_s(case, when(told))
+        if left_s < _MONTH_S:
+            said = "has ended" if left_s <= 0 else "ends"
+            place = ("metadata", "annotations", marks.CERTIFICATE_ENDS)
+            yield Sighting(webhook, place, f"the certificate that {webhook} trusts {said}: {told}")

@@ -52,9 +52,8 @@ def rights(app: Application) -> list[Object]:
             "verbs": list(VERBS),
         }
     ]
-    labelled = app.routing == "label"
-    if labelled or app.evidence:
-        verbs = ["watch", "patch"] if labelled else ["watch"]
+    if app.labelled or app.evidence:
+        verbs = ["watch", "patch"] if app.labelled else ["watch"]
         rules.append({"apiGroups": [""], "resources": ["pods"], "verbs": verbs})
     return role(app, f"{app.name}-election", rules)
 

@@ -61,7 +61,7 @@ def template(app: Application) -> Object:
     spec: Object = {
         **_identity(app),
         **({"shareProcessNamespace": True} if app.mode is Mode.PARTLY_SINGLETON else {}),
-        "automountServiceAccountToken": app.leased or app.handover,
+        "automountServiceAccountToken": app.leased,
         "terminationGracePeriodSeconds": app.times.termination_s,
         **_placement(app),
         "tolerations": [
@@ -123,7 +123,8 @@ def _command(app: Application) -> list[str]:
         return list(app.command)
     store = ["--store", app.store_url] if app.store_url else []
     timing = ["--ttl", f"{app.ttl_s:g}", "--grace", f"{app.times.grace_s:.6g}"]
-    more = ["--hand-over-on", "eviction"] if app.handover else []
+    causes = [*(["eviction"] * app.handover), *(["cordon"] * app.handover_cordon)]
+    more = [word for cause in causes for word in ("--hand-over-on", cause)]
     options = [*store, *timing, "--probe", SOCKET, *more]
     return ["incumbent", "run", app.election, *options, "--", *app.command, *app.args]
 

@@ -28,6 +28,7 @@ from incumbent.manifests.modes import summary
 from incumbent.manifests.objects import objects_of
 from incumbent.manifests.objects.guard import CLUSTER_WIDE, NAMESPACE
 from incumbent.manifests.objects.labels import COMPANION, COMPONENT
+from incumbent.manifests.objects.roles import CLUSTER_ROLES
 from incumbent.manifests.render.kustomize import name_of_file
 from incumbent.manifests.render.table import head
 from incumbent.manifests.render.yaml import dumped, why
@@ -93,6 +94,9 @@ class _Chart:
         if obj["kind"] in CLUSTER_WIDE:
             self._open_guard(obj)
             return
+        if obj["kind"] in CLUSTER_ROLES:
+            self._open_cluster_role(obj)
+            return
         obj["metadata"]["namespace"] = _TOKEN.format(_RELEASE)
         of = COMPANION if obj["metadata"]["labels"][COMPONENT] == COMPANION else ""
         match obj["kind"]:
@@ -120,8 +124,16 @@ class _Chart:
             labels = obj["spec"]["matchResources"]["namespaceSelector"]["matchLabels"]
             labels[NAMESPACE] = _TOKEN.format(_RELEASE)
         for at, field in places:
-            _, dot, rest = at[field].partition(".")
-            at[field] = f"{_TOKEN.format(_RELEASE)}{dot}{rest}"
+            at[field] = _after_namespace(at[field])
+
+    def _open_cluster_role(self, obj: Object) -> None:
+        places = [obj["metadata"]]
+        if "roleRef" in obj:
+            places.append(obj["roleRef"])
+            for subject in obj["subjects"]:
+                subject["namespace"] = _TOKEN.format(_RELEASE)
+        for at in places:
+            at["name"] = _after_namespace(at["name"])
 
     def _open_workload(self, obj: Object, of: str) -> None:
         spec, single = obj["spec"], self._app.mode.single and not of
@@ -160,6 +172,12 @@ class _Chart:
                 "How long a Pod stays bound to a node that is lost.",
                 Form.NUMBER,
             )
+
+
+def _after_namespace(name: str) -> str:
+    """Return the name of what lies in no namespace, with that of the release in front."""
+    _, dot, rest = name.partition(".")
+    return f"{_TOKEN.format(_RELEASE)}{dot}{rest}"
 
 
 def _key(of: str, field: str) -> str:

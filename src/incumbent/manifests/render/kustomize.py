@@ -11,6 +11,7 @@ from incumbent.manifests import Object
 from incumbent.manifests.model import Application
 from incumbent.manifests.objects import objects_of
 from incumbent.manifests.objects.guard import CLUSTER_WIDE, NAMESPACE
+from incumbent.manifests.objects.roles import CLUSTER_ROLES
 from incumbent.manifests.render.table import head
 from incumbent.manifests.render.yaml import dumped, why
 
@@ -19,6 +20,7 @@ __all__ = ["files_of", "name_of_file"]
 _KIND = {"apiVersion": "kustomize.config.k8s.io/v1beta1", "kind": "Kustomization"}
 _EXAMPLE_NAMESPACE = "example"
 _EXAMPLE_REPLICAS = 3
+_NAMESPACE_OF = {"kind": "ServiceAccount", "fieldPath": "metadata.namespace"}
 
 
 def name_of_file(obj: Object) -> str:
@@ -55,6 +57,10 @@ def _overlay(app: Application) -> str:
     if app.guard:
         overlay["replacements"] = [_guarded(app)]
         note += "# The guard follows into the namespace: without `replacements` it stays behind.\n"
+    if app.handover_cordon:
+        overlay["replacements"] = [_looking(app)]
+        note += "# The ClusterRole has the namespace in its name: without `replacements` two of\n"
+        note += "# this in different namespaces would share it.\n"
     return f"{_unprefixed(app)}{note}{dumped(overlay)}"
 
 
@@ -68,17 +74,26 @@ def _unprefixed(app: Application) -> str:
     return f"# No namePrefix: the Role and the election name the {lock}.\n"
 
 
+def _looking(app: Application) -> Object:
+    """Return how the right to look at nodes, which lies in no namespace, learns of another one."""
+    role, binding = ({"select": {"kind": kind}} for kind in CLUSTER_ROLES)
+    first = {"delimiter": ".", "index": 0}
+    return {
+        "source": _NAMESPACE_OF | {"name": app.name},
+        "targets": [
+            {**role, "fieldPaths": ["metadata.name"], "options": first},
+            {**binding, "fieldPaths": ["metadata.name", "roleRef.name"], "options": first},
+        ],
+    }
+
+
 def _guarded(app: Application) -> Object:
     """Return how the guard, which lies in no namespace, learns of another one."""
     first = {"delimiter": ".", "index": 0}
     policy, binding = ({"select": {"kind": kind}} for kind in CLUSTER_WIDE)
     selector = "spec.matchResources.namespaceSelector.matchLabels"
     return {
-        "source": {
-            "kind": "ServiceAccount",
-            "name": app.name,
-            "fieldPath": "metadata.namespace",
-        },
+        "source": _NAMESPACE_OF | {"name": app.name},
         "targets": [
             {**policy, "fieldPaths": ["metadata.name"], "options": first},
             {**binding, "fieldPaths": ["metadata.name", "spec.policyName"], "options": first},

@@ -35,6 +35,8 @@ _WHY = {
     "ServiceAccount": "Who the Pods are.",
     "Role": "All that a candidate may do: this one Lease, by name.",
     "RoleBinding": "The Pods may do it.",
+    "ClusterRole": "To hand over when its node is cordoned: to look at nodes, and no more.",
+    "ClusterRoleBinding": "The Pods may do it.",
     "Lease": "The election, made here so that nobody needs the right to create one. Without a "
     "spec, so that it can be applied again under a live holder. Do not delete or replace it.",
     "EndpointSlice": "The election, and the address of whoever holds it: one write changes both. "

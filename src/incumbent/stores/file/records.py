@@ -159,9 +159,6 @@ class FileRecords:
         except BaseException:
             self.close()
             raise
-        self.checkpoints = FileCheckpoints(
-            self._root, path, partial(_mapped, path), self._make_folder, self._give_rights
-        )
 
     def _open_root(self, *, create: bool) -> int:
         if create:
@@ -202,6 +199,12 @@ class FileRecords:
             if fd >= 0:
                 os.close(fd)
         self._root = self._elections = self._sessions = -1
+
+    @property
+    def checkpoints(self) -> FileCheckpoints:
+        """How far the work has come. Made for each use: kept, the two would keep one another."""
+        mapped = partial(_mapped, self._path)
+        return FileCheckpoints(self._root, self._path, mapped, self._make_folder, self._give_rights)
 
     # -- reading ----------------------------------------------------------------------------------
 

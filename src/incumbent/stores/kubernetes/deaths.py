@@ -19,9 +19,11 @@ Rules
    container, and in its message the whole line that its holder wrote.
 2. **The reason is one that follows from a wait**: `Completed`, `Error`, `OOMKilled`. A kubelet that
    does not find a container says `ContainerStatusUnknown`, and a runtime that has lost one says
-   `Unknown`; both mean that nobody knows. What is not on the list is silence. So is the exit code
-   255: containerd reports it, as an `Error`, of a container whose parent it has lost. It has tried
-   to kill it by then, and has not waited for its end (tried: `tests/cluster/live/silence.py`).
+   `Unknown`; both mean that nobody knows. What is not on the list is silence. So is every exit
+   code but 0 to 254. containerd reports 255, as an `Error`, of a container whose parent it has
+   lost: it has tried to kill it by then, and has not waited for its end (tried:
+   `tests/cluster/live/silence.py`). A process that ends with 255 by itself is taken for one of
+   those, and waited out. No wait for a process gives a negative code, a greater one, or none.
 3. **The container must be a PID namespace of its own**: with `hostPID` or `shareProcessNamespace`
    the end of its first process ends nobody else. Of another `runtimeClassName` we know nothing.
 4. **The message is the file's and not the log's**: with `FallbackToLogsOnError` it may be what
@@ -58,7 +60,7 @@ __all__ = ["TERMINATION_LOG", "WHY", "Deaths", "Log", "TerminationLog", "line_of
 TERMINATION_LOG = "/dev/termination-log"
 """Kubernetes' own `terminationMessagePath`."""
 WAITED_FOR = frozenset({"Completed", "Error", "OOMKilled"})
-LOST = 255
+ENDED_WITH = range(255)
 WHY = "the kubelet has seen the end of the very container that the holder ran in"
 
 _log = logging.getLogger("incumbent.stores.kubernetes")
@@ -105,11 +107,17 @@ def proof_of_death(pod: Object, candidacy: str) -> str:
 def _ended(container: Object, candidacy: str) -> bool:
     for state in ("state", "lastState"):
         ended = (container.get(state) or {}).get("terminated")
-        if not ended or ended.get("reason") not in WAITED_FOR or ended.get("exitCode") == LOST:
+        if not ended or ended.get("reason") not in WAITED_FOR or not _waited_for(ended):
             continue
         if line_of(candidacy) in str(ended.get("message", "")).splitlines():
             return True
     return False
+
+
+def _waited_for(ended: Object) -> bool:
+    """Tell whether the exit code is one that a wait for a process gives."""
+    code = ended.get("exitCode")
+    return isinstance(code, int) and not isinstance(code, bool) and code in ENDED_WITH
 
 
 @dataclass(slots=True)

@@ -36,6 +36,7 @@ within one TTL. Forbid `delete` to everybody; nothing here needs it.
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -354,7 +355,8 @@ class KubernetesStore(KeepingStore):
         """Make vacant exactly the record that was seen, on the word of a person.
 
         No proof stands behind it, so it is no part of what candidates do. It swaps that very
-        version: a holder that has renewed since is left alone.
+        version: a holder that has renewed since is left alone. The vacancy has a mark in it, by
+        which our own write is known if it is what stands in the way of its repetition (rule 1).
 
         Raises:
             Refused: the record is another one, or nobody holds.
@@ -364,14 +366,21 @@ class KubernetesStore(KeepingStore):
             raise StoreUnusable(f"{self.url} has records of another library: nothing is voided")
         if over.holding is not Holding.HELD or not over.term:
             raise Refused(over)
-        form = self._layout.format_of(over.name)
+        form, mark = self._layout.format_of(over.name), secrets.token_hex(8)
 
         def change(obj: Object | None) -> Object:
             if obj is None:
                 raise AssertionError("what is held is there")
-            return form.released(obj, "", self._wall())
+            return form.voided(obj, mark, self._wall())
 
-        return self._ledger.present(over.name, await self._swap(over.name, over, change))[0]
+        try:
+            written = await self._swap(over.name, over, change)
+        except Refused:
+            found, obj = await self._read(over.name)
+            if obj is not None and form.voided_by(obj, mark):
+                return found
+            raise Refused(found) from None
+        return self._ledger.present(over.name, written)[0]
 
     async def _swap_bar(self, over: Snapshot, bar: Bar | None) -> Snapshot:
         """Replace exactly this bar, at its version: what is read now may be another one."""

@@ -65,6 +65,7 @@ TOKEN_KEY = PREFIX + "token"
 SUCCESSOR_KEY = PREFIX + "successor"
 STEP_DOWN_KEY = PREFIX + "step-down"
 BAR_KEY = PREFIX + "bar"
+VOIDED_KEY = PREFIX + "voided"
 
 CHECKPOINT_LABEL = PREFIX + "checkpoint-of"
 """The label of an object that is no election, but has a checkpoint of one (`checkpoints`)."""
@@ -331,6 +332,19 @@ class Format:
         if successor:
             ours[SUCCESSOR_KEY] = json.dumps({"to": successor, "released": now})
         return self._changed(obj, record, ours)
+
+    def voided(self, obj: Object, mark: str, wall_s: float) -> Object:
+        """Return the record after somebody else declared its holder dead; `mark` tells who it was.
+
+        Whoever takes it next leaves the mark out, as all of ours. The marks have to be annotations.
+        """
+        ours = {FORMAT_KEY: str(FORMAT), VOIDED_KEY: mark}
+        return self.marked(self.released(obj, "", wall_s), ours)
+
+    def voided_by(self, obj: Object, mark: str) -> bool:
+        """Tell whether this is the vacancy that `voided` wrote with this very mark."""
+        holder = (self.record(obj) or {}).get("holderIdentity")
+        return not holder and self.notes(obj).get(VOIDED_KEY) == mark
 
     def barred(self, obj: Object, bar: Bar, wall_s: float) -> Object:
         """Return the record after it was barred.

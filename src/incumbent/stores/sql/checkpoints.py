@@ -20,7 +20,7 @@ import secrets
 from collections.abc import Callable
 
 from incumbent.core.records import Checkpoint
-from incumbent.errors import CheckpointMoved, StoreUnavailable, StoreUnusable
+from incumbent.errors import CheckpointMoved, StoreAbsent, StoreUnavailable, StoreUnusable
 from incumbent.stores.sql.api import Rows, Server
 
 __all__ = ["TABLE", "SqlCheckpoints"]
@@ -49,26 +49,30 @@ class SqlCheckpoints:
 
     async def read(self, name: str, part: str) -> Checkpoint:
         """Return one checkpoint."""
-        if not await self._is_there():
-            return Checkpoint(name, part)
-        (found,) = await self._look(self._select(name, part))
-        return _found(name, part, found)
+        return _found(name, part, await self._looked(self._select(name, part)))
 
     async def listed(self, name: str) -> list[Checkpoint]:
         """Return all checkpoints of an election, by part."""
-        if not await self._is_there():
-            return []
-        (found,) = await self._look(self._select(name))
+        found = await self._looked(self._select(name))
         return sorted((_found(name, str(row[0]), [row]) for row in found), key=lambda at: at.part)
 
     async def advance(self, over: Checkpoint, value: bytes, token: int) -> Checkpoint:
         """Write one over exactly `over`."""
-        if not await self._is_there():
-            await self._server.write(self._server.dialect.make_checkpoints(), LIMIT_S)
         for _ in range(_ATTEMPTS):
+            if not await self._is_there():
+                await self._server.write(self._server.dialect.make_checkpoints(), LIMIT_S)
+                self._there = True
             version = self._chance(16)
             change = self._change(over, value, token, version)
-            *_, found = await self._write([change, self._select(over.name, over.part)])
+            try:
+                *_, found = await self._server.write(
+                    [change, self._select(over.name, over.part)], LIMIT_S
+                )
+            except StoreAbsent:
+                self._there = (
+                    False  # Dropped by hand, with all that was in it; nothing was written.
+                )
+                continue
             now = _found(over.name, over.part, found)
             if now.version == version:
                 return now
@@ -76,6 +80,16 @@ class SqlCheckpoints:
                 raise CheckpointMoved(now)
             # It was in the way, and is gone: nothing was written.
         raise StoreUnavailable(f"the checkpoint {over.part!r} of {over.name!r} is in dispute")
+
+    async def _looked(self, statement: str) -> Rows:
+        if await self._is_there():
+            try:
+                (found,) = await self._server.look([statement])
+            except StoreAbsent:
+                self._there = False
+            else:
+                return found
+        return []
 
     # -- statements -------------------------------------------------------------------------------
 
@@ -104,20 +118,6 @@ class SqlCheckpoints:
             (found,) = await self._server.look([self._server.dialect.is_there(TABLE)])
             self._there = bool(found) and found[0][0] is not None
         return self._there
-
-    async def _look(self, statement: str) -> list[Rows]:
-        try:
-            return await self._server.look([statement])
-        except StoreUnusable:
-            self._there = False  # It may have been dropped by hand.
-            raise
-
-    async def _write(self, statements: list[str]) -> list[Rows]:
-        try:
-            return await self._server.write(statements, LIMIT_S)
-        except StoreUnusable:
-            self._there = False
-            raise
 
 
 def _found(name: str, part: str, rows: Rows) -> Checkpoint:

@@ -164,7 +164,6 @@ class Tables:
             except BaseException:
                 self._db.close()
                 raise
-        self.checkpoints = TableCheckpoints(self._one_look, self._one_write)
 
     def _prepare(self) -> None:
         db = self._db
@@ -224,6 +223,11 @@ class Tables:
         """Close the connection."""
         with self._used:
             self._db.close()
+
+    @property
+    def checkpoints(self) -> TableCheckpoints:
+        """How far the work has come. Made for each use: kept, the two would keep one another."""
+        return TableCheckpoints(self._one_look, self._one_write)
 
     # -- reading ----------------------------------------------------------------------------------
 

@@ -12,11 +12,14 @@ A history in which too little happened proves nothing: it is *void* below `LEAST
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import math
+import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from incumbent.core.timing import Timing
 from incumbent.runtime.hub import Hub
@@ -101,7 +104,10 @@ class Outcome:
 class History:
     """The history of one seed."""
 
-    def __init__(self, seed: int, *, kind: Kind, transcript: bool = False) -> None:
+    def __init__(
+        self, seed: int, *, kind: Kind, transcript: bool = False, patient: bool = False
+    ) -> None:
+        self._patience = random.Random(seed) if patient else None
         self.world = World(seed, transcript=transcript)
         self.rng = rng = self.world.rng
         self.judge = Judge(self.world)
@@ -170,12 +176,21 @@ class History:
         identity = identity or f"{host.name}_{rng.getrandbits(24):06x}"
         label = f"{host.name}{self._generation}"
         process = Process(self.world, self.judge, self.network, host, label, identity, self._died)
+        if self._patience is not None:
+            process.hold_back = partial(self._hold_back, host.timing, self._patience)
         self.alive.append(process)
         grace_s = host.timing.grace_s
         manners = Manners(grace_s * rng.choice((0.0, 0.1, 0.5, 0.8)))
         if not self._peace and rng.random() < 0.05:
             manners.lives_s = host.timing.ttl_s * (0.05 + 1.95 * rng.random())
         process.run(self._hub, list(self.elections), manners)
+
+    async def _hold_back(
+        self, timing: Timing, rng: random.Random, stands: Callable[[], bool]
+    ) -> bool:
+        """Hold a take back as somebody may who is no friend: for long, and then for nothing."""
+        await asyncio.sleep(timing.attempt_s * rng.choice((0.0, 0.01, 0.3, 0.95, 1.1)))
+        return rng.random() < 0.8
 
     async def _hub(self, process: Process) -> Hub:
         store = await self.bench.store(process)
@@ -371,9 +386,9 @@ class History:
         self.judge.stalled("nobody leads although nothing has been wrong for long")
 
 
-def run(seed: int, *, kind: Kind, transcript: bool = False) -> Outcome:
-    """Run the history of one seed."""
-    outcome = History(seed, kind=kind, transcript=transcript).run()
+def run(seed: int, *, kind: Kind, transcript: bool = False, patient: bool = False) -> Outcome:
+    """Run the history of one seed; if `patient`, takes are held back before they are sent."""
+    outcome = History(seed, kind=kind, transcript=transcript, patient=patient).run()
     if seed % 64 == 0:
         gc.collect()
     return outcome

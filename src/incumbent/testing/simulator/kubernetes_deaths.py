@@ -58,6 +58,10 @@ class _Pods(ApiServer):
         self._write(Kind.MODIFIED if known else Kind.ADDED, pod)
 
 
+_LOST = (("ContainerStatusUnknown", 137), ("Error", 255), ("Unknown", 255), ("Error", -1))
+"""What is said of a container that is lost: by the kubelet, and by the runtime."""
+
+
 class KubernetesDeathsBench(KubernetesBench):
     """What a history needs of Kubernetes, with evidence of death."""
 
@@ -103,13 +107,14 @@ class KubernetesDeathsBench(KubernetesBench):
             self._report(name, _RUNNING if latest.alive else {}, self._said(process))
 
     def _lose(self, process: Process) -> None:
-        """Have the kubelet not find a container that runs, and report its log all the same."""
+        """Have a container lost that runs, and its log reported all the same, in turns."""
         if process.alive and self._latest[process.host.name] is process:
-            self._report(process.host.name, self._said(process, "ContainerStatusUnknown"), {})
+            reason, code = _LOST[len(self._logs) % len(_LOST)]
+            self._report(process.host.name, self._said(process, reason, code), {})
 
-    def _said(self, process: Process, reason: str = "Error") -> Object:
+    def _said(self, process: Process, reason: str = "Error", code: int = 137) -> Object:
         message = "\n".join(self._logs[process.label].lines)
-        return {"terminated": {"exitCode": 137, "reason": reason, "message": message}}
+        return {"terminated": {"exitCode": code, "reason": reason, "message": message}}
 
     def _report(self, name: str, state: Object, last: Object) -> None:
         self.pods.report(name, _uid(name), state, last)

@@ -21,7 +21,7 @@ from incumbent.core.table import State
 from incumbent.core.timing import Timing
 from incumbent.errors import StoreError
 from incumbent.runtime.alarms import Alarms, LoopAlarms
-from incumbent.runtime.driver import Driver
+from incumbent.runtime.driver import Driver, HoldBack
 from incumbent.runtime.hub import Hub
 from incumbent.runtime.term import Term
 from incumbent.runtime.watchdog import Watchdog
@@ -135,6 +135,7 @@ class Process:
         self._hub: Hub | None = None
         self._incarnation = ""
         self._on_thaw: list[Callable[[], None]] = []
+        self.hold_back: HoldBack | None = None
 
     @property
     def frozen(self) -> bool:
@@ -180,6 +181,7 @@ class Process:
             armed=self.host.armed,
             attempts=attempts,
         )
+        worker.driver.hold_back = self.hold_back
         return worker
 
     def seat_again(self, before: Worker) -> None:

@@ -93,6 +93,8 @@ STORES = {
 }
 
 
-def simulate(seed: int, *, store: str = "memory", transcript: bool = False) -> Outcome:
-    """Run the history of one seed against a store."""
-    return run(seed, kind=STORES[store], transcript=transcript)
+def simulate(
+    seed: int, *, store: str = "memory", transcript: bool = False, patient: bool = False
+) -> Outcome:
+    """Run the history of one seed against a store; see `history.run`."""
+    return run(seed, kind=STORES[store], transcript=transcript, patient=patient)
