@@ -121,6 +121,7 @@ noted AS (
 """
 _NOTED = "SELECT token, checkpoint, items, (SELECT number FROM noted), {taken} FROM sealed"
 _TAKEN = ", taken AS ({taking} AND EXISTS (SELECT 1 FROM noted) RETURNING 1)\n"
+_AGAIN = "UPDATE incumbent_done SET number = :number WHERE work = :work AND item = :item"
 _ADVANCE = "UPDATE incumbent_progress SET checkpoint = :checkpoint WHERE work = :work"
 _FORGET = "DELETE FROM incumbent_done WHERE work = :work AND number <= :number"
 
@@ -228,6 +229,8 @@ async def note(
         ((noted,),) = await db.run(_FOUND + _locking(db), values)
         if taking is not None and noted == number:
             taken = await db.changed(*taking)
+    if noted != number and highest <= token:
+        await db.run(_AGAIN, {**values, "number": number})
     if number % max(1, keep // 10) == 0:
         await db.run(_FORGET, {"work": work, "number": number - keep})
     return Noted(int(highest), str(checkpoint), first=noted == number and taken > 0)

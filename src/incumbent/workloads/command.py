@@ -92,7 +92,7 @@ class Command:
         if status == 0:
             return
         if timed_out:
-            raise TimeoutError(f"it was ended after {timeout_s:.3g} s")
+            raise TimeoutError(f"it was ended after {round(timeout_s, 1):g} s")
         if term.ended:
             raise LeadershipLost(f"the command was ended with its term: {term.cause}")
         raise CommandFailed(f"the command ended with {status}")
