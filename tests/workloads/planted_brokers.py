@@ -94,8 +94,8 @@ PLANTED_BROKERS: tuple[Mutant, ...] = (
     planted(
         "topic: the position is that of one partition",
         KAFKA,
-        "for at, place in self._next.items()}",
-        "for at, place in list(self._next.items())[:1]}",
+        "for at, place in self._next.items()\n",
+        "for at, place in list(self._next.items())[:1]\n",
         test=f"{_KAFKA}each_partition_is_in_order_and_the_position_is_that_of_all",
     ),
     planted(

@@ -91,7 +91,7 @@ class Command:
             raise CommandFailed(error)
         if status == 0:
             return
-        if timed_out:
+        if timed_out and timeout_s is not None:
             raise TimeoutError(f"it was ended after {round(timeout_s, 1):g} s")
         if term.ended:
             raise LeadershipLost(f"the command was ended with its term: {term.cause}")
