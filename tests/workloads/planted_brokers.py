@@ -67,7 +67,7 @@ PLANTED_BROKERS: tuple[Mutant, ...] = (
         '        await db.run(_AGAIN, {**values, "number": number})\n',
         "        pass\n",
         test="tests/fencing/test_progress.py"
-        "::test_what_comes_again_and_again_is_known_all_the_while[sqlite]",
+        "::test_what_comes_again_and_again_is_known_all_the_while[sqlite3]",
     ),
     # -- Kafka
     planted(
@@ -96,7 +96,7 @@ PLANTED_BROKERS: tuple[Mutant, ...] = (
         KAFKA,
         "for at, place in self._next.items()\n",
         "for at, place in list(self._next.items())[:1]\n",
-        test=f"{_KAFKA}each_partition_is_in_order_and_the_position_is_that_of_all",
+        test=f"{_KAFKA}partitions_that_are_added_are_read_from_their_beginning",
     ),
     planted(
         "topic: a new one of the same name is taken for the old one",

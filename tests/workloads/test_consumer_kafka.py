@@ -423,7 +423,10 @@ def test_one_partition_alone(kafka: Kafka) -> None:
         read(topic.source(more="&partition=2"), 1)
 
 
-def test_silence_is_trouble_when_no_broker_is_there(own_kafka: Kafka) -> None:
+def test_silence_is_trouble_when_no_broker_is_there(
+    own_kafka: Kafka, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("incumbent.workloads.sources.kafka.LOOK_EVERY_S", 1000)
     topic = Topic(own_kafka, "orders")
     topic.put("i0")
 
