@@ -1056,7 +1056,8 @@ MUTANTS = (
         FILES,
         "            if self._load_record(file) == value:\n",
         "            if file:\n",
-        test="tests/stores/test_file.py::test_nothing_is_ever_seen_in_between",
+        test="tests/stores/test_file.py"
+        "::test_a_record_that_changes_while_its_session_is_read_is_read_again",
     ),
     planted(
         "files: a session that is gone has ended",

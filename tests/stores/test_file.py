@@ -473,6 +473,29 @@ def test_nothing_is_ever_seen_in_between(records: FileRecords, place: FileHarnes
             assert (holding is Holding.VACANT) == (beat == "void")
 
 
+def test_a_record_that_changes_while_its_session_is_read_is_read_again(
+    records: FileRecords, place: FileHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another one takes over between the two reads, and the session of the first is swept."""
+    records.take("e", claim(records, "first"), records.read("e"))
+    reader = FileRecords(place.path, create=False)
+    load, overtaken = reader._load, False
+
+    def late(folder: Any, name: str) -> Any:
+        nonlocal overtaken
+        if folder == reader._sessions and not overtaken:
+            overtaken = True
+            records.take("e", claim(records, "second"), records.read("e"))
+            records.sweep(lambda key: False)
+        return load(folder, name)
+
+    monkeypatch.setattr(reader, "_load", late)
+    seen = reader.read("e")
+    reader.close()
+    assert overtaken
+    assert (seen.holding, seen.holder, seen.lease_version) == (Holding.HELD, "second", 0)
+
+
 def test_the_same_number_is_never_given_out_twice(
     records: FileRecords, place: FileHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:

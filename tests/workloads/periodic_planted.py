@@ -262,8 +262,7 @@ PLANTED: tuple[Mutant, ...] = (
         "incumbent.workloads.command",
         "(term.ended or boottime() >= until_s)",
         "term.ended",
-        test="tests/cli/test_every.py"
-        "::test_a_run_that_has_had_its_time_is_killed_with_all_that_it_started",
+        test="tests/workloads/test_command.py::test_it_has_had_its_time",
     ),
     # -- in the background
     planted(
