@@ -45,7 +45,7 @@ def test_one_worker_does_the_work_and_another_goes_on_when_it_is_killed(
         os.kill(first, signal.SIGKILL)
         done = until(lambda: rows(ledger), lambda done: done[-1][3] != first)
         assert done[-1][3] in descendants(web.pid)
-        judge(done)
+        judge(done, killed=True)
         status, told = web.get("/incumbent/")
         assert status == 200
         assert [work["name"] for work in told["work"]] == ["count"]

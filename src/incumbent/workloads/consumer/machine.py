@@ -194,11 +194,13 @@ class _Run:
         left = list(items)
         while left:
             outcome = await self._handed(left if self._machine.effects is not None else left[:1])
-            await asyncio.sleep(0)  # Else a handler that never waits would keep the end away.
             if outcome.done:
                 await self._told(left[: outcome.done])
                 del left[: outcome.done]
                 self._wait_s = 0.0
+            # Else a handler that never waits would keep the end away. Not before the broker was
+            # told: the end would come in between, and what is done would be done again.
+            await asyncio.sleep(0)
             if outcome.over is not None:
                 raise outcome.over
             if outcome.gone:
