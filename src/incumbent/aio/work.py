@@ -102,13 +102,8 @@ class Work:
     @property
     def standing(self) -> Standing:
         """What the work is doing in the background."""
-        failure = "" if self._failure is None else str(self._failure) or repr(self._failure)
-        name, election = self._plan.name, self.election
-        if self._task is None:
-            return Standing(name, "stopped")
-        if election.leads:
-            return Standing(name, "leader", election.token, failure)
-        return Standing(name, "failed" if failure else "standby", None, failure)
+        begun = self._task is not None
+        return Standing.of(self.election, begun=begun, failure=self._failure)
 
     async def _in_background(self) -> None:
         pauses = Pauses(self._plan.name, boottime)

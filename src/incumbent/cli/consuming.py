@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from collections.abc import Callable, Iterable, Sequence
-from importlib import import_module
 from tempfile import NamedTemporaryFile
 from typing import Any
 
@@ -136,7 +135,7 @@ def _piece(options: Options, section: Section) -> Piece:
         commands.append(run)
         handler = ItemCommand(run, resolved.store_url, voice, timeout_s)
     else:
-        handler = _imported(section, call or "")
+        handler = section.function(call or "")
     try:
         consumer = consumer_of(
             name, source, handler, state=state, observer=observer(voice), **settings, **values
@@ -144,16 +143,3 @@ def _piece(options: Options, section: Section) -> Piece:
     except (ConfigError, TypeError) as error:
         raise ConfigError(f"{section.where}: {error}") from None
     return Piece(name, consumer, voice, commands)
-
-
-def _imported(section: Section, call: str) -> Callable[..., Any]:
-    module, _, attribute = call.partition(":")
-    try:
-        found: Any = import_module(module)
-        for part in attribute.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"{section.where}: call = {call!r}: {error}") from error
-    if not callable(found):
-        raise ConfigError(f"{section.where}: {call!r} is no function")
-    return found  # type: ignore[no-any-return]  # whatever it is, it can be called

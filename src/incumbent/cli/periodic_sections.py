@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from importlib import import_module
 from typing import Any
 
 from incumbent.cli.options import Options
@@ -119,19 +118,6 @@ def _piece(options: Options, name: str, tasks: list[_Task]) -> Piece:
             commands.append(command)
             func = CommandTask(command, settings.store_url, voice)
         else:
-            func = _imported(task)
+            func = task.section.function(task.call or "")
         jobs.add(func, task.schedule, name=task.name, choices=task.choices)
     return Piece(name, jobs, voice, commands)
-
-
-def _imported(task: _Task) -> Callable[..., Any]:
-    module, _, attribute = (task.call or "").partition(":")
-    try:
-        found: Any = import_module(module)
-        for part in attribute.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"{task.section.where}: call = {task.call!r}: {error}") from error
-    if not callable(found):
-        raise ConfigError(f"{task.section.where}: {task.call!r} is no function")
-    return found  # type: ignore[no-any-return]  # whatever it is, it can be called

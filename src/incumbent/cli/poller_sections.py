@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from importlib import import_module
 from typing import Any
 
 from incumbent.cli.options import Options
@@ -74,7 +73,8 @@ def _piece(options: Options, section: Section) -> Piece:
     commands = []
     func: Callable[..., Any]
     if words is None:
-        func = _imported(section, call or "")
+        found = section.function(call or "")
+        func = found.func if isinstance(found, Poller) else found
     else:
         if (refused := refusal(words[0])) is not None:
             raise ConfigError(f"{section.where}: {refused[1]}")
@@ -101,18 +101,3 @@ def _work(
     if "every" not in chosen:
         raise ConfigError('say how often: every = "30s"')
     return Poller(name, func, **chosen)
-
-
-def _imported(section: Section, call: str) -> Callable[..., Any]:
-    module, _, attribute = call.partition(":")
-    try:
-        found: Any = import_module(module)
-        for part in attribute.split("."):
-            found = getattr(found, part)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"{section.where}: call = {call!r}: {error}") from error
-    if isinstance(found, Poller):
-        return found.func
-    if not callable(found):
-        raise ConfigError(f"{section.where}: {call!r} is no function")
-    return found  # type: ignore[no-any-return]  # whatever it is, it can be called

@@ -14,7 +14,8 @@ own affair; what nobody has understood is an error, since a misspelt `retries` w
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -88,6 +89,23 @@ class Section:
         if not words or not all(isinstance(word, str) for word in words):
             raise ConfigError(f"{self.where}: {key} must be a list of texts, and not empty")
         return list(words)
+
+    def function(self, call: str) -> Callable[..., Any]:
+        """Return what "module:function" names.
+
+        Raises:
+            ConfigError: it cannot be imported, or called.
+        """
+        module, _, attribute = call.partition(":")
+        try:
+            found: Any = import_module(module)
+            for part in attribute.split("."):
+                found = getattr(found, part)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise ConfigError(f"{self.where}: call = {call!r}: {error}") from error
+        if not callable(found):
+            raise ConfigError(f"{self.where}: {call!r} is no function")
+        return found  # type: ignore[no-any-return]  # whatever it is, it can be called
 
     def election(self) -> dict[str, Any]:
         """Take out what concerns its election, and nothing that was not said."""

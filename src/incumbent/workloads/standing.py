@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from incumbent.errors import ConfigError, UnsupportedPlatform
+from incumbent.runtime.face import Election
 
 __all__ = ["Pauses", "Standing"]
 
@@ -40,6 +41,16 @@ class Standing:
     role: str
     token: int | None = None
     failure: str = ""
+
+    @classmethod
+    def of(cls, election: Election, *, begun: bool, failure: BaseException | None) -> Standing:
+        """Return that of work that was begun, or not, and how its last run failed, if it did."""
+        if not begun:
+            return cls(election.name, "stopped")
+        text = "" if failure is None else str(failure) or repr(failure)
+        if election.leads:
+            return cls(election.name, "leader", election.token, text)
+        return cls(election.name, "failed" if text else "standby", None, text)
 
 
 class Pauses:
