@@ -71,6 +71,9 @@ class Redis(ServerProcess):
             "appendfsync always",
             "repl-diskless-sync-delay 0",
         ]
+        if "cluster-enabled yes" in settings:
+            # By itself it takes the port that is 10,000 above, which nobody has claimed.
+            lines.append(f"cluster-port {claim_port()}")
         if certificates is not None:
             self.tls_port = claim_port()
             lines += [

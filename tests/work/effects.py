@@ -36,7 +36,7 @@ INSERT = """\
 INSERT INTO effect (lane, position, item, token, replica) VALUES (%s, %s, %s, %s, %s)
 """
 _LAST = """\
-SELECT sequence, position, token, replica, (SELECT count(*) FROM effect)
+SELECT sequence, position, token, replica, (SELECT count(DISTINCT item) FROM effect)
 FROM effect ORDER BY sequence DESC LIMIT 1
 """
 _ROWS = "SELECT sequence, lane, position, item, token, replica FROM effect ORDER BY sequence"
@@ -44,7 +44,7 @@ _ROWS = "SELECT sequence, lane, position, item, token, replica FROM effect ORDER
 
 @dataclass(frozen=True, slots=True)
 class Last:
-    """The latest effect, and how many there are."""
+    """The latest effect, and how many different items there are: one that is there twice hides none."""
 
     sequence: int
     position: int
