@@ -44,7 +44,7 @@ _ROWS = "SELECT sequence, lane, position, item, token, replica FROM effect ORDER
 
 @dataclass(frozen=True, slots=True)
 class Last:
-    """The latest effect, and how many different items there are: one that is there twice hides none."""
+    """The latest effect, and how many items there are: one that is there twice counts once."""
 
     sequence: int
     position: int
