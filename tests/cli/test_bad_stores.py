@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from incumbent.cli import codes
 from incumbent.errors import StoreError
 from incumbent.stores.local import filesystem
 from incumbent.stores.sqlite.tables import Tables
@@ -192,3 +193,11 @@ def _hang_up(server: socket.socket) -> None:
             server.accept()[0].close()
         except OSError:
             return
+
+
+@pytest.mark.parametrize("url", ["sqlite://{}/x.db", "sqlite://{}/below/x.db", "file://{}/x"])
+def test_a_file_where_a_folder_would_have_to_be(tmp_path: Path, url: str) -> None:
+    path = tmp_path / "taken"
+    path.touch()
+    done = run("run", "bill", "--store", url.format(path), "--", "true")
+    refused(done, codes.UNAVAILABLE, f"{path} is a file, and would have to be a folder")

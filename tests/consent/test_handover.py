@@ -165,6 +165,33 @@ def test_without_the_right_to_nodes_it_hands_over_before_an_eviction(
     api_server.revoke(grant)
 
 
+def test_one_that_no_eviction_will_find_says_so_once(
+    world: World,
+    candidate: Candidate,
+    watching: Handover,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    wait_until(lambda: "so no eviction of it is held up" in caplog.text, "it says so")
+    looks(watching)()
+    assert caplog.text.count("role_label=1") == 1
+
+
+def test_one_that_is_marked_says_nothing_of_it(
+    world: World,
+    candidate: Candidate,
+    watching: Handover,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    candidate.leading = False
+    world.patch("reports-0", {"metadata": {"labels": {marks.ROLE: "active"}}})
+    seen = looks(watching)
+    seen()
+    candidate.leading = True
+    for _ in range(handover._UNMARKED_LOOKS):
+        seen()
+    assert "role_label=1" not in caplog.text
+
+
 def test_without_the_right_it_says_which_and_goes_on(
     api_server: ApiServer, world: World, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 
-from incumbent.cli import operator
+from incumbent.cli import codes, operator
 from incumbent.manifests.modes import Mode
 from incumbent.operator.definition import SINGLETONS
 from incumbent.operator.install import NAME, rules
@@ -235,6 +235,13 @@ def test_whether_it_is_alive_is_asked_where_it_answers() -> None:
     for kind in ("startupProbe", "livenessProbe"):
         assert container[kind]["exec"]["command"] == ["incumbent", "probe", at]
     assert str(Path(at).parent) in [one["mountPath"] for one in container["volumeMounts"]]
+
+
+def test_two_namespaces_are_not_quietly_one() -> None:
+    told = ["--manifests", "--image", _IMAGE, "--namespace", _OPERATORS]
+    done = run("operator", *told, "--only", "a", "--only", "b")
+    assert done.code == codes.USAGE
+    assert "--only a --only b" in done.err
 
 
 def test_it_is_not_alive_while_its_leases_are_not_kept(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from incumbent.cli.session import requested
+from incumbent.cli.session import requested, written
 from incumbent.core.records import Checkpoint
 from incumbent.errors import (
     CheckpointMoved,
@@ -97,7 +97,7 @@ async def _written(store: Store, over: Checkpoint, value: bytes | None, token: i
             )
         meant = over.value if value is None else value
         try:
-            return await requested(store, store.advance(over, meant, token))
+            return await written(store, store.advance(over, meant, token))
         except CheckpointMoved as error:
             over = error.checkpoint
             if (over.value, over.token) == (meant, token):

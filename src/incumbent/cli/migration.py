@@ -58,7 +58,7 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit
 
 from incumbent import aio
 from incumbent.cli.carrying import carried, kept
-from incumbent.cli.session import REQUEST_S, following, requested
+from incumbent.cli.session import REQUEST_S, following, requested, written
 from incumbent.clock import boottime
 from incumbent.core.events import Evidence
 from incumbent.core.records import Bar, Holding, Snapshot, StepDownRequest, check_name
@@ -482,7 +482,7 @@ class Migration:
                 if seen.term in ("", asked) or seen.holder.startswith(self.mark):
                     continue
                 with suppress(Refused, StoreUnavailable, OutcomeUnknown):
-                    await requested(
+                    await written(
                         side.store,
                         side.store.ask(self._name, StepDownRequest(seen.term, self.mark)),
                     )

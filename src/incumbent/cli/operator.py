@@ -35,7 +35,13 @@ incumbent operator --manifests --image IMAGE --namespace incumbent |
 
 
 @click.command("operator", help=_HELP)
-@click.option("--only", metavar="NAMESPACE", default="", help="Look after that one [all].")
+@click.option(
+    "--only",
+    "chosen",
+    metavar="NAMESPACE",
+    multiple=True,
+    help="Look after that one [all]; for several, install an operator in each.",
+)
 @click.option(
     "--namespace",
     metavar="NAME",
@@ -51,9 +57,20 @@ incumbent operator --manifests --image IMAGE --namespace incumbent |
 )
 @common(store=False)
 def command(
-    options: Options, only: str, namespace: str, manifests: bool, image: str, probe: str | None
+    options: Options,
+    chosen: tuple[str, ...],
+    namespace: str,
+    manifests: bool,
+    image: str,
+    probe: str | None,
 ) -> int:
     """Run the operator, or print what installs it."""
+    if len(chosen) > 1:
+        raise ConfigError(
+            f"--only {' --only '.join(chosen)}: an operator looks after one namespace, or after "
+            "all: name one, and install another operator for each further one"
+        )
+    only = "".join(chosen)
     if manifests:
         _print(options, image, namespace, only)
         return codes.OK

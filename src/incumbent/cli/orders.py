@@ -19,7 +19,7 @@ import click
 from incumbent.cli import codes
 from incumbent.cli.options import Options, common
 from incumbent.cli.output import require_rich, show, write_json
-from incumbent.cli.session import REQUEST_S, requested, with_store
+from incumbent.cli.session import requested, with_store, written
 from incumbent.core.records import check_name
 from incumbent.errors import CheckpointMoved, ConfigError, OutcomeUnknown, StoreUnavailable
 from incumbent.stores.api import Store
@@ -181,21 +181,11 @@ async def _change(store: Store, name: str, edit: Callable[[Orders], Orders]) -> 
         if after == before:
             return after
         try:
-            await _in_time(store, store.advance(now, after.encode(), 0))
+            await written(store, store.advance(now, after.encode(), 0))
         except (CheckpointMoved, OutcomeUnknown):
             continue
         return after
     raise StoreUnavailable(f"the orders for {name!r} could not be changed: too much is under way")
-
-
-async def _in_time(store: Store, request: Awaitable[Any]) -> None:
-    import asyncio
-
-    try:
-        async with asyncio.timeout(REQUEST_S):
-            await request
-    except TimeoutError:
-        raise OutcomeUnknown(f"{store.url} did not answer in time") from None
 
 
 def _chosen(name: str, job: str | None, found: dict[str, Document]) -> str:

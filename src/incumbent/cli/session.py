@@ -17,11 +17,20 @@ from incumbent.cli.options import Options
 from incumbent.cli.progress import Progress
 from incumbent.core.events import Evidence, Seen
 from incumbent.core.records import Snapshot
-from incumbent.errors import StoreUnavailable
+from incumbent.errors import OutcomeUnknown, StoreUnavailable
 from incumbent.stores import open_store
 from incumbent.stores.api import Sink, Store
 
-__all__ = ["REQUEST_S", "Reports", "connected", "followed", "following", "requested", "with_store"]
+__all__ = [
+    "REQUEST_S",
+    "Reports",
+    "connected",
+    "followed",
+    "following",
+    "requested",
+    "with_store",
+    "written",
+]
 
 T = TypeVar("T")
 
@@ -67,7 +76,7 @@ async def connected(store: Store, *, quiet: bool = False) -> AsyncIterator[None]
 
 
 async def requested(store: Store, request: Awaitable[T]) -> T:
-    """Await one request, but not for ever.
+    """Await one request that changes nothing, but not for ever.
 
     Raises:
         StoreUnavailable: there was no answer in time.
@@ -77,6 +86,22 @@ async def requested(store: Store, request: Awaitable[T]) -> T:
             return await request
     except TimeoutError:
         raise StoreUnavailable(f"{store.url} gave no answer within {REQUEST_S:g} s") from None
+
+
+async def written(store: Store, request: Awaitable[T]) -> T:
+    """Await one request that writes, but not for ever.
+
+    Raises:
+        OutcomeUnknown: there was no answer in time, and it may have had its effect.
+    """
+    try:
+        async with asyncio.timeout(REQUEST_S):
+            return await request
+    except TimeoutError:
+        raise OutcomeUnknown(
+            f"{store.url} gave no answer within {REQUEST_S:g} s: it is not known whether it was "
+            "done; look, and run this again if it was not"
+        ) from None
 
 
 @asynccontextmanager

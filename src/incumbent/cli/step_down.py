@@ -23,7 +23,7 @@ from incumbent.cli.options import Options, common, seconds
 from incumbent.cli.output import write_json
 from incumbent.cli.progress import Progress
 from incumbent.cli.records import change
-from incumbent.cli.session import Reports, following, requested, with_store
+from incumbent.cli.session import Reports, following, requested, with_store, written
 from incumbent.clock import boottime
 from incumbent.core.events import Evidence
 from incumbent.core.records import (
@@ -163,7 +163,7 @@ async def _ask(store: Store, name: str, to: str, queue: Reports) -> Snapshot:
                 f"nobody was asked: {now.describe()}, and is dead: {report.why}; a candidate need "
                 "not wait for the TTL, so it seems that there is none"
             )
-    await requested(store, store.ask(name, StepDownRequest(now.term, to)))
+    await written(store, store.ask(name, StepDownRequest(now.term, to)))
     return now
 
 

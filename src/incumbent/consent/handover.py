@@ -56,6 +56,7 @@ EVERY_S = 3.0
 LIMIT_S = 10.0
 PAUSE_S = 5.0
 _AGAIN_S = 0.5
+_UNMARKED_LOOKS = 4
 
 
 class _Nodes(Resource):
@@ -128,6 +129,7 @@ class Handover:
         self._pod: Object | None = None
         self._done: set[str] = set()
         self._complaint = ""
+        self._unmarked = 0
         self._loop: asyncio.AbstractEventLoop | None = None
         self._task: asyncio.Task[None] | None = None
         self._begun = threading.Event()
@@ -203,10 +205,27 @@ class Handover:
             try:
                 async with asyncio.timeout(LIMIT_S):
                     if self._pod is not None and self._leads():
+                        self._is_it_marked(self._pod)
                         await self._look(client, self._pod)
             except (IncumbentError, NotFound, TimeoutError) as error:
                 self._complain(f"cannot tell whether to hand over: {_told(error)}")
             self.looks += 1
+
+    def _is_it_marked(self, pod: Object) -> None:
+        """Say once if evictions will pass this Pod by, because it does not say that it is active.
+
+        The label follows the term by a request, so it is missed by one look and not by some.
+        """
+        marked = strings(at(pod, "metadata", "labels")).get(marks.ROLE) == "active"
+        self._unmarked = 0 if marked else self._unmarked + 1
+        if "eviction" in self._on and self._unmarked == _UNMARKED_LOOKS:
+            _log.warning(
+                "Pod %s leads and has no label %s=active, so no eviction of it is held up for a "
+                "handover: it ends by SIGTERM, and hands over then. Add ?role_label=1 to the URL "
+                "of the store, if that is kubernetes://",
+                self._name,
+                marks.ROLE,
+            )
 
     async def _look(self, client: Client, pod: Object) -> None:
         causes = dict(await self._causes(client, pod))

@@ -16,7 +16,13 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from incumbent.errors import PermissionDenied, StoreError, StoreFull, StoreUnavailable
+from incumbent.errors import (
+    PermissionDenied,
+    StoreError,
+    StoreFull,
+    StoreUnavailable,
+    StoreUnusable,
+)
 
 __all__ = ["kind", "other_name", "refusal", "store_error"]
 
@@ -99,4 +105,10 @@ def store_error(path: Path, error: OSError) -> StoreError:
         return PermissionDenied(f"no right to write {path} and its folder: {error.strerror}")
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StoreFull(f"no room for {path}: free space on its disk; nothing was changed")
+    if isinstance(error, FileExistsError | NotADirectoryError):
+        for folder in path.parents:
+            if folder.exists() and not folder.is_dir():
+                return StoreUnusable(
+                    f"{path}: {folder} is a file, and would have to be a folder: name another path"
+                )
     return StoreUnavailable(f"{path}: {error.strerror}")
