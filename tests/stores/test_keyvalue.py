@@ -117,6 +117,44 @@ def test_what_a_stream_brings_late_is_no_news() -> None:
     asyncio.run(main())
 
 
+class Late(MemoryKeyValue):
+    """A driver whose next answer is kept back until another one has written."""
+
+    def __init__(self, shelf: Shelf) -> None:
+        super().__init__(shelf)
+        self.held_back: asyncio.Event | None = None
+
+    async def get(self, key: str, *, urgent: bool = False) -> tuple[Entry | None, int]:
+        answer = await super().get(key, urgent=urgent)
+        if (held_back := self.held_back) is not None:
+            self.held_back = None
+            await held_back.wait()
+        return answer
+
+
+def test_an_absence_that_is_answered_late_is_no_deletion() -> None:
+    """It was read before the record was written, and comes after the stream has told of that."""
+
+    async def main() -> None:
+        h = KeyValueHarness()
+        a = await Candidate.new(h, "alpha_1")
+        late = Late(h.shelf)
+        store = KeyValueStore(late, "memory://", KEYVALUE)
+        await store.open(create=True)
+        name = h.name()
+        with Watch(store, name) as watch:
+            await watch.until(_is_absent, "the absence")
+            late.held_back = held_back = asyncio.Event()
+            reading = asyncio.create_task(store.read(name))
+            await asyncio.sleep(0)
+            held = await a.take(name)
+            held_back.set()
+            assert (await reading).term == held.term
+            assert watch.seen[-1].watched == (await store.read(name)).watched
+
+    asyncio.run(main())
+
+
 class Counted(MemoryKeyValue):
     """A driver that remembers what it was asked."""
 

@@ -173,16 +173,26 @@ class KeyValueStore(KeepingStore):
         return (await self._read(name))[0]
 
     async def _read(self, name: str) -> tuple[Snapshot, Entry | None]:
-        entry, revision = await self._driver.get(_election(name))
+        # An absence that was read before the record was written, and is answered after the stream
+        # has told of it, would look like its deletion. What is asked for after that tells.
+        for _ in range(_ATTEMPTS):
+            known = self._reported(name)
+            entry, revision = await self._driver.get(_election(name))
+            if entry is not None or self._reported(name) is known:
+                break
         session = None
         if entry is not None and (key := _session_named(entry)):
             session, _ = await self._driver.get(_session(key))
         return self._snapshot(name, entry, revision, session, gap=not self._is_absent(name)), entry
 
+    def _reported(self, name: str) -> Report | None:
+        """Return what was told last of an election that is followed."""
+        election = self._elections.get(name)
+        return None if election is None else election.report
+
     def _is_absent(self, name: str) -> bool:
         """Tell whether the election is followed, and absent as far as is known."""
-        election = self._elections.get(name)
-        report = None if election is None else election.report
+        report = self._reported(name)
         return report is not None and report.entry is None
 
     async def read_back(self, name: str, claim: Claim) -> Held | Snapshot:
