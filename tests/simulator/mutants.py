@@ -33,6 +33,7 @@ SESSION_WIRE = "incumbent.stores.kubernetes.sessions.wire"
 LOCAL = "incumbent.stores.local.store"
 TABLES = "incumbent.stores.sqlite.tables"
 KV = "incumbent.stores.kv.store"
+KV_MEANING = "incumbent.stores.kv.meaning"
 KV_MEMORY = "incumbent.stores.kv.memory"
 LOCKS = "incumbent.stores.local.locks"
 SQL = "incumbent.stores.sql.statements"
@@ -871,7 +872,7 @@ MUTANTS = (
     ),
     planted(
         "keys: a session that is gone is over",
-        KV,
+        KV_MEANING,
         '    held = bool(key) and not told["void"]\n',
         '    held = bool(key) and session is not None and not told["void"]\n',
         store="kv",
@@ -879,14 +880,14 @@ MUTANTS = (
     planted(
         "keys: taken under a session that may be void",
         KV,
-        "            conditions[_session(own)] = lease.version\n",
+        "            conditions[session_key(own)] = lease.version\n",
         "",
         test="tests/stores/test_keyvalue.py::test_key_value",
     ),
     planted(
         "keys: a void session is renewed",
         KV,
-        "        if entry is None or _is_over(entry):\n",
+        "        if entry is None or is_over(entry):\n",
         "        if entry is None:\n",
         test="tests/stores/test_keyvalue.py::test_key_value",
     ),
@@ -912,8 +913,15 @@ MUTANTS = (
         test="tests/stores/test_keyvalue.py::test_key_value",
     ),
     planted(
-        "keys: what was heard is released, whosever it is",
+        "keys: an absence that is answered late is believed",
         KV,
+        "            if entry is not None or self._reported(name) is known:\n                break\n",
+        "            break\n",
+        test="tests/stores/test_keyvalue.py::test_an_absence_that_is_answered_late_is_no_deletion",
+    ),
+    planted(
+        "keys: what was heard is released, whosever it is",
+        KV_MEANING,
         ' and record["term"] == term and bool(record["session"])\n',
         ' and bool(record["session"])\n',
         test="tests/stores/test_keyvalue.py::test_a_release_leaves_what_was_heard_of_another_alone",

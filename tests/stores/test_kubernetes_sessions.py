@@ -31,7 +31,7 @@ from incumbent.stores.kubernetes.client import POOL_CONNECTIONS
 from incumbent.stores.kubernetes.sessions import SessionStore, wire
 from incumbent.stores.kubernetes.sessions import driver as driver_module
 from incumbent.stores.kubernetes.sessions.driver import LeaseKeyValue
-from incumbent.stores.kv.store import GONE
+from incumbent.stores.kv.meaning import GONE
 from incumbent.testing import conformance
 from incumbent.testing.conformance.kit import Candidate, Watch, refused
 from tests.servers.clientgo import ClientGoCandidate

@@ -76,7 +76,6 @@ from incumbent.core.records import (
     Snapshot,
     StepDownRequest,
     absent,
-    barred,
 )
 from incumbent.errors import Refused, SessionGone, StoreError, StoreUnavailable
 from incumbent.stores.api import Capabilities, Finding, Sink
@@ -84,6 +83,19 @@ from incumbent.stores.keeping import Checkpoints, KeepingStore
 from incumbent.stores.kv import wire
 from incumbent.stores.kv.api import ABSENT, Conflict, Entry, KeyValue, Report
 from incumbent.stores.kv.checkpoints import KeyedCheckpoints
+from incumbent.stores.kv.meaning import (
+    GONE,
+    absent_of,
+    carries,
+    election_key,
+    has_ended,
+    held_of,
+    is_late,
+    is_over,
+    session_key,
+    session_named,
+    snapshot_of,
+)
 from incumbent.stores.kv.memory import Memory
 
 __all__ = ["KeyValueStore"]
@@ -92,9 +104,6 @@ _ATTEMPTS = 5
 """How often a write that meets changes by third parties is tried at the new version."""
 
 _SWEEP_LIMIT_S = 60.0
-
-GONE = "gone"
-"""The version of a session that a record names and that is not there."""
 
 
 @dataclass(slots=True)
@@ -175,14 +184,14 @@ class KeyValueStore(KeepingStore):
     async def _read(self, name: str) -> tuple[Snapshot, Entry | None]:
         # An absence that was read before the record was written, and is answered after the stream
         # has told of it, would look like its deletion. What is asked for after that tells.
-        for _ in range(_ATTEMPTS):
+        while True:
             known = self._reported(name)
-            entry, revision = await self._driver.get(_election(name))
+            entry, revision = await self._driver.get(election_key(name))
             if entry is not None or self._reported(name) is known:
                 break
         session = None
-        if entry is not None and (key := _session_named(entry)):
-            session, _ = await self._driver.get(_session(key))
+        if entry is not None and (key := session_named(entry)):
+            session, _ = await self._driver.get(session_key(key))
         return self._snapshot(name, entry, revision, session, gap=not self._is_absent(name)), entry
 
     def _reported(self, name: str) -> Report | None:
@@ -199,7 +208,7 @@ class KeyValueStore(KeepingStore):
         """Find out whether the take of `claim` happened."""
         snapshot = await self.read(name)
         if snapshot.holding is Holding.HELD and snapshot.term == claim.term:
-            return _held(claim, snapshot)
+            return held_of(claim, snapshot)
         return snapshot
 
     async def elections(self) -> list[Snapshot]:
@@ -207,9 +216,9 @@ class KeyValueStore(KeepingStore):
         sessions = {entry.key: entry for entry in await self._driver.entries("sessions")}
         found = []
         for entry in await self._driver.entries("elections"):
-            name, key = entry.key.partition("/")[2], _session_named(entry)
-            session = sessions.get(_session(key)) if key else None
-            found.append(_snapshot(name, entry, entry.revision, session))
+            name, key = entry.key.partition("/")[2], session_named(entry)
+            session = sessions.get(session_key(key)) if key else None
+            found.append(snapshot_of(name, entry, entry.revision, session))
         return sorted(found, key=lambda snapshot: snapshot.name)
 
     # -- terms ------------------------------------------------------------------------------------
@@ -220,7 +229,7 @@ class KeyValueStore(KeepingStore):
             raise AssertionError("a take without a session")
         if over.holding is Holding.FOREIGN:
             raise Refused(await self.read(name))
-        record = _election(name)
+        record = election_key(name)
         own = claim.session.key
         conditions: dict[str, object] = {record: over.version}
         writes = {}
@@ -229,7 +238,7 @@ class KeyValueStore(KeepingStore):
                 raise Refused(await self.read(name))
             conditions[record] = ABSENT
         if over.lease_key and over.lease_key != own:
-            theirs = _session(over.lease_key)
+            theirs = session_key(over.lease_key)
             conditions[theirs] = ABSENT if over.lease_version == GONE else over.lease_version
             if over.holding is Holding.HELD and over.lease_version != GONE:
                 ended = wire.voided(wire.session(over.holder, over.ttl_s))
@@ -240,7 +249,7 @@ class KeyValueStore(KeepingStore):
             lease = self._own.get(own, claim.session)
             if over.lease_key == own and over.lease_version != lease.version:
                 raise Refused(await self.read(name))
-            conditions[_session(own)] = lease.version
+            conditions[session_key(own)] = lease.version
             try:
                 written = await self._driver.swap(conditions, writes)
             except Conflict:
@@ -251,8 +260,8 @@ class KeyValueStore(KeepingStore):
             entry = written[record]
             if name in self._elections:
                 self._elections[name].taken = entry
-            session = Entry(_session(own), _LIVE, lease.version, 0)
-            return _held(claim, self._snapshot(name, entry, entry.revision, session))
+            session = Entry(session_key(own), _LIVE, lease.version, 0)
+            return held_of(claim, self._snapshot(name, entry, entry.revision, session))
         raise StoreUnavailable(f"session {own!r} was changed by others {_ATTEMPTS} times in a row")
 
     async def _looked_into(
@@ -283,8 +292,8 @@ class KeyValueStore(KeepingStore):
 
     async def _own_session(self, lease: Lease, *, urgent: bool = False) -> Lease | None:
         """Return a session of ours as it is in the store, or None if it is over."""
-        entry, _ = await self._driver.get(_session(lease.key), urgent=urgent)
-        if entry is None or _is_over(entry):
+        entry, _ = await self._driver.get(session_key(lease.key), urgent=urgent)
+        if entry is None or is_over(entry):
             return None
         return lease.at(entry.version)
 
@@ -294,7 +303,7 @@ class KeyValueStore(KeepingStore):
         It overtakes takes under the same session, then, and those compare the session as it was
         before: they are refused, and look into it (`_looked_into`).
         """
-        key = _session(lease.key)
+        key = session_key(lease.key)
         value = wire.encode(wire.session(lease.owner, lease.ttl_s))
         for _ in range(_ATTEMPTS):
             try:
@@ -329,7 +338,7 @@ class KeyValueStore(KeepingStore):
         if election is None:
             return None
         heard = None if election.report is None else election.report.entry
-        known = [entry for entry in (heard, election.taken) if entry and _carries(entry, held.term)]
+        known = [entry for entry in (heard, election.taken) if entry and carries(entry, held.term)]
         return max(known, key=lambda entry: entry.revision, default=None)
 
     async def ask(self, name: str, request: StepDownRequest) -> Snapshot:
@@ -360,7 +369,7 @@ class KeyValueStore(KeepingStore):
         """Replace exactly this bar, at its version: what is read now may be another one."""
         if over.bar is None or over.token is None:
             raise Refused(await self.read(over.name))
-        key = _election(over.name)
+        key = election_key(over.name)
         left = wire.vacant(over.token) if bar is None else wire.barred(bar, over.token)
         try:
             entry = (await self._driver.swap({key: over.version}, {key: wire.encode(left)}))[key]
@@ -389,7 +398,7 @@ class KeyValueStore(KeepingStore):
         Returns:
             The record as it is then, and whether it was written.
         """
-        key = _election(name)
+        key = election_key(name)
         for _ in range(_ATTEMPTS):
             entry, known = known, None
             lease_version: object = None
@@ -405,8 +414,8 @@ class KeyValueStore(KeepingStore):
                 entry = (await self._driver.swap({key: entry.version}, {key: value}))[key]
             except Conflict:
                 continue
-            named = _session_named(entry)
-            session = Entry(_session(named), _LIVE, lease_version, 0) if named else None
+            named = session_named(entry)
+            session = Entry(session_key(named), _LIVE, lease_version, 0) if named else None
             return self._snapshot(name, entry, entry.revision, session), True
         raise StoreUnavailable(f"{name!r} was changed by others {_ATTEMPTS} times in a row")
 
@@ -415,7 +424,7 @@ class KeyValueStore(KeepingStore):
     async def open_session(self, owner: str, ttl_s: float) -> Lease:
         """Write a new session. Those that are over are cleared away beside; a take may be due."""
         key = self._chance(12)
-        path = _session(key)
+        path = session_key(key)
         value = wire.encode(wire.session(owner, ttl_s))
         written = await self._driver.swap({path: ABSENT}, {path: value})
         lease = self._own[key] = Lease(key, written[path].version, ttl_s, owner)
@@ -427,10 +436,10 @@ class KeyValueStore(KeepingStore):
         """Remove sessions that are over and that nothing names: none can be named any more."""
         with suppress(StoreError, TimeoutError):
             async with asyncio.timeout(_SWEEP_LIMIT_S):
-                over = [e for e in await self._driver.entries("sessions") if _is_over(e)]
+                over = [e for e in await self._driver.entries("sessions") if is_over(e)]
                 if not over:
                     return
-                named = {_session_named(e) for e in await self._driver.entries("elections")}
+                named = {session_named(e) for e in await self._driver.entries("elections")}
                 for entry in over:
                     if entry.key.partition("/")[2] not in named:
                         with suppress(Conflict):
@@ -439,7 +448,7 @@ class KeyValueStore(KeepingStore):
     async def close_session(self, lease: Lease) -> None:
         """End a session; what is held under it is vacant."""
         self._own.pop(lease.key, None)
-        key = _session(lease.key)
+        key = session_key(lease.key)
         for _ in range(_ATTEMPTS):
             current = await self._own_session(lease)
             if current is None:
@@ -460,7 +469,7 @@ class KeyValueStore(KeepingStore):
             self._memory.followed = len(self._elections)
             election.hear = partial(self._heard_record, name)
             election.sinks.append(sink)
-            self._driver.follow(_election(name), election.hear)
+            self._driver.follow(election_key(name), election.hear)
             return
         election.sinks.append(sink)
         snapshot = self._current(name, election)
@@ -488,12 +497,12 @@ class KeyValueStore(KeepingStore):
         del self._elections[name]
         self._memory.followed = len(self._elections)
         assert election.hear is not None
-        self._driver.unfollow(_election(name), election.hear)
+        self._driver.unfollow(election_key(name), election.hear)
         self._name_session(name, election, "")
 
     def _heard_record(self, name: str, report: Report) -> None:
         election = self._elections.get(name)
-        if election is None or _is_late(report, election.report):
+        if election is None or is_late(report, election.report):
             return
         election.report = report
         # Noted at once: it may be told to nobody, as long as its session is not known.
@@ -501,7 +510,7 @@ class KeyValueStore(KeepingStore):
             self._memory.absent(name, report.revision, continuous=not report.gap)
         else:
             self._memory.present(name, report.entry.revision)
-        key = "" if report.entry is None else _session_named(report.entry)
+        key = "" if report.entry is None else session_named(report.entry)
         self._name_session(name, election, key)
         self._tell(name, election)
 
@@ -521,7 +530,7 @@ class KeyValueStore(KeepingStore):
             session.names.add(name)
             if session.hear is None:
                 session.hear = partial(self._heard_session, key)
-                self._driver.follow(_session(key), session.hear)
+                self._driver.follow(session_key(key), session.hear)
 
     def _keep_session(self, key: str) -> None:
         """Follow this one for no election, instead of the one that was so before."""
@@ -529,7 +538,7 @@ class KeyValueStore(KeepingStore):
         if before != key:
             self._forget_session(before)
         report = self._sessions[key].report
-        if report is not None and _has_ended(report):
+        if report is not None and has_ended(report):
             self._forget_session(key)
 
     def _forget_session(self, key: str) -> None:
@@ -539,14 +548,14 @@ class KeyValueStore(KeepingStore):
             return
         del self._sessions[key]
         assert session.hear is not None
-        self._driver.unfollow(_session(key), session.hear)
+        self._driver.unfollow(session_key(key), session.hear)
 
     def _heard_session(self, key: str, report: Report) -> None:
         session = self._sessions.get(key)
-        if session is None or _is_late(report, session.report):
+        if session is None or is_late(report, session.report):
             return
         first, session.report = session.report is None, report
-        if _has_ended(report):
+        if has_ended(report):
             self._forget_session(key)
         elif key in self._own and not first:
             return  # A renewal of our own is no news to us.
@@ -583,9 +592,9 @@ class KeyValueStore(KeepingStore):
     ) -> Snapshot:
         if entry is not None:
             self._memory.present(name, entry.revision)
-            return _snapshot(name, entry, revision, session)
+            return snapshot_of(name, entry, revision, session)
         serial, mark = self._memory.absent(name, revision, continuous=not gap)
-        return _absent(name, serial, mark)
+        return absent_of(name, serial, mark)
 
     # -- for people -------------------------------------------------------------------------------
 
@@ -595,79 +604,3 @@ class KeyValueStore(KeepingStore):
 
 
 _LIVE = wire.encode(wire.session("-", 1.0))
-
-
-def _election(name: str) -> str:
-    return f"elections/{name}"
-
-
-def _session(key: str) -> str:
-    return f"sessions/{key}"
-
-
-def _session_named(entry: Entry) -> str:
-    record = wire.parse_election(entry.value)
-    return "" if isinstance(record, str) else str(record["session"])
-
-
-def _carries(entry: Entry, term: str) -> bool:
-    """Tell whether the record is held under this term, as far as it says itself."""
-    record = wire.parse_election(entry.value)
-    return isinstance(record, dict) and record["term"] == term and bool(record["session"])
-
-
-def _is_over(entry: Entry) -> bool:
-    session = wire.parse_session(entry.value)
-    return isinstance(session, dict) and bool(session["void"])
-
-
-def _has_ended(report: Report) -> bool:
-    """Tell whether a session is gone or void."""
-    return report.entry is None or _is_over(report.entry)
-
-
-def _is_late(report: Report, before: Report | None) -> bool:
-    """Tell whether it is older than what was reported before; a store that went back has a gap."""
-    return before is not None and not report.gap and report.revision < before.revision
-
-
-def _held(claim: Claim, snapshot: Snapshot) -> Held:
-    if claim.session is None:
-        raise AssertionError("held without a session")
-    return Held(snapshot.name, claim.term, snapshot.token, claim.session, snapshot)
-
-
-def _absent(name: str, serial: int, mark: int) -> Snapshot:
-    snapshot = absent(name, serial)
-    return Snapshot(
-        snapshot.name, snapshot.holding, snapshot.version, snapshot.serial, lease_version=mark
-    )
-
-
-def _snapshot(name: str, entry: Entry, revision: int, session: Entry | None) -> Snapshot:
-    record = wire.parse_election(entry.value)
-    if isinstance(record, str) and (stands := wire.parse_bar(entry.value)) is not None:
-        return barred(name, stands[0], entry.version, entry.revision, stands[1])
-    if isinstance(record, str):
-        return Snapshot(name, Holding.FOREIGN, entry.version, entry.revision, why=record)
-    key = record["session"]
-    told = wire.parse_session(session.value) if session is not None else {"void": False}
-    if isinstance(told, str):
-        why = f"its session {key!r}: {told}"
-        return Snapshot(name, Holding.FOREIGN, entry.version, entry.revision, why=why)
-    held = bool(key) and not told["void"]
-    request = record["request"]
-    return Snapshot(
-        name=name,
-        holding=Holding.HELD if held else Holding.VACANT,
-        version=entry.version,
-        serial=entry.revision,
-        holder=record["holder"],
-        term=record["term"],
-        token=wire.token_of(record, entry),
-        ttl_s=float(record["ttl_s"]),
-        lease_key=key,
-        lease_version=(GONE if session is None else session.version) if key else None,
-        successor=record["successor"],
-        request=StepDownRequest(request["term"], request["to"]) if request else None,
-    )
