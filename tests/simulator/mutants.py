@@ -917,7 +917,7 @@ MUTANTS = (
         KV,
         "            if entry is not None or self._reported(name) is known:\n                break\n",
         "            break\n",
-        test="tests/stores/test_keyvalue.py::test_an_absence_that_is_answered_late_is_no_deletion",
+        test="tests/stores/test_keyvalue.py::test_a_late_absence_is_no_deletion",
     ),
     planted(
         "keys: what was heard is released, whosever it is",

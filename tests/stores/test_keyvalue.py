@@ -132,7 +132,7 @@ class Late(MemoryKeyValue):
         return answer
 
 
-def test_an_absence_that_is_answered_late_is_no_deletion() -> None:
+def test_a_late_absence_is_no_deletion() -> None:
     """It was read before the record was written, and comes after the stream has told of that."""
 
     async def main() -> None:
