@@ -915,8 +915,8 @@ MUTANTS = (
     planted(
         "keys: an absence that is answered late is believed",
         KV,
-        "            if entry is not None or self._reported(name) is known:\n                break\n",
-        "            break\n",
+        "            if entry is not None or self._reported(name) is known:\n",
+        "            if True:\n",
         test="tests/stores/test_keyvalue.py::test_a_late_absence_is_no_deletion",
     ),
     planted(
