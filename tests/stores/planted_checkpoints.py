@@ -13,6 +13,7 @@ __all__ = ["PLANTED_CHECKPOINTS"]
 CARRYING = "incumbent.cli.carrying"
 MIGRATION = "incumbent.cli.migration"
 PROGRESS = "incumbent.runtime.checkpoints"
+GROUPING = "incumbent.runtime.grouping"
 MEMORY = "incumbent.stores.memory"
 API = "incumbent.stores.api"
 SQLITE = "incumbent.stores.sqlite.checkpoints"
@@ -93,9 +94,57 @@ PLANTED_CHECKPOINTS: tuple[Mutant, ...] = (
     planted(
         "checkpoints: written after the term",
         PROGRESS,
-        "            self._term.check()\n",
-        "",
+        "self._now, value(), self._token, self._term.check)\n",
+        "self._now, value(), self._token)\n",
         test=f"{_PROGRESS}test_what_is_unknown_when_the_term_ends_is_said_to_be_lost[lost]",
+    ),
+    planted(
+        "checkpoints: what waits for its turn goes though its term is over",
+        GROUPING,
+        "            try:\n                asked.check()\n            except Exception as error:\n",
+        "            try:\n                pass\n            except Exception as error:\n",
+        test=f"{_PROGRESS}test_what_waits_for_its_turn_when_the_term_ends_is_not_sent",
+    ),
+    planted(
+        "checkpoints: a group that was not answered is taken for written",
+        PROGRESS,
+        "            return await self._ask(lambda store: store.advance_all(advances))\n",
+        "            try:\n"
+        "                return await self._ask(lambda store: store.advance_all(advances))\n"
+        "            except OutcomeUnknown:\n"
+        "                return [Checkpoint(a.over.name, a.over.part, a.value, a.token) for a in "
+        "advances]\n",
+        test=f"{_PROGRESS}test_what_is_unknown_of_a_group_is_found_out_for_each[fates2]",
+    ),
+    planted(
+        "checkpoints: one of a group that moved is taken for written",
+        PROGRESS,
+        "            return await self._ask(lambda store: store.advance_all(advances))\n",
+        "            found = await self._ask(lambda store: store.advance_all(advances))\n"
+        "            return [getattr(one, 'checkpoint', one) for one in found]\n",
+        test=f"{_PROGRESS}test_of_a_group_only_those_are_stale_that_were_sealed_since",
+    ),
+    planted(
+        "checkpoints: one of a group that moved fails all",
+        GROUPING,
+        "            answered = list(zip(group, answers, strict=True))\n",
+        "            odd = [one for one in answers if isinstance(one, Exception)]\n"
+        "            answered = [(a, odd[0] if odd else one) for a, one in zip(group, answers)]\n",
+        test=f"{_PROGRESS}test_of_a_group_only_those_are_stale_that_were_sealed_since",
+    ),
+    planted(
+        "checkpoints: what one of a group came to is told to another",
+        GROUPING,
+        "            answered = list(zip(group, answers, strict=True))\n",
+        "            answered = list(zip(group, reversed(answers), strict=True))\n",
+        test=f"{_PROGRESS}test_of_a_group_only_those_are_stale_that_were_sealed_since",
+    ),
+    planted(
+        "checkpoints: a list of many is read for another's",
+        PROGRESS,
+        "                return [found.get(part) or Checkpoint(name, part) for part in parts]\n",
+        "                return [at for _, at in zip(parts, found.values())]\n",
+        test=f"{_PROGRESS}test_many_are_opened_and_saved_by_few_requests",
     ),
     planted(
         "checkpoints: two saves at once",
@@ -127,6 +176,43 @@ PLANTED_CHECKPOINTS: tuple[Mutant, ...] = (
         "                return self._now  # type: ignore[return-value]\n"
         "            except StoreUnavailable:\n",
         test=f"{_NOTES}[key-value]",
+    ),
+    planted(
+        "played: a group that was not answered is taken for written",
+        PROGRESS,
+        "            return await self._ask(lambda store: store.advance_all(advances))\n",
+        "            try:\n"
+        "                return await self._ask(lambda store: store.advance_all(advances))\n"
+        "            except OutcomeUnknown:\n"
+        "                return [Checkpoint(a.over.name, a.over.part, a.value, a.token) for a in "
+        "advances]\n",
+        test=f"{_NOTES}[memory]",
+    ),
+    planted(
+        "played: one of a group that moved is taken for written",
+        PROGRESS,
+        "            return await self._ask(lambda store: store.advance_all(advances))\n",
+        "            found = await self._ask(lambda store: store.advance_all(advances))\n"
+        "            return [getattr(one, 'checkpoint', one) for one in found]\n",
+        test=f"{_NOTES}[sqlite]",
+    ),
+    planted(
+        "played: what one of a group came to is told to another",
+        GROUPING,
+        "            answered = list(zip(group, answers, strict=True))\n",
+        "            answered = list(zip(group, reversed(answers), strict=True))\n",
+        test=f"{_NOTES}[sql]",
+    ),
+    planted(
+        "played: a late group is written over what was sealed since",
+        SQLITE,
+        "            return [_outcome(db, serial, one) for one in advances]\n",
+        "            now = [_there(db, one.over.name, one.over.part) for one in advances]\n"
+        "            return [\n"
+        "                _outcome(db, serial, Advance(at, one.value, one.token))\n"
+        "                for at, one in zip(now, advances)\n"
+        "            ]\n",
+        test=f"{_NOTES}[sqlite]",
     ),
     planted(
         "played: swapped without a version",
