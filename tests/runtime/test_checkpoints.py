@@ -19,7 +19,13 @@ from incumbent.errors import (
     StoreUnavailable,
     StoreUnusable,
 )
-from incumbent.runtime.checkpoints import MOST_SINGLY, MOST_TOGETHER, Archive, Progress
+from incumbent.runtime.checkpoints import (
+    MOST_BYTES,
+    MOST_SINGLY,
+    MOST_TOGETHER,
+    Archive,
+    Progress,
+)
 from incumbent.runtime.settings import Settings
 from incumbent.stores.api import MAX_CHECKPOINT_BYTES
 from incumbent.stores.memory import MemoryStore
@@ -421,6 +427,18 @@ def test_many_are_opened_and_saved_by_few_requests() -> None:
         assert await there(store) == [(b"%d" % n, 5) for n in range(count)]
         again = await all_opened(archive, count, token=6)
         assert [one.value for one in again] == [b"%d" % n for n in range(count)]
+
+    run_counting(work)
+
+
+def test_long_ones_go_by_few() -> None:
+    most = MOST_BYTES // MAX_CHECKPOINT_BYTES
+
+    async def work(store: Counting, archive: Archive) -> None:
+        made = await all_opened(archive, 2 * most + 1)
+        store.groups.clear()
+        await asyncio.gather(*(one.save(bytes(MAX_CHECKPOINT_BYTES)) for one in made))
+        assert store.groups == [most, most], "and one alone"
 
     run_counting(work)
 

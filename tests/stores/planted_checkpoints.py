@@ -140,6 +140,13 @@ PLANTED_CHECKPOINTS: tuple[Mutant, ...] = (
         test=f"{_PROGRESS}test_of_a_group_only_those_are_stale_that_were_sealed_since",
     ),
     planted(
+        "checkpoints: a group is as long as it happens to be",
+        GROUPING,
+        "            if group and size > left:\n",
+        "            if group and size > size:\n",
+        test=f"{_PROGRESS}test_long_ones_go_by_few",
+    ),
+    planted(
         "checkpoints: a list of many is read for another's",
         PROGRESS,
         "                return [found.get(part) or Checkpoint(name, part) for part in parts]\n",
