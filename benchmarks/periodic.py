@@ -4,8 +4,8 @@ Spread over a minute, and all at one instant. The delay is from the instant at w
 its first instruction: before that, the orders are looked at, and the claim is written and
 confirmed. Against it stand bare timers of asyncio in a process like it, which claim nothing.
 
-At one instant, a thousand claims are a thousand writes to the store: the look at the orders is
-shared, and the requests go sixteen at a time, so that a renewal finds its way between them.
+At one instant, a thousand claims are eight writes to the store, since they go in groups; the look
+at the orders is shared. What is left is the work of a thousand runs in one thread.
 """
 
 from __future__ import annotations

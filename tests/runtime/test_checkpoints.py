@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
 
-from incumbent.core.records import Checkpoint
+from incumbent.core.records import Advance, Checkpoint
 from incumbent.errors import (
     CheckpointMoved,
     ConfigError,
     LeadershipLost,
     OutcomeUnknown,
     StaleToken,
+    StoreError,
     StoreUnavailable,
+    StoreUnusable,
 )
-from incumbent.runtime.checkpoints import Archive, Progress
+from incumbent.runtime.checkpoints import (
+    MOST_BYTES,
+    MOST_SINGLY,
+    MOST_TOGETHER,
+    Archive,
+    Progress,
+)
 from incumbent.runtime.settings import Settings
 from incumbent.stores.api import MAX_CHECKPOINT_BYTES
 from incumbent.stores.memory import MemoryStore
@@ -331,3 +339,191 @@ def test_without_a_token_there_is_nothing_to_keep_others_out_with() -> None:
             archive.progress(elected_term("w", token=None), "part")
 
     run(work)
+
+
+# -- together -------------------------------------------------------------------------------------
+
+
+class Counting(Odd):
+    """Says how it was asked, and does with its next groups what the test says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.groups: list[int] = []
+        self.lists = 0
+        self.reads = 0
+        self.late_groups: list[Sequence[Advance]] = []
+        self.of_group: list[Callable[[Sequence[Advance]], Awaitable[Any]]] = []
+        self.list_fails = False
+
+    async def checkpoint(self, name: str, part: str) -> Checkpoint:
+        self.reads += 1
+        return await super().checkpoint(name, part)
+
+    async def checkpoints(self, name: str) -> list[Checkpoint]:
+        self.lists += 1
+        if self.list_fails:
+            raise StoreUnusable("one of them is none")
+        return await super().checkpoints(name)
+
+    async def advance(self, over: Checkpoint, value: bytes, token: int) -> Checkpoint:
+        self.reads -= 1  # It looks itself at what it compares.
+        return await super().advance(over, value, token)
+
+    async def advance_all(self, advances: Sequence[Advance]) -> list[Checkpoint | StoreError]:
+        self.groups.append(len(advances))
+        if self.of_group:
+            await self.of_group.pop(0)(advances)
+        return await super().advance_all(advances)
+
+    # -- what may become of a group
+
+    async def group_unanswered(self, advances: Sequence[Advance]) -> None:
+        await super().advance_all(advances)
+        raise OutcomeUnknown("the answer was lost")
+
+    async def group_delayed(self, advances: Sequence[Advance]) -> None:
+        self.late_groups.append(advances)
+        raise OutcomeUnknown("it is on its way")
+
+    async def group_overtaken(self, _: Sequence[Advance]) -> None:
+        """What was on its way arrives just before this one."""
+        await super().advance_all(self.late_groups.pop())
+
+
+def run_counting(work: Callable[[Counting, Archive], Awaitable[None]]) -> None:
+    async def main() -> None:
+        store = Counting()
+        settings = Settings.resolve("w", store=store, ttl_s=TTL_S)
+        async with asyncio.timeout(LIMIT_S), Archive(settings) as archive:
+            await work(store, archive)
+
+    asyncio.run(main())
+
+
+async def all_opened(archive: Archive, count: int, token: int = 5) -> list[Progress]:
+    term = elected_term("w", token=token, ttl_s=60)
+    made = [archive.progress(term, f"part-{number:03}") for number in range(count)]
+    await asyncio.gather(*(progress.open() for progress in made))
+    return made
+
+
+async def there(store: Counting) -> list[tuple[bytes, int]]:
+    found = await MemoryStore.checkpoints(store, "w")
+    return [(at.value, at.token) for at in found]
+
+
+def test_many_are_opened_and_saved_by_few_requests() -> None:
+    count = 2 * MOST_TOGETHER + 10
+
+    async def work(store: Counting, archive: Archive) -> None:
+        made = await all_opened(archive, count)
+        assert (store.lists, store.reads) == (1, 0)
+        assert sum(store.groups) == count
+        assert len(store.groups) == 3
+        store.groups.clear()
+        await asyncio.gather(*(one.save(b"%d" % n) for n, one in enumerate(made)))
+        assert len(store.groups) == 3
+        assert await there(store) == [(b"%d" % n, 5) for n in range(count)]
+        again = await all_opened(archive, count, token=6)
+        assert [one.value for one in again] == [b"%d" % n for n in range(count)]
+
+    run_counting(work)
+
+
+def test_long_ones_go_by_few() -> None:
+    most = MOST_BYTES // MAX_CHECKPOINT_BYTES
+
+    async def work(store: Counting, archive: Archive) -> None:
+        made = await all_opened(archive, 2 * most + 1)
+        store.groups.clear()
+        await asyncio.gather(*(one.save(bytes(MAX_CHECKPOINT_BYTES)) for one in made))
+        assert store.groups == [most, most], "and one alone"
+
+    run_counting(work)
+
+
+def test_where_no_list_can_be_had_they_are_read_singly() -> None:
+    async def work(store: Counting, archive: Archive) -> None:
+        store.list_fails = True
+        for token in (5, 6):
+            made = await all_opened(archive, MOST_SINGLY + 1, token)
+            await asyncio.gather(*(one.save(one.value + b"x") for one in made))
+        assert store.lists == 1, "it is not asked for again"
+        assert store.reads == 2 * (MOST_SINGLY + 1)
+        assert await there(store) == [(b"xx", 6)] * (MOST_SINGLY + 1)
+
+    run_counting(work)
+
+
+@pytest.mark.parametrize("fates", [["unanswered"], ["delayed", "overtaken"], ["delayed"]])
+def test_what_is_unknown_of_a_group_is_found_out_for_each(fates: list[str]) -> None:
+    async def work(store: Counting, archive: Archive) -> None:
+        made = await all_opened(archive, 6)
+        store.done.clear()
+        store.of_group = [getattr(store, f"group_{fate}") for fate in fates]
+        await asyncio.gather(*(one.save(b"%d" % n) for n, one in enumerate(made)))
+        assert sorted(store.done) == [(b"%d" % n, 5) for n in range(6)], "each is written once"
+        await asyncio.gather(*(one.save(b"then") for one in made))
+        for late in store.late_groups:
+            outcomes = await MemoryStore.advance_all(store, late)
+            assert all(isinstance(outcome, CheckpointMoved) for outcome in outcomes)
+        assert await there(store) == [(b"then", 5)] * 6
+
+    run_counting(work)
+
+
+def test_of_a_group_only_those_are_stale_that_were_sealed_since() -> None:
+    """And a group that comes late changes what was not sealed yet, which the seal then finds."""
+
+    async def work(store: Counting, archive: Archive) -> None:
+        made = await all_opened(archive, 4)
+        later = elected_term("w", token=9, ttl_s=60)
+        for number in (0, 2):
+            await archive.progress(later, f"part-{number:03}").open()
+        saves = await asyncio.gather(
+            *(one.save(b"%d" % n) for n, one in enumerate(made)), return_exceptions=True
+        )
+        assert [type(outcome) for outcome in saves] == [
+            StaleToken,
+            type(None),
+            StaleToken,
+            type(None),
+        ]
+        assert await there(store) == [(b"", 9), (b"1", 5), (b"", 9), (b"3", 5)]
+        assert await archive.progress(later, "part-001").open() == b"1"
+
+    run_counting(work)
+
+
+def test_what_waits_for_its_turn_when_the_term_ends_is_not_sent() -> None:
+    async def work(store: Counting, archive: Archive) -> None:
+        term = elected_term("w", token=5, ttl_s=60)
+        one, other = archive.progress(term, "one"), archive.progress(term, "other")
+        await one.open()
+        await other.open()
+        store.done.clear()
+        saving: list[asyncio.Task[None]] = []
+        keepers: list[asyncio.AbstractEventLoop] = []
+        begun, ended = asyncio.Event(), asyncio.Event()
+        main = asyncio.get_running_loop()
+
+        async def meanwhile(write: Write) -> Checkpoint:
+            keepers.append(asyncio.get_running_loop())
+            main.call_soon_threadsafe(begun.set)
+            await ended.wait()
+            return await write()
+
+        store.turns = [meanwhile]
+        saving.append(asyncio.ensure_future(one.save(b"x")))
+        await begun.wait()
+        saving.append(asyncio.ensure_future(other.save(b"y")))
+        await asyncio.sleep(0)
+        depose(term)
+        keepers[0].call_soon_threadsafe(ended.set)
+        with pytest.raises(LeadershipLost):
+            await saving[1]
+        await saving[0]
+        assert store.done == [(b"x", 5)]
+
+    run_counting(work)

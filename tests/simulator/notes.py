@@ -1,11 +1,14 @@
-"""Histories of one checkpoint: terms that follow one another, and former holders that go on.
+"""Histories of a few checkpoints: terms that follow one another, and former holders that go on.
 
 The store, the swaps and `Progress` are those of production; what is between a process and its store
 is played. A request takes its time, is lost, arrives after its sender has given it up, or arrives
 twice; an answer is lost or late; a process stops anywhere. And no term ever knows by itself that it
 is over: only the checkpoint says so, which is less than any holder has.
 
-Each term notes the number after the one that it found, again and again. So what is right is plain:
+Each term notes for each part the number after the one that it found, again and again, for all parts
+at once: so what is noted while a request is under way goes in groups, which are lost, late and
+repeated as a whole where the store carries them out as a whole, and else one by one. No part waits
+for another, nor ends with it. So what is right is plain, of each part:
 
 1. What stands there never becomes less, nor does its token.
 2. Whoever opens finds at least what was confirmed to anybody before.
@@ -19,16 +22,23 @@ from __future__ import annotations
 import asyncio
 import random
 import tempfile
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from incumbent.core.records import Checkpoint
-from incumbent.errors import LeadershipLost, OutcomeUnknown, StaleToken, StoreUnavailable
-from incumbent.runtime.checkpoints import Archive
+from incumbent.core.records import Advance, Checkpoint
+from incumbent.errors import (
+    LeadershipLost,
+    OutcomeUnknown,
+    StaleToken,
+    StoreError,
+    StoreUnavailable,
+)
+from incumbent.runtime.checkpoints import Answer, Archive
 from incumbent.runtime.settings import Settings
+from incumbent.runtime.term import Term
 from incumbent.stores.api import Store
 from incumbent.stores.file.records import FileRecords
 from incumbent.stores.keeping import KeepingStore
@@ -41,6 +51,7 @@ from incumbent.stores.local.store import Checkpoints as LocalCheckpoints
 from incumbent.stores.memory import MemoryStore
 from incumbent.stores.sql.api import Rows
 from incumbent.stores.sql.checkpoints import SqlCheckpoints
+from incumbent.stores.sqlite.checkpoints import TableCheckpoints
 from incumbent.stores.sqlite.tables import Tables
 from incumbent.testing import depose, elected_term
 from incumbent.testing.database import Database, MemoryServer
@@ -55,7 +66,8 @@ TERMS = 5
 MOST_TURNS = 12
 """How long a request is on its way, at most; one that is late takes `LATE` times as long."""
 LATE = 10
-NAME, PART = "e", "p"
+NAME = "e"
+PARTS = ("a", "b", "c")
 
 _SETTINGS = Settings.resolve(NAME, store=MemoryStore())
 _AT_ONCE = replace(_SETTINGS, timing=replace(_SETTINGS.timing, retry_every_s=0.0))
@@ -139,8 +151,18 @@ class Whole:
     async def read(self, name: str, part: str) -> Checkpoint:
         return await self._net.read(lambda: self._store.checkpoint(name, part))
 
+    async def listed(self, name: str) -> list[Checkpoint]:
+        return await self._net.read(lambda: self._store.checkpoints(name))
+
     async def advance(self, over: Checkpoint, value: bytes, token: int) -> Checkpoint:
         return await self._net.write(lambda: self._store.advance(over, value, token))
+
+
+class WholeGroups(Whole):
+    """So is a group."""
+
+    async def advance_all(self, advances: Sequence[Advance]) -> list[Checkpoint | StoreError]:
+        return await self._net.write(lambda: self._store.advance_all(advances))
 
 
 class Local:
@@ -155,6 +177,20 @@ class Local:
     async def advance(self, over: Checkpoint, value: bytes, token: int) -> Checkpoint:
         return self._checkpoints.advance(over, value, token)
 
+    async def checkpoints(self, name: str) -> list[Checkpoint]:
+        return self._checkpoints.listed(name)
+
+
+class Table(Local):
+    """The same, of the embedded store."""
+
+    def __init__(self, checkpoints: TableCheckpoints) -> None:
+        super().__init__(checkpoints)
+        self._table = checkpoints
+
+    async def advance_all(self, advances: Sequence[Advance]) -> list[Checkpoint | StoreError]:
+        return self._table.advance_all(advances)
+
 
 class Keys(MemoryKeyValue):
     def __init__(self, shelf: Shelf, net: Net) -> None:
@@ -163,6 +199,9 @@ class Keys(MemoryKeyValue):
 
     async def get(self, key: str, *, urgent: bool = False) -> tuple[Entry | None, int]:
         return await self._net.read(lambda: MemoryKeyValue.get(self, key))
+
+    async def entries(self, folder: str) -> list[Entry]:
+        return await self._net.read(lambda: MemoryKeyValue.entries(self, folder))
 
     async def swap(self, conditions: Conditions, writes: Writes, *, urgent: bool = False) -> Any:
         return await self._net.write(lambda: MemoryKeyValue.swap(self, conditions, writes))
@@ -211,14 +250,14 @@ Maker = Callable[[Net], Any]
 @contextmanager
 def _memory() -> Iterator[Maker]:
     store = MemoryStore()
-    yield lambda net: Whole(store, net)
+    yield lambda net: WholeGroups(store, net)
 
 
 @contextmanager
 def _sqlite() -> Iterator[Maker]:
     with tempfile.TemporaryDirectory(dir="/dev/shm") as folder:
         tables = Tables(Path(folder) / "i.db", "me")
-        yield lambda net: Whole(Local(tables.checkpoints), net)
+        yield lambda net: WholeGroups(Table(tables.checkpoints), net)
         tables.close()
 
 
@@ -266,29 +305,36 @@ class Desk(Archive):
     """The archive of one process, without a thread of its own."""
 
     def __init__(self, store: Store) -> None:
-        self.settings = _AT_ONCE
+        super().__init__(_AT_ONCE)
         self._store = store
+        self.groups = 0
+
+    async def _write_all(self, advances: Sequence[Advance]) -> Sequence[Answer]:
+        self.groups += len(advances) > 1
+        return await super()._write_all(advances)
 
     async def _ask(self, request: Callable[[Store], Awaitable[T]]) -> T:
         return await request(self._store)
 
 
 class History:
-    """One checkpoint, and what became of it.
+    """A few checkpoints, and what became of them.
 
     Attributes:
         saves: how many were confirmed.
+        groups: how many requests were for several.
         followed: how often a term was opened after another one.
     """
 
     def __init__(self, seed: int, make: Maker) -> None:
         self.rng = random.Random(seed)
         self._make = make
-        self.found: dict[int, int] = {}
-        self.confirmed: dict[int, int] = {}
+        self.found: dict[str, dict[int, int]] = {part: {} for part in PARTS}
+        self.confirmed: dict[str, dict[int, int]] = {part: {} for part in PARTS}
         self.saves = 0
+        self.groups = 0
         self.followed = 0
-        self.highest = (0, 0)
+        self.highest = dict.fromkeys(PARTS, (0, 0))
         self.nets: list[Net] = []
 
     async def play(self) -> None:
@@ -311,15 +357,15 @@ class History:
             await asyncio.sleep(0)
 
     async def _check_now(self) -> None:
-        at = await self._peek()
-        now = (int(at.value or b"0"), at.token)
-        if now[0] < self.highest[0] or now[1] < self.highest[1]:
-            raise Wrong(f"went back from {self.highest} to {now}")
-        self.highest = now
+        for at in await self._peek():
+            now, before = (int(at.value or b"0"), at.token), self.highest[at.part]
+            if now[0] < before[0] or now[1] < before[1]:
+                raise Wrong(f"{at.part} went back from {before} to {now}")
+            self.highest[at.part] = now
 
-    async def _peek(self) -> Checkpoint:
+    async def _peek(self) -> list[Checkpoint]:
         """Look without a net."""
-        found: Checkpoint = await self._make(_Straight()).read(NAME, PART)
+        found: list[Checkpoint] = await self._make(_Straight()).listed(NAME)
         return found
 
     async def _term(self, token: int) -> None:
@@ -328,33 +374,38 @@ class History:
         for _ in range(token * 60 + self.rng.randrange(120)):
             await asyncio.sleep(0)
         term = elected_term(NAME, token=token, ttl_s=3600.0)
-        progress = Desk(Kept(self._make(net))).progress(term, PART)  # type: ignore[arg-type]
+        desk = Desk(Kept(self._make(net)))  # type: ignore[arg-type]
+        await asyncio.gather(*(self._work(desk, net, term, token, part) for part in PARTS))
+        self.groups += desk.groups
+
+    async def _work(self, desk: Desk, net: Net, term: Term, token: int, part: str) -> None:
+        progress = desk.progress(term, part)
         with suppress(StaleToken, LeadershipLost):
             number = int(await progress.open() or b"0")
-            self._opened(token, number)
+            self._opened(part, token, number)
             for _ in range(self.rng.randrange(3, 9)):
-                await net.turns(6 * MOST_TURNS)  # It is at work, or was stopped.
-                if self.rng.random() < 0.02:
+                await net.turns(3 * MOST_TURNS)  # It is at work, or was stopped.
+                if self.rng.random() < 0.01:
                     depose(term)
                 number += 1
                 await progress.save(b"%d" % number)
-                self._confirmed(token, number)
+                self._confirmed(part, token, number)
 
-    def _opened(self, token: int, number: int) -> None:
-        self.followed += bool(self.found)
-        before = [n for t, n in self.confirmed.items() if t < token]
+    def _opened(self, part: str, token: int, number: int) -> None:
+        self.followed += bool(self.found[part])
+        before = [n for t, n in self.confirmed[part].items() if t < token]
         if before and number < max(before):
             raise Wrong(f"term {token} has found {number}, and {max(before)} was confirmed")
-        self._not_after(token, number)
-        self.found[token] = number
+        self._not_after(part, token, number)
+        self.found[part][token] = number
 
-    def _confirmed(self, token: int, number: int) -> None:
+    def _confirmed(self, part: str, token: int, number: int) -> None:
         self.saves += 1
-        self._not_after(token, number)
-        self.confirmed[token] = number
+        self._not_after(part, token, number)
+        self.confirmed[part][token] = number
 
-    def _not_after(self, token: int, number: int) -> None:
-        for later, found in self.found.items():
+    def _not_after(self, part: str, token: int, number: int) -> None:
+        for later, found in self.found[part].items():
             if later > token and number > found:
                 raise Wrong(f"{number} of term {token} is confirmed; term {later} found {found}")
 

@@ -13,7 +13,9 @@ __all__ = ["PLANTED_CHECKPOINTS"]
 CARRYING = "incumbent.cli.carrying"
 MIGRATION = "incumbent.cli.migration"
 PROGRESS = "incumbent.runtime.checkpoints"
+GROUPING = "incumbent.runtime.grouping"
 MEMORY = "incumbent.stores.memory"
+API = "incumbent.stores.api"
 SQLITE = "incumbent.stores.sqlite.checkpoints"
 FILES = "incumbent.stores.file.checkpoints"
 KV = "incumbent.stores.kv.checkpoints"
@@ -38,6 +40,9 @@ _AT_ONCE = "[of_several_writers_at_once_one_succeeds]"
 _ANEW = "[a_checkpoint_is_read_as_it_was_written]"
 _APART = "[each_part_of_each_election_is_by_itself]"
 _LONG = "[long_names_are_kept_apart]"
+_TOGETHER = "[several_are_written_together]"
+_EACH = "[of_several_together_each_is_compared_by_itself]"
+_ONE_PART = "[of_several_together_for_one_part_one_is_written]"
 _NO_PART = "[a_checkpoint_is_no_part_of_the_election]"
 
 PLANTED_CHECKPOINTS: tuple[Mutant, ...] = (
@@ -89,9 +94,64 @@ PLANTED_CHECKPOINTS: tuple[Mutant, ...] = (
     planted(
         "checkpoints: written after the term",
         PROGRESS,
-        "            self._term.check()\n",
-        "",
+        "self._now, value(), self._token, self._term.check)\n",
+        "self._now, value(), self._token)\n",
         test=f"{_PROGRESS}test_what_is_unknown_when_the_term_ends_is_said_to_be_lost[lost]",
+    ),
+    planted(
+        "checkpoints: what waits for its turn goes though its term is over",
+        GROUPING,
+        "            try:\n                asked.check()\n            except Exception as error:\n",
+        "            try:\n                pass\n            except Exception as error:\n",
+        test=f"{_PROGRESS}test_what_waits_for_its_turn_when_the_term_ends_is_not_sent",
+    ),
+    planted(
+        "checkpoints: a group that was not answered is taken for written",
+        PROGRESS,
+        "            return await self._ask(lambda store: store.advance_all(advances))\n",
+        "            try:\n"
+        "                return await self._ask(lambda store: store.advance_all(advances))\n"
+        "            except OutcomeUnknown:\n"
+        "                return [Checkpoint(a.over.name, a.over.part, a.value, a.token) for a in "
+        "advances]\n",
+        test=f"{_PROGRESS}test_what_is_unknown_of_a_group_is_found_out_for_each[fates2]",
+    ),
+    planted(
+        "checkpoints: one of a group that moved is taken for written",
+        PROGRESS,
+        "            return await self._ask(lambda store: store.advance_all(advances))\n",
+        "            found = await self._ask(lambda store: store.advance_all(advances))\n"
+        "            return [getattr(one, 'checkpoint', one) for one in found]\n",
+        test=f"{_PROGRESS}test_of_a_group_only_those_are_stale_that_were_sealed_since",
+    ),
+    planted(
+        "checkpoints: one of a group that moved fails all",
+        GROUPING,
+        "            answered = list(zip(group, answers, strict=True))\n",
+        "            odd = [one for one in answers if isinstance(one, Exception)]\n"
+        "            answered = [(a, odd[0] if odd else one) for a, one in zip(group, answers)]\n",
+        test=f"{_PROGRESS}test_of_a_group_only_those_are_stale_that_were_sealed_since",
+    ),
+    planted(
+        "checkpoints: what one of a group came to is told to another",
+        GROUPING,
+        "            answered = list(zip(group, answers, strict=True))\n",
+        "            answered = list(zip(group, reversed(answers), strict=True))\n",
+        test=f"{_PROGRESS}test_of_a_group_only_those_are_stale_that_were_sealed_since",
+    ),
+    planted(
+        "checkpoints: a group is as long as it happens to be",
+        GROUPING,
+        "            if group and size > left:\n",
+        "            if group and size > size:\n",
+        test=f"{_PROGRESS}test_long_ones_go_by_few",
+    ),
+    planted(
+        "checkpoints: a list of many is read for another's",
+        PROGRESS,
+        "                return [found.get(part) or Checkpoint(name, part) for part in parts]\n",
+        "                return [at for _, at in zip(parts, found.values())]\n",
+        test=f"{_PROGRESS}test_many_are_opened_and_saved_by_few_requests",
     ),
     planted(
         "checkpoints: two saves at once",
@@ -123,6 +183,43 @@ PLANTED_CHECKPOINTS: tuple[Mutant, ...] = (
         "                return self._now  # type: ignore[return-value]\n"
         "            except StoreUnavailable:\n",
         test=f"{_NOTES}[key-value]",
+    ),
+    planted(
+        "played: a group that was not answered is taken for written",
+        PROGRESS,
+        "            return await self._ask(lambda store: store.advance_all(advances))\n",
+        "            try:\n"
+        "                return await self._ask(lambda store: store.advance_all(advances))\n"
+        "            except OutcomeUnknown:\n"
+        "                return [Checkpoint(a.over.name, a.over.part, a.value, a.token) for a in "
+        "advances]\n",
+        test=f"{_NOTES}[memory]",
+    ),
+    planted(
+        "played: one of a group that moved is taken for written",
+        PROGRESS,
+        "            return await self._ask(lambda store: store.advance_all(advances))\n",
+        "            found = await self._ask(lambda store: store.advance_all(advances))\n"
+        "            return [getattr(one, 'checkpoint', one) for one in found]\n",
+        test=f"{_NOTES}[sqlite]",
+    ),
+    planted(
+        "played: what one of a group came to is told to another",
+        GROUPING,
+        "            answered = list(zip(group, answers, strict=True))\n",
+        "            answered = list(zip(group, reversed(answers), strict=True))\n",
+        test=f"{_NOTES}[sql]",
+    ),
+    planted(
+        "played: a late group is written over what was sealed since",
+        SQLITE,
+        "            return [_outcome(db, serial, one) for one in advances]\n",
+        "            now = [_there(db, one.over.name, one.over.part) for one in advances]\n"
+        "            return [\n"
+        "                _outcome(db, serial, Advance(at, one.value, one.token))\n"
+        "                for at, one in zip(now, advances)\n"
+        "            ]\n",
+        test=f"{_NOTES}[sqlite]",
     ),
     planted(
         "played: swapped without a version",
@@ -211,8 +308,8 @@ PLANTED_CHECKPOINTS: tuple[Mutant, ...] = (
     planted(
         "sqlite: a checkpoint is swapped without a comparison",
         SQLITE,
-        "            if now.version != over.version:\n",
-        "            if now.token > token:\n",
+        "    if now.version != over.version:\n",
+        "    if now.token > one.token:\n",
         test=f"{_SQLITE}{_REFUSED}",
     ),
     planted(
@@ -290,9 +387,94 @@ PLANTED_CHECKPOINTS: tuple[Mutant, ...] = (
     planted(
         "SQL: whatever is there was written by us",
         SQL,
-        "            if now.version == version:\n",
-        "            if now.version is not None:\n",
+        "    if now.version == version:\n",
+        "    if now.version is not None:\n",
         test=f"{_POSTGRESQL}{_AT_ONCE}",
+    ),
+    # -- several together
+    planted(
+        "together: one that moved fails all, one by one",
+        API,
+        "                except StoreError as error:\n                    return error\n",
+        "                except StoreError:\n                    raise\n",
+        test=f"{_MEMORY}{_EACH}",
+    ),
+    planted(
+        "together: what they came to is given in another order",
+        API,
+        "asyncio.gather(*map(outcome, advances))",
+        "asyncio.gather(*map(outcome, sorted(advances, key=lambda one: one.over.part)))",
+        test=f"{_MEMORY}{_TOGETHER}",
+    ),
+    planted(
+        "sqlite: one that moved fails all",
+        SQLITE,
+        "    except (CheckpointMoved, StoreUnusable) as error:\n        return error\n",
+        "    except StoreUnusable as error:\n        return error\n",
+        test=f"{_SQLITE}{_EACH}",
+    ),
+    planted(
+        "sqlite: one that moved is said to be written",
+        SQLITE,
+        "    except (CheckpointMoved, StoreUnusable) as error:\n        return error\n",
+        "    except CheckpointMoved as error:\n        return error.checkpoint\n",
+        test=f"{_SQLITE}{_EACH}",
+    ),
+    planted(
+        "sqlite: of several the first alone is compared",
+        SQLITE,
+        "            return [_outcome(db, serial, one) for one in advances]\n",
+        "            now = [_there(db, one.over.name, one.over.part) for one in advances]\n"
+        "            over = [a.over if not number else now[number] for number, a in "
+        "enumerate(advances)]\n"
+        "            return [\n"
+        "                _outcome(db, serial, Advance(at, one.value, one.token))\n"
+        "                for at, one in zip(over, advances)\n"
+        "            ]\n",
+        test=f"{_SQLITE}{_EACH}",
+    ),
+    planted(
+        "Redis: of several the rest is not compared",
+        REDIS,
+        "if nonce ~= wanted or (",
+        "if at == 1 and nonce ~= wanted or (",
+        test=f"{_REDIS}{_EACH}",
+    ),
+    planted(
+        "Redis: one that moved is said to be written",
+        REDIS,
+        "    return now if now.version == ours else CheckpointMoved(now)\n",
+        "    return now\n",
+        test=f"{_REDIS}{_EACH}",
+    ),
+    planted(
+        "SQL: what one came to is told of another",
+        SQL,
+        "    row = rows.get(over.part)\n",
+        "    row = next(iter(rows.values()), None)\n",
+        test=f"{_POSTGRESQL}{_TOGETHER}",
+    ),
+    planted(
+        "SQL: one that moved is said to be written",
+        SQL,
+        "        return CheckpointMoved(now)\n",
+        "        return now\n",
+        test=f"{_POSTGRESQL}{_EACH}",
+    ),
+    planted(
+        "SQL: all of a group have one version",
+        SQL,
+        "        versions = {number: self._chance(16) for number in wanted}\n",
+        "        versions = dict.fromkeys(wanted, self._chance(16))\n",
+        test=f"{_POSTGRESQL}{_ONE_PART}",
+    ),
+    planted(
+        "SQL: two groups wait for each other",
+        SQL,
+        "key=lambda entry: entry[1].over.part)",
+        "key=lambda entry: entry[0])",
+        test="tests/stores/test_checkpoints.py"
+        "::test_rows_are_locked_in_one_order_whoever_writes_them_together",
     ),
     planted(
         "Leases: a checkpoint that changes nothing is no write",

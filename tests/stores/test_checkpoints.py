@@ -12,13 +12,16 @@ from typing import Any
 import pytest
 import yaml
 
-from incumbent.core.records import Checkpoint
+from incumbent.core.records import Advance, Checkpoint
 from incumbent.errors import CheckpointMoved, PermissionDenied
 from incumbent.stores import naming, open_store
 from incumbent.stores.api import Store
 from incumbent.stores.kubernetes.checkpoints import lease_name
 from incumbent.stores.kubernetes.wire import CHECKPOINT_LABEL
 from incumbent.stores.memory import MemoryStore
+from incumbent.stores.sql.api import Rows
+from incumbent.stores.sql.checkpoints import SqlCheckpoints
+from incumbent.testing.database import Database, MemoryServer
 from tests.servers.etcd import Etcd
 from tests.servers.kubernetes import CANDIDATES, ApiServer, Rule
 from tests.servers.mariadb import MariaDb
@@ -110,6 +113,40 @@ def test_one_that_was_deleted_is_fresh_and_its_versions_do_not_come_back(
             await subject.close()
 
     asyncio.run(main())
+
+
+class Recording(MemoryServer):
+    """Remembers what it was told to write."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database, [])
+        self.written: list[str] = []
+
+    async def write(self, statements: Any, limit_s: float, *, urgent: bool = False) -> list[Rows]:
+        self.written += statements
+        return await super().write(statements, limit_s, urgent=urgent)
+
+
+def test_rows_are_locked_in_one_order_whoever_writes_them_together() -> None:
+    """Else two transactions may wait for each other."""
+
+    async def main() -> list[str]:
+        with contextlib.closing(Database()) as database:
+            server = Recording(database)
+            checkpoints = SqlCheckpoints(server)
+            parts = ["c", "a", "d", "b"]
+            over = [Checkpoint("e", part) for part in parts]
+            written = await checkpoints.advance_all([Advance(at, b"x", 1) for at in over])
+            again = [at for at in written if isinstance(at, Checkpoint)]
+            await checkpoints.advance_all([Advance(at, b"y", 2) for at in again])
+            return server.written
+
+    changes = [text for text in asyncio.run(main()) if text.startswith(("INSERT", "UPDATE"))]
+    assert [change.startswith("INSERT") for change in changes] == [True] * 4 + [False] * 4
+    assert [next(part for part in "abcd" if f"'{part}'" in change) for change in changes] == [
+        *"abcd",
+        *"abcd",
+    ]
 
 
 def over_a_restart(url: str, restart: Callable[[], None]) -> None:

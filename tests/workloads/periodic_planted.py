@@ -29,6 +29,13 @@ _CLAIM = "            await self._uncut(self._save(self._doc))\n            erro
 _CALL = "await self._call(stage, run)\n"
 
 PLANTED: tuple[Mutant, ...] = (
+    planted(
+        "periodic: each tick comes up to a millisecond late",
+        AGENDA,
+        "self._waiting[0][0] / 1000 - self._clock.wall()",
+        "(self._waiting[0][0] - now_ms) / 1000",
+        test=_CLOCKS + "what_has_begun_of_a_millisecond_is_not_waited_for_again",
+    ),
     # -- a tick has one run
     planted(
         "periodic: the claim is noted after the run",

@@ -114,6 +114,26 @@ def test_a_clock_that_steps_forward_is_noticed_within_a_second() -> None:
     assert played(World(EVERY), story).begun() == ticks(30)
 
 
+def test_what_has_begun_of_a_millisecond_is_not_waited_for_again() -> None:
+    offset_s = 0.0006
+
+    async def story(world: World) -> None:
+        host = Host(world, "a", offset_s)
+        await world.until(5)
+        await host.elect()
+        await world.until(25)
+        await host.step_down()
+
+    world = played(World(EVERY, latency_s=0.0), story)
+    late_s = [
+        event.at_s + offset_s - at
+        for event, at in zip(
+            (event for event in world.log if event.what == "begin"), (10, 20), strict=True
+        )
+    ]
+    assert all(abs(late) < 0.0003 for late in late_s), late_s
+
+
 def test_nothing_is_run_before_the_first_start() -> None:
     async def story(world: World) -> None:
         host = Host(world, "a")

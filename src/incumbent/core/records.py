@@ -27,6 +27,7 @@ from incumbent.errors import InvalidName
 __all__ = [
     "FORMAT",
     "VACANT",
+    "Advance",
     "Bar",
     "Checkpoint",
     "Claim",
@@ -267,6 +268,21 @@ class Checkpoint:
     value: bytes = b""
     token: int = 0
     version: Hashable = None
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """One write of a checkpoint; see `stores.api.Store.advance`.
+
+    Attributes:
+        over: as it was read or written last.
+        value: what shall stand there.
+        token: of the term that writes.
+    """
+
+    over: Checkpoint
+    value: bytes
+    token: int
 
 
 def check_name(name: str) -> str:

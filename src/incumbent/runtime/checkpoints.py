@@ -18,6 +18,18 @@ Rules
    A value that is saved twice in a row would look the same; the second save is then no change.
 5. **All of this ends with the term.** The term is checked before each request. What may still be on
    its way then was sent by a holder, and rule 1 is why it does no harm.
+6. **A group is as many writes as it has members.** What is saved while a request is under way goes
+   together as the next one (`grouping`); the store compares each with its own version, and says of
+   each what it came to. So whatever happens to a group, these rules hold of each member by itself:
+   - one that moved is refused alone (2, 3), and the others are written all the same;
+   - a group that was not answered is unknown for each: each is sent again over its own version, in
+     whatever company, and its own answer tells (4);
+   - a group of an earlier term that comes late finds the versions moved that were sealed since, and
+     changes those that were not: these the one who seals finds, since its seal is refused (1);
+   - the term is checked for each when the group is made up, just before it is sent (5).
+
+Reading in groups needs no argument: what was read is believed only when the seal over it is
+written.
 
 Requests are made on the keeper's loop, over the connection that the candidates of this process have
 to that store, and take their turns with them. A renewal waits for none of this.
@@ -26,18 +38,21 @@ to that store, and take their turns with them. A renewal waits for none of this.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+import sys
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar
 
-from incumbent.core.records import Checkpoint, check_name
+from incumbent.core.records import Advance, Checkpoint, check_name
 from incumbent.errors import (
     CheckpointMoved,
     ConfigError,
     OutcomeUnknown,
     StaleToken,
+    StoreError,
     StoreUnavailable,
 )
+from incumbent.runtime.grouping import Groups
 from incumbent.runtime.hub import Hub
 from incumbent.runtime.keeper import Keeper
 from incumbent.runtime.settings import Settings
@@ -47,6 +62,20 @@ from incumbent.stores.api import MAX_CHECKPOINT_BYTES, Store
 __all__ = ["Archive", "Progress"]
 
 T = TypeVar("T")
+
+Answer = Checkpoint | Exception
+
+MOST_TOGETHER = 128
+"""How many are written by one request. What a store's lock or thread is busy with for that long is
+in the way of a renewal that it serves by the same: in the embedded store 4 ms, with the sync."""
+MOST_BYTES = 4 * MAX_CHECKPOINT_BYTES
+"""How long their values are in sum: a quarter of the least message that any server takes."""
+MOST_SINGLY = 16
+"""How many are read one by one. More are read by a list of all that the election has."""
+
+
+def _always() -> None:
+    """Let it be sent."""
 
 
 class Archive:
@@ -62,6 +91,9 @@ class Archive:
         self._keeper: Keeper | None = None
         self._lent: AbstractAsyncContextManager[Hub] | None = None
         self._hub: Hub | None = None
+        self._reads: dict[str, Groups[str, Checkpoint]] = {}
+        self._writes: dict[str, Groups[Advance, Checkpoint]] = {}
+        self._lists = True
 
     async def __aenter__(self) -> Archive:
         """Open the store, if this process has not.
@@ -76,17 +108,30 @@ class Archive:
 
     async def __aexit__(self, *_: object) -> None:
         """Need the store no more."""
+        for reads in self._reads.values():
+            await reads.close()
+        for writes in self._writes.values():
+            await writes.close()
         lent, self._lent, self._hub = self._lent, None, None
         if lent is not None:
             await self._on_loop(lent.__aexit__(None, None, None))
 
-    async def read(self, name: str, part: str) -> Checkpoint:
-        """Return a checkpoint as it is now.
+    async def read(self, name: str, part: str, check: Callable[[], None] = _always) -> Checkpoint:
+        """Return a checkpoint as it is now, read after this call.
+
+        Args:
+            name: the election.
+            part: which of its checkpoints.
+            check: raises what keeps it from being asked; called just before.
 
         Raises:
             StoreError: it could not be read.
         """
-        return await self._ask(lambda store: store.checkpoint(name, part))
+        groups = self._reads.get(name)
+        if groups is None:
+            groups = Groups(lambda parts: self._read_all(name, parts), sys.maxsize)
+            self._reads[name] = groups
+        return await groups.ask(part, check)
 
     async def list(self, name: str) -> list[Checkpoint]:
         """Return all checkpoints of an election.
@@ -96,8 +141,16 @@ class Archive:
         """
         return await self._ask(lambda store: store.checkpoints(name))
 
-    async def write(self, over: Checkpoint, value: bytes, token: int) -> Checkpoint:
+    async def write(
+        self, over: Checkpoint, value: bytes, token: int, check: Callable[[], None] = _always
+    ) -> Checkpoint:
         """Write one that is still exactly `over`; see `Store.advance`.
+
+        Args:
+            over: as it was read or written last.
+            value: what shall stand there.
+            token: of the term that writes.
+            check: raises what keeps it from being written; called just before it is sent.
 
         Raises:
             CheckpointMoved, StoreError: see there.
@@ -108,7 +161,11 @@ class Archive:
                 f"the checkpoint {over.part!r} of {over.name!r} would have {len(value)} bytes, and "
                 f"{MAX_CHECKPOINT_BYTES} is the most: keep less in it, or keep it elsewhere"
             )
-        return await self._ask(lambda store: store.advance(over, value, token))
+        groups = self._writes.get(over.name)
+        if groups is None:
+            groups = Groups(self._write_all, MOST_TOGETHER, MOST_BYTES, lambda one: len(one.value))
+            self._writes[over.name] = groups
+        return await groups.ask(Advance(over, value, token), check)
 
     def progress(self, term: Term, part: str) -> Progress:
         """Return the checkpoint `part` in the hands of `term`.
@@ -122,6 +179,34 @@ class Archive:
                 'nobody\'s: choose another store, and require="token" to be told at the start'
             )
         return Progress(self, term, check_name(part), term.token)
+
+    async def _read_all(self, name: str, parts: Sequence[str]) -> Sequence[Answer]:
+        """Read some; many by a list, unless a list could not be had once.
+
+        A list may be too long, need a right that a single one does not, or have one in it that
+        nobody can read.
+        """
+        if len(parts) > MOST_SINGLY and self._lists:
+            try:
+                found = {at.part: at for at in await self.list(name)}
+            except StoreError:
+                self._lists = False
+            else:
+                return [found.get(part) or Checkpoint(name, part) for part in parts]
+        singly = (self._read_one(name, part) for part in parts)
+        return _told(await asyncio.gather(*singly, return_exceptions=True))
+
+    async def _read_one(self, name: str, part: str) -> Checkpoint:
+        return await self._ask(lambda store: store.checkpoint(name, part))
+
+    async def _write_all(self, advances: Sequence[Advance]) -> Sequence[Answer]:
+        if len(advances) > 1:
+            return await self._ask(lambda store: store.advance_all(advances))
+        (one,) = advances
+        try:
+            return [await self._ask(lambda store: store.advance(one.over, one.value, one.token))]
+        except StoreError as error:
+            return [error]
 
     async def _ask(self, request: Callable[[Store], Awaitable[T]]) -> T:
         if self._hub is None:
@@ -167,7 +252,7 @@ class Progress:
             LeadershipLost: the term ended.
             StoreError: the store refuses; what may pass is tried again.
         """
-        self._now = await self._tried(lambda: self._archive.read(self._now.name, self._now.part))
+        self._now = await self._tried(self._read)
         async with self._saving:
             self._now = await self._tried(self._sealed)
             self.value = self._now.value
@@ -185,6 +270,9 @@ class Progress:
             self._now = await self._tried(lambda: self._written(value))
             self.value = value
 
+    async def _read(self) -> Checkpoint:
+        return await self._archive.read(self._now.name, self._now.part, self._term.check)
+
     async def _sealed(self) -> Checkpoint:
         """Write what was found last under our token; what moved meanwhile is found anew."""
         return await self._swapped(lambda: self._now.value)
@@ -196,7 +284,7 @@ class Progress:
         while True:
             self._judge()
             try:
-                return await self._archive.write(self._now, value(), self._token)
+                return await self._archive.write(self._now, value(), self._token, self._term.check)
             except CheckpointMoved as error:
                 meant, self._now = value(), error.checkpoint
                 if self._now.token == self._token and self._now.value == meant:
@@ -213,8 +301,15 @@ class Progress:
     async def _tried(self, request: Callable[[], Awaitable[T]]) -> T:
         pause_s = self._archive.settings.timing.retry_every_s
         while True:
-            self._term.check()
             try:
                 return await request()
             except (OutcomeUnknown, StoreUnavailable):
                 await asyncio.sleep(min(pause_s, self._term.remaining()))
+
+
+def _told(found: list[Checkpoint | BaseException]) -> list[Answer]:
+    """Return what was found; what ends more than a request is raised."""
+    for one in found:
+        if isinstance(one, BaseException) and not isinstance(one, Exception):
+            raise one
+    return [one for one in found if isinstance(one, Checkpoint | Exception)]

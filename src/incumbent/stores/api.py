@@ -35,6 +35,8 @@ Rules that the suite cannot fully check, so hold them in mind:
 10. **A checkpoint is compared and swapped as well**, beside the elections and without a trace in
    them, if the store keeps any (`Capabilities.checkpoints`). Its version belongs to one write: it
    is never used again, not even after a deletion, and to write an equal value is another write.
+    Several that go together (`advance_all`) are several swaps all the same: none is written for
+    another's sake, or left out because of another.
 
 All methods are called on the keeper's event loop and are cancelled when their time is up. A store
 whose client blocks brings a thread of its own.
@@ -42,6 +44,7 @@ whose client blocks brings a thread of its own.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -49,10 +52,20 @@ from typing import Protocol, runtime_checkable
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from incumbent.core.events import Evidence, Seen
-from incumbent.core.records import Bar, Checkpoint, Claim, Held, Lease, Snapshot, StepDownRequest
+from incumbent.core.records import (
+    Advance,
+    Bar,
+    Checkpoint,
+    Claim,
+    Held,
+    Lease,
+    Snapshot,
+    StepDownRequest,
+)
 from incumbent.errors import ConfigError, MissingExtra, StoreError, StoreUnavailable, StoreUnusable
 
 __all__ = [
+    "ADVANCES_AT_ONCE",
     "MAX_CHECKPOINT_BYTES",
     "ON_ONE_HOST",
     "ON_ONE_SERVER",
@@ -98,6 +111,10 @@ class Fault(Enum):
 
 MAX_CHECKPOINT_BYTES = 65_536
 """What every store takes as the value of one checkpoint."""
+
+ADVANCES_AT_ONCE = 8
+"""How many advances are under way at a time in a store that carries them out one by one: as many as
+its connections carry beside what else a process asks for."""
 
 ON_ONE_HOST = frozenset({Fault.HOLDER_KILLED, Fault.HOLDER_PAUSED})
 """What a store without a server can meet."""
@@ -383,6 +400,22 @@ class Store(Protocol):
         """
         ...
 
+    async def advance_all(self, advances: Sequence[Advance]) -> list[Checkpoint | StoreError]:
+        """Carry out advances of one election, each as `advance` does, and return what each came to.
+
+        Each compares its own version, and is written or not whatever becomes of the others. Of
+        several for one part, at most one is written.
+
+        Returns:
+            For each, in their order: the checkpoint as it was written, or the error that
+            `advance` would have raised.
+
+        Raises:
+            OutcomeUnknown: each of them may have happened, or yet happen.
+            StoreError: any other means that none of them happened.
+        """
+        ...
+
     def follow(self, name: str, sink: Sink) -> None:
         """Report the record now and after each change until `unfollow`."""
         ...
@@ -463,6 +496,19 @@ class StoreDefaults:
     async def advance(self, over: Checkpoint, value: bytes, token: int) -> Checkpoint:
         """Refuse: nothing is kept here beside who holds."""
         raise StoreUnusable(_NO_CHECKPOINTS.format(self.capabilities.scheme))
+
+    async def advance_all(self, advances: Sequence[Advance]) -> list[Checkpoint | StoreError]:
+        """Carry out each by itself, some at a time."""
+        places = asyncio.Semaphore(ADVANCES_AT_ONCE)
+
+        async def outcome(one: Advance) -> Checkpoint | StoreError:
+            async with places:
+                try:
+                    return await self.advance(one.over, one.value, one.token)
+                except StoreError as error:
+                    return error
+
+        return list(await asyncio.gather(*map(outcome, advances)))
 
     def inherited_fds(self, lease: Lease) -> Sequence[int]:
         """Return none: nothing that a process could inherit is evidence of its life."""

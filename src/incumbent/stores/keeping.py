@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
 
-from incumbent.core.records import Checkpoint
+from incumbent.core.records import Advance, Checkpoint
+from incumbent.errors import StoreError
 from incumbent.stores.api import StoreDefaults
 
-__all__ = ["Checkpoints", "KeepingStore"]
+__all__ = ["Checkpoints", "KeepingStore", "Together"]
 
 
 class Checkpoints(Protocol):
@@ -23,6 +25,15 @@ class Checkpoints(Protocol):
 
     async def advance(self, over: Checkpoint, value: bytes, token: int) -> Checkpoint:
         """Write one over exactly `over`."""
+        ...
+
+
+@runtime_checkable
+class Together(Protocol):
+    """What writes several of them by one request, and not one by one."""
+
+    async def advance_all(self, advances: Sequence[Advance]) -> list[Checkpoint | StoreError]:
+        """Carry out advances of one election, each over exactly its own `over`."""
         ...
 
 
@@ -48,3 +59,10 @@ class KeepingStore(StoreDefaults):
         if self._checkpoints is None:
             return await super().advance(over, value, token)
         return await self._checkpoints.advance(over, value, token)
+
+    async def advance_all(self, advances: Sequence[Advance]) -> list[Checkpoint | StoreError]:
+        """Carry out several advances of one election."""
+        together: object = self._checkpoints
+        if isinstance(together, Together):
+            return await together.advance_all(advances)
+        return await super().advance_all(advances)

@@ -17,8 +17,17 @@ from functools import partial
 from typing import TypeVar
 
 from incumbent.core.events import Evidence, Seen
-from incumbent.core.records import Bar, Checkpoint, Claim, Held, Lease, Snapshot, StepDownRequest
-from incumbent.errors import ConfigError, Refused
+from incumbent.core.records import (
+    Advance,
+    Bar,
+    Checkpoint,
+    Claim,
+    Held,
+    Lease,
+    Snapshot,
+    StepDownRequest,
+)
+from incumbent.errors import ConfigError, Refused, StoreError
 from incumbent.stores.api import Capabilities, Finding, Sink, Store
 
 __all__ = ["GREATEST", "OPTION", "Shifted", "shift_of"]
@@ -147,6 +156,10 @@ class Shifted:
     async def advance(self, over: Checkpoint, value: bytes, token: int) -> Checkpoint:
         """Write a checkpoint if it is still exactly `over`."""
         return await self._store.advance(over, value, token)
+
+    async def advance_all(self, advances: Sequence[Advance]) -> list[Checkpoint | StoreError]:
+        """Carry out several advances of one election."""
+        return await self._store.advance_all(advances)
 
     def follow(self, name: str, sink: Sink) -> None:
         """Report the record now and after each change."""

@@ -7,7 +7,9 @@ of who holds, so of the elections it is not believed; but how far the work had c
 over a restart, as well as the server keeps anything. What it lost is lost here, too: with
 `appendfsync always` nothing that was confirmed.
 
-1. **One script compares and swaps**, on a primary. That of another role refuses.
+1. **One script compares and swaps**, on a primary. That of another role refuses. Several advances
+   go to one script, which compares and swaps one after the other. Whether there is room is looked
+   at by the server before a script's first write, and not again: so it does all, or refuses all.
 2. **A version is the server's history and a random name of the write.** The history is its
    replication id, which is a new one after each start and each promotion. So what was sent before
    is refused after it, though the same entry may stand there again: whoever works still finds out
@@ -22,11 +24,11 @@ Numbers pass as text. Nothing here expires.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from incumbent.core.records import Checkpoint
-from incumbent.errors import CheckpointMoved, StoreUnusable
+from incumbent.core.records import Advance, Checkpoint
+from incumbent.errors import CheckpointMoved, StoreError, StoreUnusable
 
 __all__ = ["RedisCheckpoints"]
 
@@ -52,14 +54,19 @@ return found
 _SWAP = (
     _PRELUDE
     + """
-local part, wanted_history, wanted, entry = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
-local now = redis.call('HGET', KEYS[1], part)
-local nonce = now and (string.match(now, '^(%w+) ') or '?') or ''
-if nonce ~= wanted or (wanted ~= '' and history ~= wanted_history) then
-  return {history, now}
+local found = {history}
+for at = 1, #ARGV, 4 do
+  local part, wanted_history, wanted, entry = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+  local now = redis.call('HGET', KEYS[1], part)
+  local nonce = now and (string.match(now, '^(%w+) ') or '?') or ''
+  if nonce ~= wanted or (wanted ~= '' and history ~= wanted_history) then
+    table.insert(found, now)
+  else
+    redis.call('HSET', KEYS[1], part, entry)
+    table.insert(found, entry)
+  end
 end
-redis.call('HSET', KEYS[1], part, entry)
-return {history, entry}
+return found
 """
 )
 
@@ -100,19 +107,38 @@ class RedisCheckpoints:
 
     async def advance(self, over: Checkpoint, value: bytes, token: int) -> Checkpoint:
         """Write one over exactly `over`."""
-        history, nonce = over.version if isinstance(over.version, tuple) else ("", "")
-        ours = secrets.token_hex(8)
-        entry = f"{ours} {token} ".encode() + value
-        answer = await self._client().run(
-            _SWAP, self._key(over.name), over.part, history, nonce, entry, writes=True
-        )
-        now = _found(over.name, over.part, answer[0], answer[1])
-        if now.version != (answer[0].decode(), ours):
-            raise CheckpointMoved(now)
-        return now
+        (outcome,) = await self.advance_all([Advance(over, value, token)])
+        if isinstance(outcome, StoreError):
+            raise outcome
+        return outcome
+
+    async def advance_all(self, advances: Sequence[Advance]) -> list[Checkpoint | StoreError]:
+        """Carry out several of one election; return what each came to."""
+        words: list[str | bytes] = []
+        nonces = [secrets.token_hex(8) for _ in advances]
+        for one, ours in zip(advances, nonces, strict=True):
+            over = one.over
+            history, nonce = over.version if isinstance(over.version, tuple) else ("", "")
+            words += [over.part, history, nonce, f"{ours} {one.token} ".encode() + one.value]
+        key = self._key(advances[0].over.name)
+        now, *entries = await self._client().run(_SWAP, key, *words, writes=True)
+        return [
+            _outcome(one.over, (now.decode(), ours), entry)
+            for one, ours, entry in zip(advances, nonces, entries, strict=True)
+        ]
 
     def _key(self, name: str) -> str:
         return f"{self._prefix}/checkpoints/{name}"
+
+
+def _outcome(
+    over: Checkpoint, ours: tuple[str, str], entry: bytes | None
+) -> Checkpoint | StoreError:
+    try:
+        now = _found(over.name, over.part, ours[0].encode(), entry)
+    except StoreUnusable as error:
+        return error
+    return now if now.version == ours else CheckpointMoved(now)
 
 
 def _found(name: str, part: str, history: bytes, entry: bytes | None) -> Checkpoint:

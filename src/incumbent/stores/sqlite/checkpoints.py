@@ -8,6 +8,9 @@
 3. **Synced.** What was confirmed stands on the disk: what the work did meanwhile may be known to
    other machines, and after a power cut nobody else remembers how far it had come.
 4. **Nobody is woken.** No election has changed, and no row of one is touched.
+5. **Several advances are one transaction**, which is synced once. Each is compared with what is
+   there just before it is written. They share the number, but nobody can have asked for one over a
+   number that is drawn only now: so each part is written once in it, and has a version of its own.
 
 A row that somebody changed by hand to something else than ours is refused, and left alone.
 """
@@ -15,12 +18,12 @@ A row that somebody changed by hand to something else than ours is refused, and 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
-from incumbent.core.records import Checkpoint
-from incumbent.errors import CheckpointMoved, StoreUnusable
+from incumbent.core.records import Advance, Checkpoint
+from incumbent.errors import CheckpointMoved, StoreError, StoreUnusable
 
 __all__ = ["TableCheckpoints"]
 
@@ -77,15 +80,32 @@ class TableCheckpoints:
             CheckpointMoved: it is not `over` any more.
         """
         with self._writing() as (db, serial):
-            now = _there(db, over.name, over.part)
-            if now.version != over.version:
-                raise CheckpointMoved(now)
-            db.execute(_SCHEMA)
-            db.execute(
-                "INSERT OR REPLACE INTO checkpoint VALUES (?, ?, ?, ?, ?)",
-                (over.name, over.part, value, token, serial),
-            )
-            return _there(db, over.name, over.part)
+            return _swapped(db, serial, Advance(over, value, token))
+
+    def advance_all(self, advances: Sequence[Advance]) -> list[Checkpoint | StoreError]:
+        """Carry out several advances; return what each came to."""
+        with self._writing() as (db, serial):
+            return [_outcome(db, serial, one) for one in advances]
+
+
+def _outcome(db: sqlite3.Connection, serial: int, one: Advance) -> Checkpoint | StoreError:
+    try:
+        return _swapped(db, serial, one)
+    except (CheckpointMoved, StoreUnusable) as error:
+        return error
+
+
+def _swapped(db: sqlite3.Connection, serial: int, one: Advance) -> Checkpoint:
+    over = one.over
+    now = _there(db, over.name, over.part)
+    if now.version != over.version:
+        raise CheckpointMoved(now)
+    db.execute(_SCHEMA)
+    db.execute(
+        "INSERT OR REPLACE INTO checkpoint VALUES (?, ?, ?, ?, ?)",
+        (over.name, over.part, one.value, one.token, serial),
+    )
+    return _there(db, over.name, over.part)
 
 
 def _there(db: sqlite3.Connection, name: str, part: str) -> Checkpoint:

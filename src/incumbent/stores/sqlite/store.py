@@ -13,12 +13,13 @@ was replaced is told by an event about it, about its log, or about the bell.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from incumbent.errors import StoreUnusable
+from incumbent.core.records import Advance, Checkpoint
+from incumbent.errors import StoreError, StoreUnusable
 from incumbent.stores.api import ON_ONE_HOST, Capabilities, Grade
 from incumbent.stores.local import filesystem, inotify
 from incumbent.stores.local.store import Changes, LocalStore
@@ -64,6 +65,10 @@ class SqliteStore(LocalStore[Tables]):
         self._opener = self._machine.chance(8)
         self._bell_path = beside[0]
         self._bell = -1
+
+    async def advance_all(self, advances: Sequence[Advance]) -> list[Checkpoint | StoreError]:
+        """Carry out several advances of one election, in one transaction."""
+        return await self._run(lambda tables: tables.checkpoints.advance_all(advances))
 
     def _open_records(self) -> Tables:
         if self._create:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 
-from incumbent.core.records import Checkpoint
-from incumbent.errors import CheckpointMoved, StoreUnusable
+from incumbent.core.records import Advance, Checkpoint
+from incumbent.errors import CheckpointMoved, StoreError, StoreUnusable
 from incumbent.stores.api import MAX_CHECKPOINT_BYTES, Store
 from incumbent.testing.conformance.kit import Candidate, Harness, Watch, expired, same, two
 
@@ -15,6 +15,7 @@ __all__ = ["CHECKS", "QUEUE_CHECKS"]
 PART = "orders"
 EVERY_BYTE = bytes(range(256))
 WRITERS = 5
+PARTS = ("a", "b", "c", "d", "e")
 
 
 async def _keeping(h: Harness) -> tuple[Store, Store, str] | None:
@@ -23,10 +24,12 @@ async def _keeping(h: Harness) -> tuple[Store, Store, str] | None:
     name = h.name()
     if one.capabilities.checkpoints:
         return one, other, name
+    nothing = Checkpoint(name, PART)
     for asked in (
         one.checkpoint(name, PART),
         one.checkpoints(name),
-        one.advance(Checkpoint(name, PART), b"x", 1),
+        one.advance(nothing, b"x", 1),
+        _first_of(one.advance_all([Advance(nothing, b"x", 1), Advance(nothing, b"y", 1)])),
     ):
         try:
             await asked
@@ -34,6 +37,30 @@ async def _keeping(h: Harness) -> tuple[Store, Store, str] | None:
             continue
         raise AssertionError("kept, in a store that declares to keep no checkpoints")
     return None
+
+
+async def _first_of(asked: Awaitable[list[Checkpoint | StoreError]]) -> Checkpoint:
+    """Return what the first of several came to, or raise that."""
+    outcome, *_ = await asked
+    if isinstance(outcome, StoreError):
+        raise outcome
+    return outcome
+
+
+async def _together(store: Store, *advances: Advance) -> tuple[list[Checkpoint], list[Checkpoint]]:
+    """Return what was written of several, and what the refused ones found; in their order."""
+    written, told = [], []
+    outcomes = await store.advance_all(advances)
+    assert len(outcomes) == len(advances), "not every one has an outcome"
+    for one, outcome in zip(advances, outcomes, strict=True):
+        if isinstance(outcome, CheckpointMoved):
+            assert outcome.checkpoint.part == one.over.part, "told of another's"
+            told.append(outcome.checkpoint)
+        else:
+            assert isinstance(outcome, Checkpoint), f"{outcome!r}"
+            assert _noted(outcome) == (one.over.name, one.over.part, one.value, one.token)
+            written.append(outcome)
+    return written, told
 
 
 async def _moved(asked: Awaitable[Checkpoint], what: str) -> Checkpoint:
@@ -121,6 +148,91 @@ async def of_several_writers_at_once_one_succeeds(h: Harness) -> None:
         assert told == written * (WRITERS - 1)
         at = written[0]
         assert await other.checkpoint(name, PART) == at
+
+
+async def several_are_written_together(h: Harness) -> None:
+    made = await _keeping(h)
+    if made is None:
+        return
+    one, other, name = made
+    at = {part: Checkpoint(name, part) for part in PARTS}
+    versions = set()
+    longest = EVERY_BYTE * (MAX_CHECKPOINT_BYTES // len(EVERY_BYTE))
+    for round_, values in enumerate(((b"x", EVERY_BYTE, b"", longest, b"y"), [longest] * 5), 1):
+        writes = [
+            Advance(at[part], value, round_) for part, value in zip(PARTS, values, strict=True)
+        ]
+        written, told = await _together(one, *reversed(writes))
+        assert told == []
+        at = {checkpoint.part: checkpoint for checkpoint in written}
+        for part in PARTS:
+            assert await other.checkpoint(name, part) == at[part]
+        assert await other.checkpoints(name) == [at[part] for part in PARTS]
+        versions |= {(checkpoint.part, checkpoint.version) for checkpoint in written}
+    assert len(versions) == 2 * len(PARTS), "a version was used again"
+    assert await one.advance_all([Advance(at["a"], b"alone", 3)]) == [
+        await other.checkpoint(name, "a")
+    ]
+
+
+async def of_several_together_each_is_compared_by_itself(h: Harness) -> None:
+    made = await _keeping(h)
+    if made is None:
+        return
+    one, other, name = made
+    nothing = [Checkpoint(name, part) for part in PARTS]
+    first, _ = await _together(one, *(Advance(at, b"first", 7) for at in nothing))
+    b, d = [await other.advance(first[number], b"theirs", 9) for number in (1, 3)]
+    written, told = await _together(one, *(Advance(at, b"second", 7) for at in first))
+    assert told == [b, d], "what had moved was written, or another one was refused for it"
+    assert [at.part for at in written] == ["a", "c", "e"]
+    now = sorted([b, d, *written], key=lambda at: at.part)
+    assert await other.checkpoints(name) == now
+    for late in (nothing, first):
+        written, told = await _together(one, *(Advance(at, b"late", 7) for at in late))
+        assert (written, told) == ([], now)
+    assert await other.checkpoints(name) == now
+    written, told = await _together(
+        one, Advance(nothing[0], b"late", 7), Advance(Checkpoint(name, "f"), b"new", 9)
+    )
+    assert ([at.part for at in written], told) == (["f"], now[:1])
+
+
+async def of_several_together_for_one_part_one_is_written(h: Harness) -> None:
+    made = await _keeping(h)
+    if made is None:
+        return
+    one, other, name = made
+    for round_ in range(1, 3):
+        at, beside = await one.checkpoint(name, "a"), await one.checkpoint(name, "b")
+        written, told = await _together(
+            one,
+            Advance(at, b"1", round_),
+            Advance(beside, b"2", round_),
+            Advance(at, b"3", round_),
+            Advance(at, b"4", round_),
+        )
+        now = await other.checkpoint(name, "a")
+        assert sorted(found.part for found in written) == ["a", "b"]
+        assert now in written
+        assert told == [now, now]
+
+
+async def of_several_groups_at_once_one_writes_each_part(h: Harness) -> None:
+    made = await _keeping(h)
+    if made is None:
+        return
+    one, other, name = made
+    at = [Checkpoint(name, part) for part in PARTS]
+    for round_ in range(1, 4):
+        mine = _together(one, *(Advance(over, b"mine", round_) for over in at))
+        theirs = _together(other, *(Advance(over, b"theirs", round_) for over in reversed(at)))
+        outcomes = await asyncio.gather(mine, theirs)
+        at = sorted((found for written, _ in outcomes for found in written), key=lambda at: at.part)
+        assert [found.part for found in at] == list(PARTS), "each part is written once"
+        told = sorted((found for _, told in outcomes for found in told), key=lambda at: at.part)
+        assert told == at
+        assert await other.checkpoints(name) == at
 
 
 async def each_part_of_each_election_is_by_itself(h: Harness) -> None:
@@ -231,6 +343,10 @@ CHECKS = (
     a_checkpoint_is_read_as_it_was_written,
     a_write_over_what_is_not_there_any_more_is_refused,
     of_several_writers_at_once_one_succeeds,
+    several_are_written_together,
+    of_several_together_each_is_compared_by_itself,
+    of_several_together_for_one_part_one_is_written,
+    of_several_groups_at_once_one_writes_each_part,
     each_part_of_each_election_is_by_itself,
     long_names_are_kept_apart,
     a_checkpoint_is_no_part_of_the_election,

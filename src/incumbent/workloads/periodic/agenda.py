@@ -16,6 +16,7 @@ from incumbent.workloads.env import Clock
 __all__ = ["Agenda"]
 
 LOOK_EVERY_S = 1.0
+_LEAST_S = 0.0001
 
 
 class Agenda:
@@ -58,7 +59,9 @@ class Agenda:
             self._sooner.clear()
             delay_s = LOOK_EVERY_S
             if self._waiting:
-                delay_s = min(delay_s, max(0.001, (self._waiting[0][0] - now_ms) / 1000))
+                # Of a whole millisecond that has begun, what is left may be nothing.
+                left_s = self._waiting[0][0] / 1000 - self._clock.wall()
+                delay_s = min(delay_s, max(_LEAST_S, left_s))
             await self._sleep(delay_s)
 
     async def _sleep(self, delay_s: float) -> None:

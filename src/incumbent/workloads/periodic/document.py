@@ -7,7 +7,8 @@ version; one of another version is left alone: whoever reads half of it would ru
 from __future__ import annotations
 
 import json
-from dataclasses import astuple, dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from operator import attrgetter
 from typing import Any
 
 from incumbent.errors import StoreUnusable
@@ -79,6 +80,11 @@ class Row:
     count: int = 1
 
 
+# Not `astuple`, which copies each field in depth: that was a quarter of the work of a tick.
+_RUN = attrgetter(*(one.name for one in fields(Run)))
+_ROW = attrgetter(*(one.name for one in fields(Row)))
+
+
 @dataclass(frozen=True, slots=True)
 class Document:
     """All that is noted of one task.
@@ -121,11 +127,11 @@ class Document:
             "v": FORMAT,
             "rule": self.rule,
             "through": self.through_ms,
-            "run": astuple(self.run) if self.run else None,
+            "run": _RUN(self.run) if self.run else None,
             "paused": self.paused,
             "served": self.served,
             "next": self.next_ms,
-            "rows": [astuple(row) for row in rows],
+            "rows": [_ROW(row) for row in rows],
         }
 
     @classmethod

@@ -203,8 +203,8 @@ class Desk:
     async def _look(self) -> Orders:
         pause_s = self._archive.settings.timing.retry_every_s
         while True:
-            self._term.check()
             try:
-                return Orders.of(await self._archive.read(self._term.name, PART))
+                found = await self._archive.read(self._term.name, PART, self._term.check)
+                return Orders.of(found)
             except (OutcomeUnknown, StoreUnavailable):
                 await asyncio.sleep(min(pause_s, self._term.remaining()))
