@@ -126,6 +126,12 @@ def test_operators_pause_order_and_resume(url: str, start: Start) -> None:
     found = until(url, lambda found: len(found[0]["runs"]) > before + 1)
     assert [row["tick"] for row in found[0]["runs"]].count("now-by-hand") == 1
     assert "paused" in outcomes(found)
+    order = run("resume", "tidy", "--from-now", "--store", url, "--json").json["order"]
+    found = until(url, lambda found: "resumed" in outcomes(found))
+    assert [row["tick"] for row in found[0]["runs"] if row["outcome"] == "resumed"] == [order]
+    told = run("resume", "tidy", "main", "--from-now", "--store", url).out
+    assert told.startswith("resumed: main of tidy, from now (order ")
+    assert run("resume", "nothing", "--from-now", "--store", url).code == 2
 
 
 def test_a_file_describes_work(url: str, start: Start, tmp_path: Path) -> None:

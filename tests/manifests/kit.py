@@ -111,12 +111,18 @@ _HANDOVER = {
     "handover": replace(PLAIN[Mode.ACTIVE_STANDBY], handover=True),
     "handover-cordon": replace(PLAIN[Mode.ACTIVE_STANDBY], handover=True, handover_cordon=True),
 }
+_EVERY = ("incumbent", "every", "5m", "reports", "--", "./report.sh")
+WORKING = {
+    "every": replace(PLAIN[Mode.PARTLY_SINGLETON], ports=(), command=_EVERY),
+    "noting": replace(PLAIN[Mode.PARTLY_SINGLETON], checkpoints=("consumer", "job.tidy")),
+}
 EVERY: dict[str, Application] = {
     **{f"plain-{mode}": app for mode, app in PLAIN.items()},
     **{f"full-{mode}": app for mode, app in FULL.items()},
     **_ELSEWHERE,
     **ROUTED,
     **_HANDOVER,
+    **WORKING,
 }
 
 

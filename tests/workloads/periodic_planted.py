@@ -16,6 +16,7 @@ JUDGING = "incumbent.workloads.periodic.judging"
 CHOICES = "incumbent.workloads.periodic.choices"
 DOCUMENT = "incumbent.workloads.periodic.document"
 ORDERS = "incumbent.workloads.periodic.orders"
+STRETCHES = "incumbent.workloads.periodic.stretches"
 AGENDA = "incumbent.workloads.periodic.agenda"
 BACKGROUND = "incumbent.workloads.background"
 
@@ -23,6 +24,7 @@ _CLOCKS = "tests/workloads/test_periodic_clocks.py::test_"
 _RUNS = "tests/workloads/test_periodic_runs.py::test_"
 _FACES = "tests/workloads/test_periodic_faces.py::test_"
 _SCHEDULE = "tests/workloads/test_schedule.py::test_"
+_REWIND = "tests/workloads/test_periodic_rewind.py::test_"
 _HISTORIES = "tests/workloads/test_periodic_histories.py"
 
 _CLAIM = "            await self._uncut(self._save(self._doc))\n            error = "
@@ -278,5 +280,49 @@ PLANTED: tuple[Mutant, ...] = (
         "            timer.start()\n",
         "",
         test=_FACES + "in_the_background_it_is_there_again_after_a_fork",
+    ),
+    # -- back to the present
+    planted(
+        "periodic: nothing is barred for who goes back",
+        STRETCHES,
+        "    claimed = ((end_ms, through_ms),) if end_ms < through_ms else ()\n",
+        "    claimed = ()\n",
+        test=_REWIND + "ticks_begin_at_the_present_again[latest]",
+    ),
+    planted(
+        "periodic: a leap over what is barred frees it",
+        STRETCHES,
+        "    for begin_ms, end_ms in barred:\n        parts",
+        "    for begin_ms, end_ms in ():\n        parts",
+        test=_REWIND + "stretches",
+    ),
+    planted(
+        "periodic: who goes back may go anywhere",
+        STRETCHES,
+        "if stretch[0] <= now_ms < stretch[1]]",
+        "] or [(now_ms, through_ms)]",
+        test=_REWIND + "where_every_tick_was_run_there_is_nothing_to_go_back_to",
+    ),
+    planted(
+        "periodic: an order to go back is obeyed by each term",
+        DOCUMENT,
+        'rewound=str(data.get("rewound", "")),',
+        'rewound="",',
+        test=_REWIND + "an_order_is_obeyed_once",
+    ),
+    planted(
+        "periodic: barred stretches are forgotten by the next term",
+        TASK,
+        "        self._schedule = without(self._spec.schedule, self._doc.barred)\n"
+        "        if self._doc.rule",
+        "        if self._doc.rule",
+        test=_REWIND + "ticks_begin_at_the_present_again[latest]",
+    ),
+    planted(
+        "periodic: what was run late counts as passed over",
+        TASK,
+        "self._pass_over((self._judged_ms, found.dropped[-1]))",
+        "self._pass_over((self._judged_ms, found.through_ms))",
+        test=_REWIND + "ticks_begin_at_the_present_again[latest]",
     ),
 )

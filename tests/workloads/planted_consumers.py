@@ -10,6 +10,7 @@ from tests.simulator.mutants import Mutant, planted
 
 __all__ = ["PLANTED_CONSUMERS"]
 
+BEGUN = "incumbent.workloads.consumer.begun"
 HAND = "incumbent.workloads.consumer.hand"
 MACHINE = "incumbent.workloads.consumer.machine"
 SEALED = "incumbent.workloads.consumer.sealed"
@@ -18,6 +19,7 @@ QUEUE = "incumbent.workloads.sources.postgresql"
 STREAM = "incumbent.workloads.sources.redis"
 
 _TEST = "tests/workloads/test_consumer.py::test_"
+_DEATHS = "tests/workloads/test_consumer_deaths.py::test_"
 _POSTGRES = "tests/workloads/test_consumer_postgresql.py::test_"
 _REDIS = "tests/workloads/test_consumer_redis.py::test_"
 
@@ -208,5 +210,47 @@ PLANTED_CONSUMERS: tuple[Mutant, ...] = (
         "                self._tell_deleted(_text(number))\n",
         "                pass\n",
         test=f"{_REDIS}deleted_entries_are_not_passed_over_in_silence[sync]",
+    ),
+    planted(
+        "consumer: a term that ends in order counts as a death",
+        MACHINE,
+        "        if self._begun is None:\n            return\n",
+        "        return\n",
+        test=f"{_DEATHS}terms_that_end_in_order_count_for_nothing[aio]",
+    ),
+    planted(
+        "consumer: the first of a batch is blamed for the others",
+        MACHINE,
+        "        self._careful = self._machine.prefetch\n",
+        "",
+        test=f"{_DEATHS}after_a_death_items_share_no_transaction[sync-1-committed0]",
+    ),
+    planted(
+        "consumer: what is done and comes again is blamed",
+        BEGUN,
+        "        if await done(db, self._work.resource, item):\n            return None\n",
+        "",
+        test=f"{_DEATHS}what_is_done_and_comes_again_is_not_blamed[sync]",
+    ),
+    planted(
+        "consumer: a term counts itself twice",
+        BEGUN,
+        "            former -= 1\n",
+        "            pass\n",
+        test=f"{_DEATHS}a_former_holder_changes_nothing_and_the_same_term_counts_once",
+    ),
+    planted(
+        "consumer: a former holder notes with which item it had begun",
+        BEGUN,
+        "        await self._work.checkpoint_in(db)\n        if await done",
+        "        if await done",
+        test=f"{_DEATHS}a_former_holder_changes_nothing_and_the_same_term_counts_once",
+    ),
+    planted(
+        "consumer: nobody counts who has died of an item",
+        MACHINE,
+        "            if self._begins and (deadly",
+        "            if not left and (deadly",
+        test=f"{_DEATHS}five_deaths_are_too_many_unless_more_are_asked_for[sync-None]",
     ),
 )

@@ -37,6 +37,7 @@ class Consumer(Front, Work):
         batch: int = 1,
         prefetch: int = 100,
         remember: int = KEEP,
+        deaths: int | None = None,
         **work: Any,
     ) -> None:
         """Check the settings; nothing is touched yet.
@@ -56,6 +57,9 @@ class Consumer(Front, Work):
             batch: how many items may share a transaction.
             prefetch: how many items are taken from the source at a time.
             remember: of how many items the ids are kept, for those that are delivered again.
+            deaths: how many terms in a row may end without a word (the process was killed, the host
+                died) that had begun with the same item, before it is a dead letter; 5 with
+                `effects`, where they are counted; 0 for any number.
             **work: what all work takes: see `incumbent.aio.work.Work`.
 
         Raises:
@@ -72,5 +76,6 @@ class Consumer(Front, Work):
             batch=batch,
             prefetch=prefetch,
             remember=remember,
+            deaths=deaths,
         )
         super().__init__(name, machine, **work)

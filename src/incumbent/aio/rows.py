@@ -43,6 +43,7 @@ class Rows(Work):
         backoff: str | float = "1s",
         errors: str = "bury",
         batch: int = 1,
+        deaths: int | None = None,
         **settings: Any,
     ) -> None:
         """Check the settings; nothing is touched yet.
@@ -68,6 +69,8 @@ class Rows(Work):
             backoff: the pause before the first of these; it doubles.
             errors: "bury" such a row in the table `incumbent_dead`, and go on; or "raise".
             batch: how many rows may share a transaction.
+            deaths: how many terms in a row may end without a word (the process was killed, the host
+                died) that had begun with the same row, before it is given up; 5, 0 for any number.
             **settings: what `Work` and `Election` take, besides.
 
         Raises:
@@ -94,5 +97,6 @@ class Rows(Work):
             backoff_s=seconds_of(backoff),
             raises=errors == "raise",
             batch=batch,
+            deaths=deaths,
         )
         super().__init__(name, machine, **settings)

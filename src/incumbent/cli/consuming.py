@@ -28,7 +28,7 @@ __all__ = ["ItemCommand", "consumer_of", "pieces"]
 
 _FROM_FILE = ("sh", "-c", 'exec "$@" < "$INCUMBENT_ITEM_FILE"', "sh")
 _NUMBERS = ("backoff_s",)
-_COUNTS = ("retries", "batch", "prefetch", "remember")
+_COUNTS = ("retries", "batch", "prefetch", "remember", "deaths")
 _WORDS = ("effects", "dead_letter", "errors")
 
 

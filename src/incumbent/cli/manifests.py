@@ -131,6 +131,12 @@ class _Manifests(click.Command):
     default=None,
     help="With --handover: also when its node is cordoned; adds a ClusterRole to look at nodes.",
 )
+@click.option(
+    "--checkpoints",
+    multiple=True,
+    metavar="PART",
+    help="What the work notes in Leases, as job.main, consumer, poll; see docs/manifests.md.",
+)
 @click.option("--user", type=int, metavar="UID", help="The user that it runs as [10001].")
 @click.option("--guard", is_flag=True, help="With policies against a second replica.")
 @click.option(
@@ -196,6 +202,7 @@ def _told(name: str | None, words: list[str], given: dict[str, Any]) -> dict[str
     told: dict[str, Any] = {field: given[field] for field in _PLAIN}
     told |= {"name": name, "command": words or None}
     told["guard"] = given["guard"] or None
+    told["checkpoints"] = list(given["checkpoints"]) or None
     told["ports"] = [_port(text) for text in given["ports"]] or None
     told["env"] = dict(_variable(text) for text in given["env"]) or None
     told["resources"] = _part(cpu=given["cpu"], memory=given["memory"])

@@ -115,23 +115,41 @@ def pause(options: Options, name: str, job: str | None, state: str | None) -> in
 @click.command("resume")
 @click.argument("name")
 @click.argument("job", required=False)
+@click.option(
+    "--from-now",
+    is_flag=True,
+    help="Begin at the present again, after a host whose clock was far ahead has led.",
+)
 @_state
 @common()
-def resume(options: Options, name: str, job: str | None, state: str | None) -> int:
+def resume(options: Options, name: str, job: str | None, from_now: bool, state: str | None) -> int:
     """End the pause of JOB, or all pauses of NAME. Ticks that came meanwhile are not run."""
-    return _set_pause(options, name, job, state, paused=False)
+    return _set_pause(options, name, job, state, paused=False, from_now=from_now)
 
 
 def _set_pause(
-    options: Options, name: str, job: str | None, state: str | None, *, paused: bool
+    options: Options,
+    name: str,
+    job: str | None,
+    state: str | None,
+    *,
+    paused: bool,
+    from_now: bool = False,
 ) -> int:
+    order = secrets.token_hex(4)
+
     async def work(store: Store) -> Orders:
         _, found = await _read(store, name)
-        if job is not None:
+        if job is not None or (from_now and not found):
             _chosen(name, job, found)
         if paused:
             return await _change(store, name, lambda orders: orders.with_pause(job))
-        return await _change(store, name, lambda orders: orders.without_pause(job))
+        jobs = () if not from_now else found if job is None else (job,)
+
+        def edit(orders: Orders) -> Orders:
+            return orders.without_pause(job).with_fresh(order, jobs)
+
+        return await _change(store, name, edit)
 
     orders = _with(options, state, name, work)
     if not paused and job is not None and orders.all_paused:
@@ -140,9 +158,11 @@ def _set_pause(
         )
     what = name if job is None else f"{job} of {name}"
     if options.json:
-        write_json({"election": name, "job": job, "paused": paused})
+        told = {"order": order} if from_now else {}
+        write_json({"election": name, "job": job, "paused": paused, **told})
     elif not options.quiet:
-        click.echo(f"{'paused' if paused else 'resumed'}: {what}")
+        more = f", from now (order {order}; `incumbent runs {name}` says what came of it)"
+        click.echo(f"{'paused' if paused else 'resumed'}: {what}{more if from_now else ''}")
     return codes.OK
 
 

@@ -56,6 +56,7 @@ __all__ = [
     "Taking",
     "advance",
     "database",
+    "done",
     "kept",
     "note",
     "read",
@@ -234,6 +235,11 @@ async def note(
     if number % max(1, keep // 10) == 0:
         await db.run(_FORGET, {"work": work, "number": number - keep})
     return Noted(int(highest), str(checkpoint), first=noted == number and taken > 0)
+
+
+async def done(db: Database, work: str, item: str) -> bool:
+    """Tell whether the id of an item is written; the transaction is sealed already."""
+    return bool(await db.run(_FOUND, {"work": work, "item": kept(item)}))
 
 
 async def advance(db: Database, work: str, checkpoint: str) -> None:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from incumbent.errors import ConfigError
+from incumbent.core.records import check_name
+from incumbent.errors import ConfigError, InvalidName
 from incumbent.manifests import fields, times
 from incumbent.manifests.modes import Mode
 from incumbent.manifests.parts import (
@@ -33,6 +34,11 @@ _LONGEST_NAME = 52
 _ONE_HOST = ("file", "memory", "sqlite")
 _PULL = ("IfNotPresent", "Always", "Never")
 _USUAL_REPLICAS = 2
+_NAMING = ("every", "poll", "consume")
+_WORKS = (*_NAMING, "work")
+"""The commands that elect by themselves in each replica; the first ones name their election."""
+_ONLY_JOB = "job.main"
+"""The part of a task that is alone in its election."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +82,8 @@ class Application:
             the namespace, and to label them.
         handover_cordon: whether it does so when its node is cordoned, too; needs the right to look
             at nodes, which lie in no namespace.
+        checkpoints: the parts of the work whose checkpoints are Leases of this cluster, as in
+            job.main, consumer, poll; adds the rights to those. That of `incumbent every` is known.
     """
 
     name: str
@@ -111,13 +119,14 @@ class Application:
     guard: bool = False
     handover: bool = False
     handover_cordon: bool = False
+    checkpoints: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         fields.label("name", self.name, longest=_LONGEST_NAME)
         fields.image("image", self.image)
         object.__setattr__(self, "mode", Mode(fields.known("mode", self.mode, list(Mode))))
         fields.label("namespace", self.namespace)
-        for name in ("command", "args", "pull_secrets", "writable"):
+        for name in ("command", "args", "pull_secrets", "writable", "checkpoints"):
             object.__setattr__(self, name, fields.words(name, getattr(self, name)))
         object.__setattr__(self, "env", fields.variables("env", self.env))
         for secret in self.pull_secrets:
@@ -216,6 +225,24 @@ class Application:
         """Whether the election is a Lease of this cluster."""
         return self.store_url.startswith("kubernetes:")
 
+    @property
+    def works(self) -> str:
+        """Which command of ours the elected work is, as in "every"; "" if it is none."""
+        ours = self.mode is Mode.PARTLY_SINGLETON and self.command[:1] == ("incumbent",)
+        verb = self._words[1:2]
+        return verb[0] if ours and verb and verb[0] in _WORKS else ""
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """The parts of the work that have a checkpoint among the Leases of this cluster."""
+        if self.checkpoints or not self.leased:
+            return self.checkpoints
+        return (_ONLY_JOB,) if self.works == "every" else ()
+
+    @property
+    def _words(self) -> tuple[str, ...]:
+        return (*self.command, *self.args)
+
     # -- what cannot be meant ---------------------------------------------------------------------
 
     def _check_single(self) -> None:
@@ -231,7 +258,7 @@ class Application:
                 f"autoscaling: what scales is not single, and mode {self.mode} is: leave it out, "
                 "or use mode partly-singleton"
             )
-        for name in ("lease", "store", "store_secret", "routing", "evidence"):
+        for name in ("lease", "store", "store_secret", "routing", "evidence", "checkpoints"):
             if getattr(self, name):
                 raise ConfigError(
                     f"{name}: in mode {self.mode} nothing is elected: leave it out, or use mode "
@@ -272,11 +299,12 @@ class Application:
         self._check_asked()
         if self.mode is Mode.ACTIVE_STANDBY:
             self._check_standby()
-        elif not self.ports:
+        elif not self.ports and not self.works:
             raise ConfigError(
                 "ports: a partly-singleton answers behind a Service, which needs one: add "
                 "{name: http, number: 8080}, or use mode active-standby"
             )
+        self._check_work()
         if self.autoscaling is not None:
             if self.replicas is not None:
                 raise ConfigError(
@@ -287,6 +315,32 @@ class Application:
                 raise ConfigError(
                     "autoscaling.min_replicas: 1 leaves nobody to take over: use 2 or more"
                 )
+
+    def _check_work(self) -> None:
+        """Refuse rights to checkpoints that nobody would use, and those of another election."""
+        for part in self.checkpoints:
+            try:
+                check_name(part)
+            except InvalidName:
+                raise fields.refuse(
+                    "checkpoints", part, "is no part of any work: use names like job.main, consumer"
+                ) from None
+        if self.checkpoints and self.mode is Mode.ACTIVE_STANDBY:
+            raise ConfigError(
+                "checkpoints: in mode active-standby `incumbent run` is elected, and keeps none: "
+                "leave it out, or use mode partly-singleton, where the work itself is"
+            )
+        if self.checkpoints and not self.leased:
+            raise ConfigError(
+                "checkpoints: it is about Leases of this cluster: leave it out, for the rights to "
+                "another store are not given here"
+            )
+        own = self._words[: self._words.index("--")] if "--" in self._words else self._words
+        if self.works in _NAMING and self.election not in own:
+            raise ConfigError(
+                f"command: `incumbent {self.works}` must name the election {self.election!r}, for "
+                "the rights here are to that one: change the command, or say its name by lease"
+            )
 
     def _check_standby(self) -> None:
         if not self.command:

@@ -52,6 +52,9 @@ def _said(name: str) -> str:
     return f"(has(self.{name}) && size(self.{name}) > 0)"
 
 
+_WORKS = f"({_said('command')} && self.command[0] == 'incumbent')"
+"""Work of ours may listen nowhere; which of its commands can is the model's to say."""
+
 NAME = Rule(
     "",
     "size(self.metadata.name) <= 52 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
@@ -93,6 +96,17 @@ RULES = (
         for name in ("lease", "store", "storeSecret", "routing")
     ),
     Rule(
+        "checkpoints",
+        f"!{_said('checkpoints')} || {_PARTLY}",
+        "they are of work that elects by itself: leave it out, or use mode partly-singleton",
+    ),
+    Rule(
+        "checkpoints",
+        f"!{_said('checkpoints')} || !{_said('storeSecret')} && "
+        f"(!{_said('store')} || self.store.startsWith('kubernetes:'))",
+        "the rights are to Leases of this cluster: leave it out, or store and storeSecret",
+    ),
+    Rule(
         "storage",
         f"!has(self.storage) || {_STRICT}",
         "one volume is mounted by one replica that is waited for: use mode at-most-one",
@@ -114,7 +128,7 @@ RULES = (
     ),
     Rule(
         "ports",
-        f"!({_PARTLY}) || {_said('ports')}",
+        f"!({_PARTLY}) || {_said('ports')} || {_WORKS}",
         "all replicas answer behind a Service, which needs a port: add {name: http, number: 8080}",
     ),
     Rule(

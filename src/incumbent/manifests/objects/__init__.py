@@ -4,7 +4,8 @@ One module for each question: `workload` which controller and how a new version 
 runs and where, `probes` when it counts as well, `election` the lock and the right to it, `service`
 how it is found, `guard` what nobody may do to it, `budget` what a drain may do, `scaling` and
 `companion` what may be many, `storage` what one Pod alone mounts, `handover` who may look at Pods,
-`roles` how a right is given, `waivers` what other auditors are told.
+`checkpoints` what the work may note, `roles` how a right is given, `waivers` what other auditors
+are told.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 from incumbent.manifests import Object
 from incumbent.manifests.model import Application
 from incumbent.manifests.objects.budget import budget
+from incumbent.manifests.objects.checkpoints import checkpoint_rights
 from incumbent.manifests.objects.companion import companion_objects
 from incumbent.manifests.objects.election import lock, rights, service_account
 from incumbent.manifests.objects.guard import guards
@@ -31,7 +33,7 @@ def objects_of(app: Application) -> list[Object]:
     """
     found = [*guards(app), service_account(app)]
     if app.leased:
-        found += [*rights(app), lock(app)]
+        found += [*rights(app), lock(app), *checkpoint_rights(app)]
     if app.handover:
         found += handover_rights(app)
     found += services(app)

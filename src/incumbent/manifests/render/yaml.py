@@ -27,7 +27,11 @@ __all__ = ["YAML_ERROR", "Twice", "dumped", "parsed", "plain", "why"]
 
 YAML_ERROR = yaml.YAMLError
 _WIDE = 4096
-_HANDOVER = "-handover"
+_OF_ROLES = {
+    "-checkpoints": "What the work notes: these Leases by name, and create, which has none.",
+    "-handover": "To hand over before it is evicted: its own Pod, and who else is there.",
+}
+"""Of a Role, by the end of its name."""
 
 _WHY = {
     "ValidatingAdmissionPolicy": "What the API server refuses to do to the only replica.",
@@ -103,8 +107,10 @@ def parsed(text: str) -> object:
 
 def why(obj: Object) -> str:
     """Return in a sentence what an object is for."""
-    if obj["kind"] == "Role" and obj["metadata"]["name"].endswith(_HANDOVER):
-        return "To hand over before it is evicted: its own Pod, and who else is there."
+    if obj["kind"] == "Role":
+        for ending, text in _OF_ROLES.items():
+            if obj["metadata"]["name"].endswith(ending):
+                return text
     if obj["kind"] == "Role" and len(obj["rules"]) > 1:
         return "All that a candidate may do: this one lock, by name, and what no name can limit."
     return _WHY[obj["kind"]]

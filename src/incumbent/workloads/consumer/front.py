@@ -34,6 +34,7 @@ class Front:
         batch: int,
         prefetch: int,
         remember: int,
+        deaths: int | None,
     ) -> Machine:
         if errors not in ("bury", "raise"):
             raise ConfigError(f"errors={errors!r}: use 'bury' or 'raise'")
@@ -48,6 +49,7 @@ class Front:
             batch=batch,
             prefetch=prefetch,
             remember=remember,
+            deaths=deaths,
         )
         return self._machine
 

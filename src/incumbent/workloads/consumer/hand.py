@@ -75,6 +75,22 @@ class Hand(ABC):
         """
 
     @abstractmethod
+    async def begin(self, item: Item) -> int | None:
+        """Note with which item the term begins: see `begun`.
+
+        Raises:
+            SourceUnavailable, StaleToken, LeadershipLost: see `open`.
+        """
+
+    @abstractmethod
+    async def take_back(self, item: Item) -> None:
+        """Note that the term ends in order, and that item is not done.
+
+        Raises:
+            SourceUnavailable, StaleToken, LeadershipLost: see `open`.
+        """
+
+    @abstractmethod
     async def close(self) -> None:
         """Disconnect."""
 
@@ -133,6 +149,13 @@ class Bare(Hand):
 
     async def bury(self, item: Item, reason: str, *, keep: bool) -> None:
         """There is nothing to mark."""
+
+    async def begin(self, item: Item) -> int | None:
+        """There is nowhere to note it."""
+        return 0
+
+    async def take_back(self, item: Item) -> None:
+        """There is nothing to take back."""
 
     async def close(self) -> None:
         """There is nothing to close."""

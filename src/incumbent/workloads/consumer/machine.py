@@ -7,6 +7,7 @@ The rules are in the head of the package. What may go wrong, and what is done th
 | the broker is gone | it is closed; wait; seal, read, open and regain anew |
 | the database is gone | wait; connect and seal anew; go on with what is in hand |
 | the handler raises | wait; again; after `retries` more times bury it, or end the run |
+| the handler kills its process | the next term begins with it; in the end bury it (`begun`) |
 | the term is to end | nothing is begun; what is committed is told to the broker; close |
 | a later token is seen | the run ends |
 
@@ -28,6 +29,7 @@ from incumbent.errors import ConfigError, IncumbentError, SourceUnavailable
 from incumbent.fencing.both import through
 from incumbent.fencing.progress import KEEP
 from incumbent.runtime.checkpoints import Progress
+from incumbent.workloads.consumer.begun import Deadly
 from incumbent.workloads.consumer.hand import Bare, Hand, Outcome
 from incumbent.workloads.consumer.places import open_place
 from incumbent.workloads.env import Env
@@ -40,6 +42,9 @@ PART = "consumer"
 
 TELL_S = 2.0
 """How long the broker has, at the end of a term, to hear what is done."""
+
+DEATHS = 5
+"""How many terms may end with an item. Hosts die, too, and that is no fault of what they did."""
 
 LONGEST_PAUSE_S = 30.0
 _FIRST_WAIT_S = 0.05
@@ -65,6 +70,8 @@ class Machine:
         batch: how many items share a transaction, at most.
         prefetch: how many items are taken from the source at a time, at most.
         remember: of how many items the ids are kept.
+        deaths: how many terms may end without a word that began with the same item; 0 for any
+            number, None for `DEATHS` where there is a database.
     """
 
     source: str | Callable[[], Source]
@@ -78,6 +85,7 @@ class Machine:
     batch: int = 1
     prefetch: int = 100
     remember: int = KEEP
+    deaths: int | None = None
     keeps: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
@@ -88,6 +96,7 @@ class Machine:
             ("batch", self.batch, 1),
             ("prefetch", self.prefetch, 1),
             ("remember", self.remember, 1),
+            ("deaths", self.deaths or 0, 0),
         ):
             if value < least:
                 raise ConfigError(f"{name}={value!r} has to be at least {least}")
@@ -104,6 +113,12 @@ class Machine:
             raise ConfigError(
                 "batch= is the size of a transaction, and there is none: add effects="
             )
+        if self.effects is None and self.deaths:
+            raise ConfigError(
+                "deaths= is counted beside the effects, and there are none: add effects="
+            )
+        if self.deaths is None:
+            self.deaths = 0 if self.effects is None else DEATHS
         if self.effects is not None:
             open_place(self.effects)
         self.keeps = self.effects is None and not self.open_source().remembers
@@ -130,6 +145,9 @@ class _Run:
         self._hand = self._new_hand(machine.handler)
         self._wait_s = 0.0
         self._noted: Progress | None = None
+        self._begins = bool(machine.deaths)
+        self._begun: Item | None = None
+        self._careful = 0
 
     def _new_hand(self, handler: Callable[..., Any]) -> Hand:
         machine = self._machine
@@ -158,6 +176,9 @@ class _Run:
                 except SourceUnavailable as error:
                     await self._source.close()
                     await self._pause(f"{self._source.name}: {error}")
+        except BaseException:
+            await self._take_back()
+            raise
         finally:
             await self._source.close()
             if self._machine.waits:
@@ -193,8 +214,13 @@ class _Run:
         """Settle these, each before the next one, whatever it takes."""
         left = list(items)
         while left:
-            outcome = await self._handed(left if self._machine.effects is not None else left[:1])
+            if self._begins and (deadly := await self._begin(left[0])) is not None:
+                await self._give_up(left[0], deadly)
+                del left[0]
+                continue
+            outcome = await self._handed(left if self._several() else left[:1])
             if outcome.done:
+                self._begun, self._careful = None, self._careful - outcome.done
                 await self._told(left[: outcome.done])
                 del left[: outcome.done]
                 self._wait_s = 0.0
@@ -209,8 +235,7 @@ class _Run:
             elif outcome.failed is not None:
                 await self._failed(left[0], outcome.failed)
                 if left[0].attempt > self._machine.retries:
-                    await self._buried(left[0], outcome.failed)
-                    await self._told(left[:1])
+                    await self._give_up(left[0], outcome.failed)
                     del left[0]
                 else:
                     left[0].attempt += 1
@@ -219,6 +244,10 @@ class _Run:
                 self._term.check()
                 await self._env.clock.sleep(_FIRST_WAIT_S)
 
+    def _several(self) -> bool:
+        """Tell whether the hand may be given several items at a time."""
+        return self._machine.effects is not None and not self._begins and self._careful <= 0
+
     async def _handed(self, items: Sequence[Item]) -> Outcome:
         """Hand items over. If the term ends meanwhile, the broker hears what of them is done."""
         self._hand.settled = 0
@@ -226,6 +255,7 @@ class _Run:
             outcome: Outcome = await self._call(self._hand.work, items)
         except asyncio.CancelledError:
             if self._hand.settled:
+                self._begun = None
                 with suppress(IncumbentError, TimeoutError):
                     async with asyncio.timeout(TELL_S):
                         await self._told(items[: self._hand.settled])
@@ -253,6 +283,50 @@ class _Run:
             await self._env.clock.sleep(min(pause_s, LONGEST_PAUSE_S))
         elif machine.raises:
             raise error
+
+    async def _begin(self, item: Item) -> Deadly | None:
+        """Note with which item this term begins; return why it is not to be begun, if so."""
+        former = await self._former(item)
+        if former is None:
+            return None  # It is done, and was delivered again: this term begins with another.
+        self._begins, self._begun = False, item
+        if not former:
+            return None
+        self._careful = self._machine.prefetch
+        text = f"{former} terms in a row ended without a word that had begun with it"
+        _log.warning("%s: item %s: %s", self._term.name, item.id, text)
+        if former < (self._machine.deaths or 0):
+            return None
+        item.attempt = former
+        if self._machine.raises:
+            raise Deadly(text)
+        return Deadly(text)
+
+    async def _former(self, item: Item) -> int | None:
+        while True:
+            try:
+                former: int | None = await self._call(self._hand.begin, item)
+            except SourceUnavailable as gone:
+                await self._pause(str(gone))
+                await self._opened()
+            else:
+                return former
+
+    async def _take_back(self) -> None:
+        """Say of the item with which this term began that nobody died of it."""
+        if self._begun is None:
+            return
+        with suppress(Exception):
+            if not self._machine.waits:
+                through(self._hand.take_back(self._begun))
+                return
+            async with asyncio.timeout(TELL_S):
+                await self._hand.take_back(self._begun)
+
+    async def _give_up(self, item: Item, error: Exception) -> None:
+        await self._buried(item, error)
+        self._begun = None
+        await self._told([item])
 
     async def _buried(self, item: Item, error: Exception) -> None:
         reason = f"{type(error).__name__}: {error}"

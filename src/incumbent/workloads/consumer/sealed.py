@@ -26,6 +26,7 @@ from typing import Any, TypeVar
 from incumbent.errors import IncumbentError, SourceUnavailable
 from incumbent.fencing.progress import Database, database, kept
 from incumbent.runtime.term import Term
+from incumbent.workloads.consumer.begun import Begun
 from incumbent.workloads.consumer.hand import Hand
 from incumbent.workloads.consumer.places import Place
 from incumbent.workloads.sources.api import Item, Joining
@@ -74,6 +75,7 @@ class Sealed(Hand):
         self._remember = remember
         self._joined = joined
         self._fence = term.fence(work)
+        self._begun = Begun(term, self._fence)
         self._connection: Any = None
         self._db: Database | None = None
         self._theirs = False
@@ -120,6 +122,20 @@ class Sealed(Hand):
                 await db.run(_BURY, values)
 
         await self._transact(steps)
+
+    async def begin(self, item: Item) -> int | None:
+        """Note with which item the term begins."""
+        return await self._transact(lambda db: self._begun.begin(db, item.id))
+
+    async def take_back(self, item: Item) -> None:
+        """Note that the term ends in order.
+
+        What was cancelled has no connection any more. To make one, without a limit of time, might
+        keep the end away: so that is done with asyncio alone.
+        """
+        if self._db is None and self.waits:
+            await self.open()
+        await self._transact(lambda db: self._begun.take_back(db, item.id))
 
     async def _settle(self, items: Sequence[Item]) -> None:
         async def steps(db: Database) -> None:

@@ -13,10 +13,13 @@ from typing import Any
 
 from incumbent.errors import StoreUnusable
 from incumbent.stores.api import MAX_CHECKPOINT_BYTES
+from incumbent.workloads.periodic.stretches import Stretch
 
 __all__ = ["PENDING", "RETRY", "RUNNING", "Document", "Row", "Run"]
 
 FORMAT = 1
+_BARRING = 2
+"""The format of a document with barred stretches: who does not know of them would claim twice."""
 RUNNING, RETRY, PENDING = "running", "retry", "pending"
 _TEXT_CHARACTERS = 120
 _ROOM_BYTES = MAX_CHECKPOINT_BYTES - 2_000
@@ -97,6 +100,9 @@ class Document:
         served: the serial number of the last order to run now that was claimed.
         next_ms: when it is due next, for people.
         rows: the history, the oldest first.
+        free: stretches of ticks that were never claimed: see `stretches`.
+        barred: stretches in which no tick is claimed any more.
+        rewound: the last order to begin at the present that was obeyed.
     """
 
     rule: str = ""
@@ -106,6 +112,9 @@ class Document:
     served: int = 0
     next_ms: int | None = None
     rows: tuple[Row, ...] = field(default=())
+    free: tuple[Stretch, ...] = ()
+    barred: tuple[Stretch, ...] = ()
+    rewound: str = ""
 
     def with_row(self, row: Row) -> Document:
         """Return it with one more line of history."""
@@ -124,7 +133,7 @@ class Document:
 
     def _plain(self, rows: tuple[Row, ...]) -> dict[str, Any]:
         return {
-            "v": FORMAT,
+            "v": _BARRING if self.barred else FORMAT,
             "rule": self.rule,
             "through": self.through_ms,
             "run": _RUN(self.run) if self.run else None,
@@ -132,6 +141,9 @@ class Document:
             "served": self.served,
             "next": self.next_ms,
             "rows": [_ROW(row) for row in rows],
+            "free": self.free,
+            "barred": self.barred,
+            "rewound": self.rewound,
         }
 
     @classmethod
@@ -145,8 +157,8 @@ class Document:
             return cls()
         try:
             data = json.loads(value)
-            if data["v"] != FORMAT:
-                raise ValueError(f"its version is {data['v']!r}, and this one knows {FORMAT}")
+            if data["v"] not in (FORMAT, _BARRING):
+                raise ValueError(f"its version is {data['v']!r}, and this one knows {_BARRING}")
             run = data["run"]
             return cls(
                 rule=str(data["rule"]),
@@ -156,9 +168,16 @@ class Document:
                 served=int(data["served"]),
                 next_ms=data["next"],
                 rows=tuple(Row(*row) for row in data["rows"]),
+                free=_stretches(data.get("free", ())),
+                barred=_stretches(data.get("barred", ())),
+                rewound=str(data.get("rewound", "")),
             )
         except (ValueError, KeyError, TypeError) as error:
             raise StoreUnusable(
                 f"what is noted in {where} cannot be understood, and is left alone: {error}. "
                 "Upgrade this program, or give the work another name"
             ) from error
+
+
+def _stretches(found: Any) -> tuple[Stretch, ...]:
+    return tuple((int(begin_ms), int(end_ms)) for begin_ms, end_ms in found)

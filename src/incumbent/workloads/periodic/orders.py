@@ -9,6 +9,8 @@ order it has served last. So neither ever overwrites the other, and no order is 
 - Whoever sends an order of an id that is there already sends nothing. So one whose answer was lost
   is sent again.
 - Pause and resume are a state, and not a sequence: the last one counts.
+- So is the order that ticks begin at the present again. It has an id, and the task's document says
+  which id was obeyed last.
 
 The token of this checkpoint stays 0: nobody who writes here has a term.
 """
@@ -17,7 +19,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 
 from incumbent.core.records import Checkpoint
 from incumbent.errors import OutcomeUnknown, StoreUnavailable, StoreUnusable
@@ -61,12 +64,14 @@ class Orders:
         all_paused: whether all tasks are paused.
         paused: those that are paused singly.
         asks: to run now; the served ones are dropped in time.
+        fresh: for some tasks, the id of the last order to begin at the present again.
     """
 
     serial: int = 0
     all_paused: bool = False
     paused: frozenset[str] = frozenset()
     asks: tuple[Ask, ...] = ()
+    fresh: Mapping[str, str] = field(default_factory=dict)
 
     def pauses(self, job: str) -> bool:
         """Tell whether a task is paused."""
@@ -111,6 +116,10 @@ class Orders:
             return self._numbered(replace(self, all_paused=False, paused=frozenset()))
         return self._numbered(replace(self, paused=self.paused - {job}))
 
+    def with_fresh(self, id: str, jobs: Iterable[str]) -> Orders:
+        """Return it with the order, of that id, that ticks of these tasks begin at the present."""
+        return self._numbered(replace(self, fresh={**self.fresh, **dict.fromkeys(jobs, id)}))
+
     def _numbered(self, changed: Orders) -> Orders:
         return self if changed == self else replace(changed, serial=self.serial + 1)
 
@@ -122,6 +131,7 @@ class Orders:
             "all": self.all_paused,
             "paused": sorted(self.paused),
             "asks": [[ask.serial, ask.id, ask.job, ask.at_ms] for ask in self.asks],
+            "fresh": dict(self.fresh),
         }
         return json.dumps(plain, separators=(",", ":")).encode()
 
@@ -143,8 +153,9 @@ class Orders:
                 all_paused=bool(data["all"]),
                 paused=frozenset(data["paused"]),
                 asks=tuple(Ask(*ask) for ask in data["asks"]),
+                fresh={str(job): str(id) for job, id in data.get("fresh", {}).items()},
             )
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise StoreUnusable(
                 f"the orders for {checkpoint.name!r} cannot be understood: {error}. Upgrade this "
                 "program"

@@ -9,7 +9,9 @@ so that at any time only the latest term can write it, and each write rests on a
    that everything up to it is done with (`through_ms`). The note is known to be written before the
    user's function is called. After the run its end is noted.
 2. **Never back.** Only ticks later than `through_ms` are begun, whatever a clock shows. That number
-   never falls under a claim, so no tick has two claims, but for those of rule 4.
+   never falls under a claim, so no tick has two claims, but for those of rule 4. It falls for an
+   operator who says so (`stretches`): then up to a tick that was never claimed, and what may have
+   been claimed between there and where it was is barred in the same write.
 3. **A clock decides when, and never whether.** Which instants are ticks follows from the rule
    alone. So of two holders, one after the other, whose clocks differ:
    the later one's is *behind*: it finds ticks behind it that its clock has not reached. They are
@@ -49,8 +51,9 @@ from incumbent.workloads.periodic.document import PENDING, RETRY, RUNNING, Docum
 from incumbent.workloads.periodic.judging import Judgement, judge, ripe_ms
 from incumbent.workloads.periodic.orders import Ask, Desk, Orders
 from incumbent.workloads.periodic.spec import Spec
+from incumbent.workloads.periodic.stretches import Stretch, leapt, rewound, without
 from incumbent.workloads.periodic.tick import RunFailed, Tick
-from incumbent.workloads.schedule import id_of, instant_of
+from incumbent.workloads.schedule import Schedule, id_of, instant_of
 
 __all__ = ["PART", "Task"]
 
@@ -84,6 +87,7 @@ class Task:
         self._gate = gate
         self._progress = env.progress(PART + spec.name)
         self._doc = Document()
+        self._schedule: Schedule = spec.schedule
         self._judged_ms = 0
         self._backlog: deque[int] = deque()
 
@@ -99,7 +103,7 @@ class Task:
             await self._regain(self._doc.run)
         while True:
             orders = self._desk.orders
-            if await self._obey(orders):
+            if await self._rewind(orders) or await self._obey(orders):
                 continue
             ask = orders.next_ask(self._spec.name, self._doc.served)
             if ask is not None:
@@ -119,13 +123,16 @@ class Task:
         self._doc = Document.decode(value, f"{PART}{self._spec.name} of {self._env.term.name!r}")
         self._judged_ms = self._doc.through_ms
         now_ms = self._agenda.now_ms()
+        self._schedule = without(self._spec.schedule, self._doc.barred)
         if self._doc.rule != self._spec.schedule.text:
             self._judged_ms = max(self._judged_ms, now_ms)
+            self._pass_over((self._doc.through_ms, self._judged_ms))
             await self._save(replace(self._doc, rule=self._spec.schedule.text))
         if self._judged_ms > now_ms + _FAR_MS:
             log.warning(
                 "%s: ticks up to %s are done with already, which is %d s ahead of this host's "
-                "clock: nothing is run until it has caught up",
+                "clock: nothing is run until it has caught up. If another clock was wrong, see "
+                "`incumbent resume --from-now`",
                 self._spec.name,
                 id_of(self._judged_ms),
                 (self._judged_ms - now_ms) // 1000,
@@ -141,7 +148,7 @@ class Task:
         spec = self._spec
         return judge(
             spec.name,
-            spec.schedule,
+            self._schedule,
             spec.choices,
             after_ms=self._judged_ms,
             now_ms=now_ms,
@@ -150,9 +157,15 @@ class Task:
 
     def _take_in(self, found: Judgement, *, outcome: str = "missed") -> None:
         self._backlog.extend(found.chosen)
+        if found.dropped and outcome != "overrun":
+            self._pass_over((self._judged_ms, found.dropped[-1]))
         self._judged_ms = found.through_ms
         if found.dropped:
             self._doc = self._doc.with_row(self._dropped(found, outcome))
+
+    def _pass_over(self, stretch: Stretch) -> None:
+        """Remember that no tick of it was claimed."""
+        self._doc = replace(self._doc, free=leapt(self._doc.free, stretch, self._doc.barred))
 
     def _dropped(self, found: Judgement, outcome: str) -> Row:
         last = found.dropped[-1]
@@ -162,7 +175,7 @@ class Task:
         return Row(id_of(last), last, 0, self._token, self._agenda.now_ms(), 0, outcome, "", count)
 
     def _next_ms(self) -> int | None:
-        tick = self._spec.schedule.after(self._judged_ms)
+        tick = self._schedule.after(self._judged_ms)
         return None if tick is None else ripe_ms(self._spec.name, self._spec.choices, tick)
 
     # -- what operators order ---------------------------------------------------------------------
@@ -181,6 +194,29 @@ class Task:
             self._backlog.clear()
             self._take_in(replace(found, dropped=dropped, chosen=()), outcome="paused")
         await self._save(replace(self._doc, paused=paused))
+        return True
+
+    async def _rewind(self, orders: Orders) -> bool:
+        """Begin at the present again, if that was ordered and is not done; tell whether it was.
+
+        Nothing runs now, and nothing is claimed without its end: what is noted is all there is.
+        """
+        order = orders.fresh.get(self._spec.name, "")
+        if order in ("", self._doc.rewound):
+            return False
+        now_ms, doc = self._agenda.now_ms(), replace(self._doc, rewound=order)
+        found = rewound(doc.free, doc.barred, now_ms, doc.through_ms)
+        if found is None:
+            text = "they go on as they were, for no stretch is known in which none was claimed"
+        else:
+            text = f"ticks up to {id_of(doc.through_ms)} were done with"
+            doc = replace(doc, free=found[0], barred=found[1], through_ms=now_ms)
+            self._schedule = without(self._spec.schedule, doc.barred)
+            self._judged_ms = now_ms
+            self._backlog.clear()
+        log.warning("%s: it was ordered to begin at the present: %s", self._spec.name, text)
+        row = Row(order, now_ms, 0, self._token, now_ms, 0, "resumed", text)
+        await self._save(doc.with_row(row))
         return True
 
     async def _serve(self, ask: Ask) -> None:
@@ -328,7 +364,8 @@ class Task:
         else:
             through_ms = max(doc.through_ms, doc.run.due_ms, through_ms)
         next_ms = self._backlog[0] if self._backlog else self._next_ms()
-        self._doc = replace(doc, through_ms=through_ms, next_ms=next_ms)
+        barred = tuple(stretch for stretch in doc.barred if stretch[1] > through_ms)
+        self._doc = replace(doc, through_ms=through_ms, next_ms=next_ms, barred=barred)
         await self._progress.save(self._doc.encode(self._spec.choices.history))
 
     async def _uncut(self, work: Awaitable[T]) -> T:
