@@ -113,24 +113,44 @@ PLANTED: tuple[Mutant, ...] = (
     planted(
         "progress: an item that is done is done again",
         PROGRESS,
-        "first=noted == number and taken > 0)",
+        "first=first)",
         "first=True)",
         test=f"{_DONE}an_item_is_done_once_whoever_does_it[sqlite3]",
     ),
     planted(
         "progress: an old token writes ids",
         FENCE,
-        "        noted = await progress.note(db, self.resource, self.token, item, keep, taking)\n"
-        "        self._judge(noted.token)\n",
-        "        noted = await progress.note(db, self.resource, self.token, item, keep, taking)\n",
+        "        self._judge(noted.token)\n        return noted.first\n",
+        "        return noted.first\n",
         test=f"{_DONE}an_item_is_done_once_whoever_does_it[sqlite3]",
     ),
     planted(
         "progress: what comes again moves the checkpoint back",
-        FENCE,
-        "        if noted.first and checkpoint:\n",
+        PROGRESS,
+        "        if first and checkpoint:\n",
         "        if checkpoint:\n",
         test=f"{_DONE}the_checkpoint_is_moved_by_what_is_done_now_alone[sqlite3]",
+    ),
+    planted(
+        "progress: what comes again moves the checkpoint back, in one statement",
+        PROGRESS,
+        "CASE WHEN EXISTS (SELECT 1 FROM {first}) AND :checkpoint <> ''",
+        "CASE WHEN :checkpoint <> ''",
+        test=f"{_DONE}the_checkpoint_is_moved_by_what_is_done_now_alone[psycopg]",
+    ),
+    planted(
+        "progress: what was not there to be taken moves the checkpoint",
+        PROGRESS,
+        'taken=_TAKEN.format(taking=taking), first="taken")',
+        'taken=_TAKEN.format(taking=taking), first="noted")',
+        test=f"{_DONE}what_is_not_there_to_be_taken_moves_nothing[psycopg]",
+    ),
+    planted(
+        "progress: the count is read before the seal has waited",
+        PROGRESS,
+        "WHERE work = :work FOR UPDATE\n),\nnoted",
+        "WHERE work = :work\n),\nnoted",
+        test=f"{_DONE}a_successor_waits_for_the_transaction_that_is_open[psycopg-c]",
     ),
     planted(
         "progress: the checkpoint is written without a seal",
@@ -142,11 +162,11 @@ PLANTED: tuple[Mutant, ...] = (
     planted(
         "progress: the id is looked for before the seal has waited",
         PROGRESS,
-        "    SELECT :work, :item, items FROM sealed WHERE token <= :token\n"
+        "    SELECT :work, :item, items + 1 FROM held WHERE token <= :token\n"
         "    ON CONFLICT (work, item) DO NOTHING\n",
-        "    SELECT :work, :item, items FROM sealed WHERE token <= :token AND NOT EXISTS (\n"
+        "    SELECT :work, :item, items + 1 FROM held WHERE token <= :token AND NOT EXISTS (\n"
         "        SELECT 1 FROM incumbent_done d WHERE d.work = :work AND d.item = :item)\n",
-        test=f"{_DONE}a_successor_waits_for_the_transaction_that_is_open[psycopg]",
+        test=f"{_DONE}a_successor_waits_for_the_transaction_that_is_open[psycopg-b]",
     ),
     planted(
         "progress: ids are kept for ever",

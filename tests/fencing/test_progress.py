@@ -18,7 +18,8 @@ import sqlalchemy.ext.asyncio
 
 from incumbent.errors import ConfigError, LeadershipLost, StaleToken
 from incumbent.fencing import Fence
-from incumbent.fencing.progress import tables
+from incumbent.fencing.both import through
+from incumbent.fencing.progress import database, tables
 from tests.servers.postgresql import Postgres
 
 Connect = Callable[[], Any]
@@ -120,10 +121,30 @@ def test_the_checkpoint_is_moved_by_what_is_done_now_alone(connect: Connect) -> 
     db.rollback()
 
 
+def test_what_is_not_there_to_be_taken_moves_nothing(connect: Connect) -> None:
+    db = connect()
+    cursor = db.cursor()
+    cursor.execute("INSERT INTO effect VALUES ('row')")
+    used = database(db)
+    taking = ("DELETE FROM effect WHERE item = :row", {"row": "row"})
+    found = [
+        through(fence(1).once_in(used, item, checkpoint, taking=taking))
+        for item, checkpoint in (("a", "1"), ("b", "2"), ("a", "3"))
+    ]
+    assert found == [True, False, False]
+    assert fence(1).checkpoint(db) == "1"
+    db.commit()
+    assert effects(db) == []
+
+
+@pytest.mark.parametrize("item", ["b", "c"])
 def test_a_successor_waits_for_the_transaction_that_is_open(
-    connect: Connect, request: pytest.FixtureRequest
+    connect: Connect, request: pytest.FixtureRequest, item: str
 ) -> None:
-    """The old holder is before its commit: the new one must not do the item beside it."""
+    """The old holder is before its commit: the new one must not do the item beside it.
+
+    Nor give its own one the number that the other's has.
+    """
     old, new = connect(), connect()
     do(old, 1, "a")
     assert fence(1).once(old, "b", checkpoint="b")
@@ -132,7 +153,7 @@ def test_a_successor_waits_for_the_transaction_that_is_open(
 
     def succeed() -> None:
         begun.set()
-        found.append(fence(2).once(new, "b"))
+        found.append(fence(2).once(new, item))
         found.append(fence(2).checkpoint(new))
         new.commit()
 
@@ -147,7 +168,7 @@ def test_a_successor_waits_for_the_transaction_that_is_open(
     assert not found
     old.commit()
     thread.join(LIMIT_S)
-    assert found == [False, "b"]
+    assert found == [item == "c", "b"]
 
 
 def test_ids_are_kept_as_they_were_meant(connect: Connect) -> None:

@@ -15,6 +15,7 @@ HAND = "incumbent.workloads.consumer.hand"
 MACHINE = "incumbent.workloads.consumer.machine"
 SEALED = "incumbent.workloads.consumer.sealed"
 SERVER = "incumbent.workloads.postgresql"
+PLACE = "incumbent.workloads.consumer.places.postgresql"
 QUEUE = "incumbent.workloads.sources.postgresql"
 STREAM = "incumbent.workloads.sources.redis"
 
@@ -128,6 +129,40 @@ PLANTED_CONSUMERS: tuple[Mutant, ...] = (
         "            self.term.check()\n            committing = True\n",
         "            committing = True\n",
         test=f"{_TEST}a_handler_that_outlives_its_term_commits_nothing[sync]",
+    ),
+    planted(
+        "consumer: several items share a transaction without being told",
+        PLACE,
+        'await self._cursor.execute("COMMIT; BEGIN")',
+        'await self._cursor.execute("SELECT 1")',
+        PLACE,
+        '            self._cursor.execute("COMMIT; BEGIN")\n        return',
+        '            self._cursor.execute("SELECT 1")\n        return',
+        test=f"{_POSTGRES}each_item_is_committed_before_the_next_one_begins[sync]",
+    ),
+    planted(
+        "consumer: what one handler set for its transaction holds for the next one",
+        PLACE,
+        '            self._cursor.execute("COMMIT; BEGIN")\n        return',
+        '            self._cursor.execute("COMMIT AND CHAIN")\n        return',
+        test=f"{_POSTGRES}each_item_is_committed_before_the_next_one_begins[sync]",
+    ),
+    planted(
+        "consumer: the transaction of an item that does not come stays open",
+        SEALED,
+        "        begun, self._begun = self._begun, None\n        if begun is not None:\n",
+        "        begun = None\n        if begun is not None:\n",
+        test=f"{_POSTGRES}no_transaction_is_open_while_the_broker_is_told[sync]",
+    ),
+    planted(
+        "consumer: a commit that also begins is taken for none, and the item for another",
+        SEALED,
+        "self._fence.once_in(db, item.id, item.position",
+        'self._fence.once_in(db, f"{item.id} {id(self._connection)}", item.position',
+        SEALED,
+        "taking = None if self._joined is None else self._joined.taking(item)",
+        "taking = None",
+        test=f"{_POSTGRES}a_commit_that_also_begins_is_asked_about_if_nobody_heard_of_it[sync]",
     ),
     planted(
         "queue: rows are read in the order of their numbers",

@@ -6,17 +6,20 @@ import threading
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import psycopg
 import pytest
 
 from incumbent import ConfigError, testing
+from incumbent.errors import SourceUnavailable
 from incumbent.fencing import Fence
 from incumbent.stores.memory import MemoryStore
+from incumbent.workloads.consumer.places.postgresql import PostgresPlace
 from incumbent.workloads.postgresql import application
 from incumbent.workloads.sources.api import Item
-from incumbent.workloads.sources.postgresql import schema
+from incumbent.workloads.sources.postgresql import PostgresQueue, schema
 from tests.servers.postgresql import Postgres
 from tests.workloads.consuming import Effects, consumer, until
 from tests.workloads.faces import FACES, Face
@@ -285,6 +288,82 @@ def test_a_statement_that_fails_in_silence_does_not_pass_for_done(
     assert queue.rows() == ["i0", "i2"]
     (reason,) = queue.rows("SELECT reason FROM incumbent_dead")
     assert "did not raise" in reason
+
+
+def test_each_item_is_committed_before_the_next_one_begins(
+    face: Face, memory: MemoryStore, queue: Queue
+) -> None:
+    """One message ends a transaction and begins the next one; what was the handler's ends, too."""
+
+    def handle(item: Item, db: Any) -> Any:
+        seen.append(queue.rows())
+        sessions.add(db.info.backend_pid)
+        if face.name == "sync":
+            queue.write(item, db)
+            db.execute("SET TRANSACTION READ ONLY")
+            return None
+
+        async def steps() -> None:
+            await queue.write(item, db)
+            await db.execute("SET TRANSACTION READ ONLY")
+
+        return steps()
+
+    seen: list[Any] = []
+    sessions: set[int] = set()
+    queue.put(*names(4))
+    face.start(consumer(face, queue.source, memory, handle, effects=queue.effects))
+    queue.until_empty()
+    face.stop()
+    assert seen == [names(count) for count in range(4)]
+    assert len(sessions) == 1
+
+
+def test_no_transaction_is_open_while_the_broker_is_told(
+    face: Face, memory: MemoryStore, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("incumbent.workloads.consumer.hand.SLICE_S", -1.0)
+    states: list[Any] = []
+
+    async def done(self: PostgresQueue, items: Sequence[Item]) -> None:
+        assert len(items) == 1
+        states.extend(
+            queue.rows("SELECT state FROM pg_stat_activity WHERE application_name LIKE '%/effects'")
+        )
+
+    monkeypatch.setattr(PostgresQueue, "done", done)
+    queue.put(*names(4))
+    face.start(consumer(face, queue.source, memory, queue.write, effects=queue.effects))
+    until(lambda: len(states) == 4, "all are told")
+    face.stop()
+    assert states == ["idle"] * 4
+    assert queue.rows() == names(4)
+
+
+def test_a_commit_that_also_begins_is_asked_about_if_nobody_heard_of_it(
+    face: Face, memory: MemoryStore, queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fates = Random(7)
+    happened: set[str] = set()
+    commit = PostgresPlace.commit_and_begin
+
+    async def unheard(self: PostgresPlace, connection: Any, begun: Any) -> Any:
+        fate = fates.choice(["heard", "unheard", "lost"])
+        happened.add(fate)
+        if fate != "lost":
+            begun = await commit(self, connection, begun)
+        if fate != "heard":
+            raise SourceUnavailable("nobody knows")
+        return begun
+
+    monkeypatch.setattr(PostgresPlace, "commit_and_begin", unheard)
+    queue.put(*names(12))
+    face.start(consumer(face, queue.source, memory, queue.write, effects=queue.effects))
+    queue.until_empty()
+    face.stop()
+    assert happened == {"heard", "unheard", "lost"}
+    assert queue.rows() == names(12)
+    assert queue.rows("SELECT item FROM incumbent_done ORDER BY number") == names(12)
 
 
 def test_a_handler_cannot_commit(face: Face, memory: MemoryStore, queue: Queue) -> None:

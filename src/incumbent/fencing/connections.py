@@ -6,6 +6,7 @@ A connection of a class that was made from a known one is known as well.
 from __future__ import annotations
 
 import sys
+from functools import lru_cache
 from typing import Any
 
 from incumbent.errors import ConfigError
@@ -42,8 +43,14 @@ def library_of(connection: Any) -> str:
 
 
 def _known_library(connection: Any) -> str:
-    for kind in type(connection).__mro__:
-        library: str = kind.__module__.partition(".")[0]
+    kind: Any = type(connection)
+    return _library_of_class(kind)
+
+
+@lru_cache(maxsize=64)
+def _library_of_class(kind: type[Any]) -> str:
+    for each in kind.__mro__:
+        library: str = each.__module__.partition(".")[0]
         if library in _DIALECTS or library == "sqlalchemy":
             return library
     return ""
@@ -89,7 +96,7 @@ def _in_transaction(connection: Any) -> bool:
         case "sqlite3":
             return bool(connection.in_transaction)
         case "psycopg":
-            return int(connection.info.transaction_status) != 0
+            return int(connection.pgconn.transaction_status) != 0
         case "psycopg2":
             return int(connection.get_transaction_status()) != 0
     # The servers of the MySQL family tell with each answer whether a transaction is open.

@@ -152,10 +152,8 @@ class Fence:
             StaleToken, LeadershipLost, ConfigError: see `sql`.
         """
         self._check()
-        noted = await progress.note(db, self.resource, self.token, item, keep, taking)
+        noted = await progress.note(db, self.resource, self.token, item, keep, taking, checkpoint)
         self._judge(noted.token)
-        if noted.first and checkpoint:
-            await progress.advance(db, self.resource, checkpoint)
         return noted.first
 
     async def checkpoint_in(self, db: progress.Database) -> str:

@@ -35,10 +35,9 @@ or characters that do not print) are kept as their SHA-256.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import sha256
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from incumbent.fencing.connections import (
     bound_dialect,
@@ -111,17 +110,36 @@ INSERT INTO incumbent_done (work, item, number) VALUES (:work, :item, :number)
 ON DUPLICATE KEY UPDATE item = item
 """
 _FOUND = "SELECT number FROM incumbent_done WHERE work = :work AND item = :item"
-_NOTE_AT_ONCE = f"""\
-WITH sealed AS ({_SEAL}{_RETURNING}),
+_NOTE_AT_ONCE = """\
+WITH held AS (
+    SELECT token, items FROM incumbent_progress WHERE work = :work FOR UPDATE
+),
 noted AS (
     INSERT INTO incumbent_done (work, item, number)
-    SELECT :work, :item, items FROM sealed WHERE token <= :token
+    SELECT :work, :item, items + 1 FROM held WHERE token <= :token
     ON CONFLICT (work, item) DO NOTHING
     RETURNING number
+),
+{taken}sealed AS (
+    INSERT INTO incumbent_progress (work, token, checkpoint, items)
+    SELECT :work, :token, '', 1 FROM held
+    ON CONFLICT (work) DO UPDATE SET
+        token = GREATEST(incumbent_progress.token, excluded.token),
+        items = incumbent_progress.items + 1,
+        checkpoint = CASE WHEN EXISTS (SELECT 1 FROM {first}) AND :checkpoint <> ''
+                     THEN :checkpoint ELSE incumbent_progress.checkpoint END
+    RETURNING token, items
 )
+SELECT token, items, (SELECT number FROM noted), EXISTS (SELECT 1 FROM {first})
+FROM sealed
 """
-_NOTED = "SELECT token, checkpoint, items, (SELECT number FROM noted), {taken} FROM sealed"
-_TAKEN = ", taken AS ({taking} AND EXISTS (SELECT 1 FROM noted) RETURNING 1)\n"
+"""All of it in one statement, for PostgreSQL.
+
+The row is locked before the id is written: `held` waits for whoever has it, and each other part
+needs what it found. The id is looked for in the index and not in the snapshot, so what was
+committed meanwhile is seen. The row is written as one in conflict, and so as it is after the wait.
+"""
+_TAKEN = "taken AS ({taking} AND EXISTS (SELECT 1 FROM noted) RETURNING 1),\n"
 _AGAIN = "UPDATE incumbent_done SET number = :number WHERE work = :work AND item = :item"
 _ADVANCE = "UPDATE incumbent_progress SET checkpoint = :checkpoint WHERE work = :work"
 _FORGET = "DELETE FROM incumbent_done WHERE work = :work AND number <= :number"
@@ -131,18 +149,17 @@ Taking = tuple[str, dict[str, Any]]
 _NAME = re.compile(r"(?<!:):([a-z_]+)")
 
 
-@dataclass(frozen=True, slots=True)
-class Noted:
+class Noted(NamedTuple):
     """What a transaction has found.
 
     Attributes:
         token: the greatest that this work has seen. If it is above ours, nothing was written.
-        checkpoint: what was committed last; "" if nothing was.
+        checkpoint: what was committed last, if that was asked; "" if nothing was.
         first: whether the item was written now, and so was not done before.
     """
 
     token: int
-    checkpoint: str
+    checkpoint: str = ""
     first: bool = False
 
 
@@ -198,6 +215,7 @@ async def note(
     item: str,
     keep: int = KEEP,
     taking: Taking | None = None,
+    checkpoint: str = "",
 ) -> Noted:
     """Seal, and write the id of an item.
 
@@ -209,32 +227,39 @@ async def note(
         keep: of how many items the ids are kept.
         taking: a DELETE with a condition, and its values, that takes the item out of a table. It is
             carried out if the id was written now; if it deletes nothing, the item was not there.
+        checkpoint: written if the item is done now; "" to leave what is there.
     """
     values: dict[str, Any] = {"work": work, "token": token, "item": kept(item), "step": 1}
-    taken = 1
     if db.dialect == "postgresql":
+        values["checkpoint"] = checkpoint
         if taking is not None:
             values |= taking[1]
-        (found,) = await db.run(_noting(taking[0] if taking else ""), values)
+        statement = _noting(taking[0] if taking else "")
+        rows = await db.run(statement, values)
+        if not rows:
+            # There is no row to be locked: it is made, and locked by that.
+            await db.run(_SEAL, {**values, "step": 0})
+            rows = await db.run(statement, values)
         await db.refuse_autocommit()
-        highest, checkpoint, number, noted, taken = found
+        highest, number, noted, first = rows[0]
     else:
         mysql = db.dialect in ("mysql", "mariadb")
         await db.run(_SEAL_MYSQL if mysql else _SEAL, values)
         (found,) = await db.run(_READ + _locking(db), values)
         await db.refuse_autocommit()
-        highest, checkpoint, number = found
+        highest, _, number = found
         if highest > token:
-            return Noted(int(highest), str(checkpoint))
+            return Noted(int(highest))
         await db.run(_NOTE_MYSQL if mysql else _NOTE, {**values, "number": number})
         ((noted,),) = await db.run(_FOUND + _locking(db), values)
-        if taking is not None and noted == number:
-            taken = await db.changed(*taking)
+        first = noted == number and (taking is None or await db.changed(*taking) > 0)
+        if first and checkpoint:
+            await advance(db, work, checkpoint)
     if noted != number and highest <= token:
         await db.run(_AGAIN, {**values, "number": number})
     if number % max(1, keep // 10) == 0:
         await db.run(_FORGET, {"work": work, "number": number - keep})
-    return Noted(int(highest), str(checkpoint), first=noted == number and taken > 0)
+    return Noted(int(highest), first=first)
 
 
 async def done(db: Database, work: str, item: str) -> bool:
@@ -277,9 +302,8 @@ def kept(item: str) -> str:
 @lru_cache(maxsize=64)
 def _noting(taking: str) -> str:
     if not taking:
-        return _NOTE_AT_ONCE + _NOTED.format(taken="1")
-    counted = _NOTED.format(taken="(SELECT count(*) FROM taken)")
-    return _NOTE_AT_ONCE + _TAKEN.format(taking=taking) + counted
+        return _NOTE_AT_ONCE.format(taken="", first="noted")
+    return _NOTE_AT_ONCE.format(taken=_TAKEN.format(taking=taking), first="taken")
 
 
 @lru_cache(maxsize=256)
@@ -288,30 +312,33 @@ def _marked(statement: str, mark: str) -> tuple[str, tuple[str, ...]]:
     return _NAME.sub(mark, statement), names
 
 
+def _gives_rows(cursor: Any) -> bool:
+    """Tell whether the statement has rows. psycopg would make an object of each column for that."""
+    result = getattr(cursor, "pgresult", None)
+    return bool(cursor.description) if result is None else result.nfields > 0
+
+
 class _Driver:
     """A driver of the DB-API, which blocks."""
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection
+        self._cursor: Any = None
         self._mark, self.dialect = mark_and_dialect(connection)
 
     async def run(self, statement: str, values: dict[str, Any]) -> list[tuple[Any, ...]]:
-        text, names = _marked(statement, self._mark)
-        cursor = self._connection.cursor()
-        try:
-            cursor.execute(text, [values[name] for name in names])
-            return [tuple(row) for row in cursor.fetchall()] if cursor.description else []
-        finally:
-            cursor.close()
+        cursor = self._execute(statement, values)
+        return [tuple(row) for row in cursor.fetchall()] if _gives_rows(cursor) else []
 
     async def changed(self, statement: str, values: dict[str, Any]) -> int:
+        return int(self._execute(statement, values).rowcount)
+
+    def _execute(self, statement: str, values: dict[str, Any]) -> Any:
         text, names = _marked(statement, self._mark)
-        cursor = self._connection.cursor()
-        try:
-            cursor.execute(text, [values[name] for name in names])
-            return int(cursor.rowcount)
-        finally:
-            cursor.close()
+        if self._cursor is None:
+            self._cursor = self._connection.cursor()
+        self._cursor.execute(text, [values[name] for name in names])
+        return self._cursor
 
     async def refuse_autocommit(self) -> None:
         refuse_autocommit(self._connection)
@@ -328,7 +355,7 @@ class _Waiting:
         text, names = _marked(statement, self._mark)
         async with self._connection.cursor() as cursor:
             await cursor.execute(text, [values[name] for name in names])
-            return [tuple(row) for row in await cursor.fetchall()] if cursor.description else []
+            return [tuple(row) for row in await cursor.fetchall()] if _gives_rows(cursor) else []
 
     async def changed(self, statement: str, values: dict[str, Any]) -> int:
         text, names = _marked(statement, self._mark)

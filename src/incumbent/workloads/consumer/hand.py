@@ -95,8 +95,12 @@ class Hand(ABC):
         """Disconnect."""
 
     @abstractmethod
-    async def _settle(self, items: Sequence[Item]) -> None:
-        """Handle some items, all of them or none."""
+    async def _settle(self, items: Sequence[Item], *, more: bool) -> None:
+        """Handle some items, all of them or none; `more` will follow at once, most probably."""
+
+    @abstractmethod
+    async def _rest(self) -> None:
+        """Leave nothing open between two handfuls."""
 
     def _together(self) -> int:
         """Return how many items are settled at a time."""
@@ -104,6 +108,12 @@ class Hand(ABC):
 
     async def work(self, items: Sequence[Item]) -> Outcome:
         """Handle items, until all are done, one fails, the term is to end, or time is up."""
+        try:
+            return await self._work(items)
+        finally:
+            await self._rest()
+
+    async def _work(self, items: Sequence[Item]) -> Outcome:
         self.settled, alone_until = 0, 0
         back_at_s = boottime() + SLICE_S
         while self.settled < len(items) and not self.term.ended:
@@ -112,7 +122,7 @@ class Hand(ABC):
             count = 1 if self.settled < alone_until else self._together()
             some = items[self.settled : self.settled + count]
             try:
-                await self._settle(some)
+                await self._settle(some, more=self.settled + len(some) < len(items))
             except SourceUnavailable as error:
                 return Outcome(self.settled, gone=str(error))
             except IncumbentError as error:
@@ -160,6 +170,9 @@ class Bare(Hand):
     async def close(self) -> None:
         """There is nothing to close."""
 
-    async def _settle(self, items: Sequence[Item]) -> None:
+    async def _rest(self) -> None:
+        """There is nothing open."""
+
+    async def _settle(self, items: Sequence[Item], *, more: bool) -> None:
         self.term.check()
         await self._call(items[0])

@@ -5,11 +5,13 @@
     the item is taken out of the source        (if the source is a table of the same database)
     handler(item, db)
     is the transaction whole? is the term?
-    commit
+    commit                                     (and begin, if another item follows at once)
 
 The checks before the commit are for those that only were slow. For one that was paused between its
 check and its commit there is the seal: the successor's seal has waited for this transaction, or has
 had its session ended by the server, or has raised the token before it began.
+
+A transaction that was begun with a commit holds nothing until its first statement, which seals it.
 
 A transaction is whole if it is still open and no statement of it has failed. A handler that catches
 the error of a statement would else have its effects undone by the server, at a commit that
@@ -79,6 +81,7 @@ class Sealed(Hand):
         self._connection: Any = None
         self._db: Database | None = None
         self._theirs = False
+        self._begun: Any = None
 
     def _together(self) -> int:
         return self._batch
@@ -99,6 +102,7 @@ class Sealed(Hand):
     async def close(self) -> None:
         """Disconnect; the server undoes what is not committed."""
         connection, self._connection, self._db = self._connection, None, None
+        self._begun = None
         if connection is not None:
             try:
                 await self._place.close(connection)
@@ -137,7 +141,7 @@ class Sealed(Hand):
             await self.open()
         await self._transact(lambda db: self._begun.take_back(db, item.id))
 
-    async def _settle(self, items: Sequence[Item]) -> None:
+    async def _settle(self, items: Sequence[Item], *, more: bool) -> None:
         async def steps(db: Database) -> None:
             for item in items:
                 if await self._begins(db, item):
@@ -145,15 +149,26 @@ class Sealed(Hand):
                     await self._call(item, self._connection)
                     self._theirs = False
 
-        await self._transact(steps)
+        await self._transact(steps, more=more)
+
+    async def _rest(self) -> None:
+        """End a transaction that was begun for an item which did not come."""
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            try:
+                await self._place.commit(self._connection, begun)
+            except Exception:
+                await self.close()
 
     async def _begins(self, db: Database, item: Item) -> bool:
         """Seal, write the id and take the item; tell whether it was there to be done."""
         taking = None if self._joined is None else self._joined.taking(item)
         return await self._fence.once_in(db, item.id, item.position, self._remember, taking)
 
-    async def _transact(self, steps: Callable[[Database], Awaitable[T]]) -> T:
-        """Carry out `steps` in a transaction, and commit it.
+    async def _transact(
+        self, steps: Callable[[Database], Awaitable[T]], *, more: bool = False
+    ) -> T:
+        """Carry out `steps` in a transaction, and commit it; there may be another one at once.
 
         Raises:
             SourceUnavailable: the database is gone; the transaction is there as a whole or not at
@@ -165,15 +180,20 @@ class Sealed(Hand):
         if self._db is None:
             raise SourceUnavailable("there is no connection")
         self.term.check()
-        self._theirs, committing, begun = False, False, None
+        self._theirs, committing = False, False
+        begun, self._begun = self._begun, None
         try:
-            begun = await self._place.begin(self._connection)
+            if begun is None:
+                begun = await self._place.begin(self._connection)
             result = await steps(self._db)
             self._theirs = True  # What is wrong with the transaction now is the handler's doing.
             await self._place.whole(self._connection)
             self.term.check()
             committing = True
-            await self._place.commit(self._connection, begun)
+            if more:
+                self._begun = await self._place.commit_and_begin(self._connection, begun)
+            else:
+                await self._place.commit(self._connection, begun)
         except BaseException as error:
             meant = self._meant(error)
             gone = isinstance(meant, SourceUnavailable) or not isinstance(error, Exception)

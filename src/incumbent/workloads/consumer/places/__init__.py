@@ -62,6 +62,13 @@ class Place(Protocol):
         """Commit. Whatever this raises, the connection is closed afterwards."""
         ...
 
+    async def commit_and_begin(self, connection: Any, begun: Any) -> Any:
+        """Commit, and begin the next transaction if that saves a way to the server; else None.
+
+        Returns what `begin` does. Whatever this raises, the connection is closed afterwards.
+        """
+        ...
+
     async def rollback(self, connection: Any, begun: Any, error: BaseException) -> None:
         """Undo everything, because of `error`."""
         ...

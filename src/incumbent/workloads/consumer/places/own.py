@@ -65,6 +65,10 @@ class OwnPlace:
         """Commit."""
         await settled(connection.commit())
 
+    async def commit_and_begin(self, connection: Any, begun: Any) -> None:
+        """Commit; the next one begins by itself."""
+        await self.commit(connection, begun)
+
     async def rollback(self, connection: Any, begun: Any, error: BaseException) -> None:
         """Undo; after an error of the server's the connection is given up instead."""
         if _of_the_server(error):

@@ -1,7 +1,9 @@
 """Effects in PostgreSQL, by psycopg in the face that the handler has.
 
-Each transaction is a block of psycopg (`connection.transaction()`): the handler's own blocks become
-savepoints of it, and its `commit()` and `rollback()` are refused by psycopg.
+Each transaction is in a block of psycopg (`connection.transaction()`): the handler's own blocks
+become savepoints of it, and its `commit()` and `rollback()` are refused by psycopg. If another item
+follows at once, the block stays, and the server is told to commit and to begin in one message; not
+by AND CHAIN, which hands on what the handler may have set for its transaction (READ ONLY, say).
 """
 
 from __future__ import annotations
@@ -32,11 +34,14 @@ class PostgresPlace:
         parsed = StoreURL.parse(url)
         self.name = named(parsed)
         self._conninfo = conninfo(parsed)
+        self._waits = False
+        self._cursor: Any = None
 
     async def connect(self, term: Term, work: str, *, waits: bool) -> Any:
         """Connect, have earlier sessions ended, and make the tables if they are missing."""
         import psycopg
 
+        self._waits, self._cursor = waits, None
         name = application(work, term.token, _PART)
         kind: Any = psycopg.AsyncConnection if waits else psycopg.Connection
         connection = await settled(
@@ -72,12 +77,15 @@ class PostgresPlace:
     async def begin(self, connection: Any) -> Any:
         """Begin a block."""
         block = connection.transaction()
-        await settled(block.__aenter__() if hasattr(block, "__aenter__") else block.__enter__())
+        if self._waits:
+            await block.__aenter__()
+        else:
+            block.__enter__()
         return block
 
     async def whole(self, connection: Any) -> None:
         """Look at what the server said last of the transaction."""
-        if int(connection.info.transaction_status) != 2:
+        if int(connection.pgconn.transaction_status) != 2:
             raise RuntimeError(
                 "a statement of the handler failed, and the handler did not raise: nothing of "
                 "this transaction can be committed. Use a savepoint (`with db.transaction():`) "
@@ -88,14 +96,27 @@ class PostgresPlace:
         """End the block."""
         await self._exit(begun, None)
 
+    async def commit_and_begin(self, connection: Any, begun: Any) -> Any:
+        """Have the server do both; if it could not commit, it does not begin either."""
+        if self._cursor is None:
+            self._cursor = connection.cursor()
+        if self._waits:
+            await self._cursor.execute("COMMIT; BEGIN")
+        else:
+            self._cursor.execute("COMMIT; BEGIN")
+        return begun
+
     async def rollback(self, connection: Any, begun: Any, error: BaseException) -> None:
         """End the block with the error."""
         if begun is not None:
             await self._exit(begun, error)
 
     async def _exit(self, block: Any, error: BaseException | None) -> None:
-        leave = block.__aexit__ if hasattr(block, "__aexit__") else block.__exit__
-        await settled(leave(type(error) if error else None, error, None))
+        kind = type(error) if error else None
+        if self._waits:
+            await block.__aexit__(kind, error, None)
+        else:
+            block.__exit__(kind, error, None)
 
     async def close(self, connection: Any) -> None:
         """Disconnect."""

@@ -85,6 +85,10 @@ class SqlitePlace:
         """Commit."""
         connection.execute("COMMIT")
 
+    async def commit_and_begin(self, connection: Any, begun: Any) -> None:
+        """Commit; whoever begins holds up all other writers."""
+        await self.commit(connection, begun)
+
     async def rollback(self, connection: Any, begun: Any, error: BaseException) -> None:
         """Undo."""
         if connection.in_transaction:

@@ -1,0 +1,1 @@
+"""The brokers of the consumers' benchmark, the loops by hand, and the gap of a handover."""
