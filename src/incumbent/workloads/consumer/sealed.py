@@ -77,7 +77,7 @@ class Sealed(Hand):
         self._remember = remember
         self._joined = joined
         self._fence = term.fence(work)
-        self._begun = Begun(term, self._fence)
+        self._deaths = Begun(term, self._fence)
         self._connection: Any = None
         self._db: Database | None = None
         self._theirs = False
@@ -129,7 +129,7 @@ class Sealed(Hand):
 
     async def begin(self, item: Item) -> int | None:
         """Note with which item the term begins."""
-        return await self._transact(lambda db: self._begun.begin(db, item.id))
+        return await self._transact(lambda db: self._deaths.begin(db, item.id))
 
     async def take_back(self, item: Item) -> None:
         """Note that the term ends in order.
@@ -139,7 +139,7 @@ class Sealed(Hand):
         """
         if self._db is None and self.waits:
             await self.open()
-        await self._transact(lambda db: self._begun.take_back(db, item.id))
+        await self._transact(lambda db: self._deaths.take_back(db, item.id))
 
     async def _settle(self, items: Sequence[Item], *, more: bool) -> None:
         async def steps(db: Database) -> None:
