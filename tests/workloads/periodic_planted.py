@@ -209,7 +209,7 @@ PLANTED: tuple[Mutant, ...] = (
     planted(
         "periodic: a document of another version is read all the same",
         DOCUMENT,
-        '            if data["v"] != FORMAT:\n',
+        '            if data["v"] not in (FORMAT, _BARRING):\n',
         '            data = {**cls()._plain(()), **data}\n            if data["v"] == 0:\n',
         test=_RUNS + "a_document_of_another_version_is_left_alone",
     ),
