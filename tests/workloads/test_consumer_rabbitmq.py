@@ -16,7 +16,7 @@ from incumbent.errors import SourceUnavailable
 from incumbent.stores.memory import MemoryStore
 from incumbent.workloads.sources import open_source
 from incumbent.workloads.sources.api import Item, Opening
-from incumbent.workloads.sources.rabbitmq import RabbitQueue
+from incumbent.workloads.sources.rabbitmq import RabbitQueue, _untrusted
 from tests.servers.proxy import Proxy
 from tests.servers.rabbitmq import RabbitMq
 from tests.servers.tls import certify_server
@@ -401,3 +401,10 @@ def test_what_is_no_authority_is_refused_before_anything_is_sent(tmp_path: Path)
     ):
         with pytest.raises(ConfigError, match=why):
             open_source(url)
+
+
+def test_errors_that_go_in_circles_are_followed_once() -> None:
+    """As those of the client do when a broker is not up yet."""
+    first, second = OSError("reset"), ConnectionError("refused")
+    first.__context__, second.__context__ = second, first
+    assert _untrusted(first) == ""

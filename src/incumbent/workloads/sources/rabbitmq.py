@@ -397,7 +397,9 @@ def _words(error: BaseException | None) -> str:
 
 def _untrusted(error: BaseException | None) -> str:
     """Return why there can be no TLS with this broker; "" if that is not what is wrong."""
-    while error is not None:
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:  # Those of the client go in circles.
+        seen.add(id(error))
         if isinstance(error, ssl.SSLCertVerificationError):
             return (
                 f"the broker's certificate is not trusted: {error.verify_message}; name the file "
