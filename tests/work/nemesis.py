@@ -26,6 +26,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -295,11 +296,13 @@ class Arena:
         self._describe()
         feeder = Feeder(self.source, items, self.folder / "produced.log")
         try:
+            # One share more than there are rounds: after each fault something is left to be done.
+            shares = plan.rounds + 1
             for number in range(plan.rounds):
-                feeder.let(plan.items * (number + 1) // plan.rounds)
-                share = good / plan.rounds
-                self._await_count(int(share * (number + self.chance.uniform(0.05, 0.7))) + 1)
-                self._round(number)
+                feeder.let(plan.items * (number + 1) // shares)
+                count = good / shares * (number + self.chance.uniform(0.05, 0.7))
+                self._await_count(int(count) + 1)
+                self._round(number, partial(feeder.let, plan.items * (number + 2) // shares))
             feeder.let(plan.items)
         finally:
             feeder.end()
@@ -364,7 +367,7 @@ class Arena:
 
     # -- a round ----------------------------------------------------------------------------------
 
-    def _round(self, number: int) -> None:
+    def _round(self, number: int, then: Callable[[], None] | None = None) -> None:
         if not self._deck:
             self._deck = self.known()
             self.chance.shuffle(self._deck)
@@ -380,6 +383,8 @@ class Arena:
         with FAULTS[fault](self, seat):
             pass
         self.fleet.revive()
+        if then is not None:
+            then()
         self._last_after(before.sequence)
 
     def _last_after(self, sequence: int | None) -> Last:
