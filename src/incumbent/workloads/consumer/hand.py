@@ -16,7 +16,7 @@ from typing import Any
 
 from incumbent.clock import boottime
 from incumbent.errors import IncumbentError, SourceUnavailable
-from incumbent.runtime.face import name_of, refuse_coroutine
+from incumbent.runtime.face import Misuse, name_of, refuse_coroutine
 from incumbent.runtime.term import Term
 from incumbent.workloads.sources.api import Item
 
@@ -140,9 +140,11 @@ class Hand(ABC):
         item.term, item.token = self.term, self.term.token
         result = self._handler(item, *more)
         if not self.waits:
-            refuse_coroutine(result, self._handler, "a consumer for threads")
+            refuse_coroutine(
+                result, self._handler, "a consumer for threads", "incumbent.aio.Consumer"
+            )
         elif not isawaitable(result):
-            raise TypeError(
+            raise Misuse(
                 f"{name_of(self._handler)} returned {result!r}, which cannot be awaited: a "
                 "consumer of incumbent.aio needs a coroutine function (async def)"
             )

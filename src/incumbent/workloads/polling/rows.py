@@ -31,10 +31,11 @@ from typing import Any
 from incumbent.errors import ConfigError, IncumbentError, SourceUnavailable
 from incumbent.fencing.both import through
 from incumbent.fencing.progress import Database, database
-from incumbent.runtime.face import refuse_coroutine
+from incumbent.runtime.face import Misuse, refuse_coroutine
 from incumbent.runtime.flag import Flag
 from incumbent.runtime.term import Term
 from incumbent.workloads.consumer.places import Place, open_place, settled
+from incumbent.workloads.polling.calling import check_kind
 from incumbent.workloads.polling.horizon import Horizon, horizon_of
 from incumbent.workloads.polling.pace import Pace
 from incumbent.workloads.sources.api import Item, Opening
@@ -180,6 +181,7 @@ class Handler:
     """What a consumer calls: makes the row done, if it is claimed, and calls the user's handler."""
 
     def __init__(self, table: Table, handler: Callable[..., Any], *, waits: bool) -> None:
+        check_kind(handler, "Rows", awaits=waits)
         self._table = table
         self._handler = handler
         self._waits = waits
@@ -199,10 +201,10 @@ class Handler:
             result = self._handler(Row(item, found.key, found.columns), db)
             if self._waits:
                 if not isawaitable(result):
-                    raise TypeError("the handler of rows of incumbent.aio has to be async def")
+                    raise Misuse("the handler of rows of incumbent.aio has to be async def")
                 await result
             else:
-                refuse_coroutine(result, self._handler, "rows for threads")
+                refuse_coroutine(result, self._handler, "rows for threads", "incumbent.aio.Rows")
             found.taken = True
         except BaseException:
             found.taken = False
