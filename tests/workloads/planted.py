@@ -17,11 +17,14 @@ DIRECTORY = "incumbent.workloads.polling.directory"
 ARRIVALS = "incumbent.workloads.polling.arrivals"
 POLL = "incumbent.workloads.polling.poll"
 ROWS = "incumbent.workloads.polling.rows"
+SEALED = "incumbent.workloads.consumer.sealed"
+KEYS = "incumbent.workloads.polling.keys"
 HORIZON = "incumbent.workloads.polling.horizon"
 
 _POLL = "tests/workloads/polling/test_poll.py::"
 _ROWS = "tests/workloads/polling/test_rows.py::"
 _FILES = "tests/workloads/polling/test_directory.py::"
+_ANEW = f"{_ROWS}test_keys_that_begin_anew_end_the_work_before_a_row_is_passed_over"
 _MISUSE = (
     "tests/workloads/test_misuse.py::"
     "test_what_shows_only_in_the_call_ends_the_run_and_is_no_fault_of_the_item"
@@ -241,14 +244,35 @@ PLANTED_WORK: tuple[Mutant, ...] = (
     planted(
         "a row is handled although somebody else has done it",
         ROWS,
-        '{"key": found.key}):\n',
-        '{"key": found.key}) < 0:\n',
+        '{"key": item.tag.key}) > 0\n',
+        '{"key": item.tag.key}) >= 0\n',
         test=f"{_ROWS}test_a_row_that_was_done_since_it_was_read_is_not_handled",
     ),
     planted(
-        "a row that was buried stays new",
+        "the key of rows need not be unique",
+        KEYS,
+        "    if not unique:\n",
+        "    if False:\n",
+        test=f"{_ROWS}test_a_key_that_two_rows_may_have_is_refused[sqlite-sync-settings0]",
+    ),
+    planted(
+        "keys that begin anew are not looked for",
         ROWS,
-        "            if not item.tag.taken:\n",
+        "                if self._after is not None and self._after != self._table.start:\n",
+        "                if False:\n",
+        test=f"{_ANEW}[sqlite-sync-while it is at work]",
+    ),
+    planted(
+        "a table has no heirs",
+        HORIZON,
+        '        if found and found[0] == ("r", True):\n',
+        "        if False:\n",
+        test=f"{_ROWS}test_a_table_from_which_others_inherit_is_refused",
+    ),
+    planted(
+        "a row that was buried stays new",
+        SEALED,
+        "            if first and isinstance(self._handler, Taker):\n",
         "            if False:\n",
         test=f"{_ROWS}test_claimed_rows_are_done_with_their_effect[sqlite-sync]",
     ),

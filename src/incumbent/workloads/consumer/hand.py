@@ -16,11 +16,12 @@ from typing import Any
 
 from incumbent.clock import boottime
 from incumbent.errors import IncumbentError, SourceUnavailable
+from incumbent.fencing.progress import Database
 from incumbent.runtime.face import Misuse, name_of, refuse_coroutine
 from incumbent.runtime.term import Term
 from incumbent.workloads.sources.api import Item
 
-__all__ = ["Bare", "Hand", "Outcome"]
+__all__ = ["Bare", "Hand", "Outcome", "Taker"]
 
 SLICE_S = 0.2
 """After this time a hand comes back between two items: the broker shall hear what is done."""
@@ -41,6 +42,17 @@ class Outcome:
     failed: Exception | None = None
     gone: str = ""
     over: Exception | None = None
+
+
+class Taker(ABC):
+    """A handler of ours that takes its item out of the database of the effects."""
+
+    @abstractmethod
+    async def take(self, item: Item, db: Database) -> bool:
+        """Do so in the transaction that `db` is in; tell whether the item was there.
+
+        It is called for an item that is buried, too, so that it does not come again.
+        """
 
 
 class Hand(ABC):
