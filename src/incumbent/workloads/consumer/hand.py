@@ -48,6 +48,10 @@ class Taker(ABC):
     """A handler of ours that takes its item out of the database of the effects."""
 
     @abstractmethod
+    def __call__(self, item: Item, db: Any) -> Any:
+        """Handle the item."""
+
+    @abstractmethod
     async def take(self, item: Item, db: Database) -> bool:
         """Do so in the transaction that `db` is in; tell whether the item was there.
 
