@@ -93,6 +93,13 @@ PLANTED_WORK: tuple[Mutant, ...] = (
         test=f"{_FILES}test_a_folder_that_is_removed_while_at_work_is_made_again[done-a]",
     ),
     planted(
+        "a file that cannot be claimed is taken for one that is not there, again and again",
+        CLAIMS,
+        "            if not os.path.isdir(claim.path.parent):\n",
+        "            if False:\n",
+        test=f"{_FILES}test_folders_that_are_meddled_with_are_named",
+    ),
+    planted(
         "why a file has failed is written where another file may be",
         CLAIMS,
         'for ending in ("", *beside)',

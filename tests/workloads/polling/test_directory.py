@@ -548,6 +548,8 @@ def test_folders_that_are_meddled_with_are_named(inbox: Path) -> None:
     mine.open()
     put(inbox, "a")
     (root / "1" / "1-1").rmdir()
+    with pytest.raises(ConfigError, match="1-1 was removed by somebody else"):
+        mine.claim("a")
     (root / "1").rmdir()
     with pytest.raises(ConfigError, match="was removed by somebody else"):
         mine.claim("a")

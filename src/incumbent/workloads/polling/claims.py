@@ -196,12 +196,15 @@ class Claims:
 
     # -- steps ------------------------------------------------------------------------------------
 
+    def _meddled(self, folder: Path) -> ConfigError:
+        return ConfigError(f"{folder} was removed by somebody else; leave {self._root} alone")
+
     def _namesake(self) -> ConfigError:
         return ConfigError(
             f"{self._own} is there already, so another holder had token {self._token}: give all "
             "replicas one store that they share (two that know nothing of each other elect one "
-            "holder each); or if it began anew, let its tokens go on from where they ended, or "
-            f"remove {self._root} when no file is in it"
+            "holder each), and one that outlives a restart; if it began anew, let its tokens go "
+            f"on from where they ended, or remove {self._root} when no file is in it"
         )
 
     def _tell_of_what_is_left(self, folder: Path) -> None:
@@ -257,6 +260,8 @@ class Claims:
         try:
             self._renamed(path, claim.path)
         except FileNotFoundError:
+            if not os.path.isdir(claim.path.parent):
+                raise self._meddled(claim.path.parent) from None
             return None
         self._taken[claim.path] = claim
         return claim
@@ -286,7 +291,7 @@ class Claims:
                 "later leader is at work, and nothing was changed"
             )
         if self._token not in tokens:
-            raise ConfigError(f"{self._own} was removed by somebody else; leave {self._root} alone")
+            raise self._meddled(self._own)
 
     def _tokens(self) -> list[int]:
         return sorted(int(name) for name in os.listdir(self._root) if name.isdecimal())
