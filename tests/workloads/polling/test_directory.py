@@ -306,15 +306,20 @@ def test_a_failure_whose_text_cannot_be_kept_is_put_aside_all_the_same(
         if file.name != "z":
             raise ValueError(f"cannot read {file.name}")
 
-    odd = os.fsdecode(b"caf\xe9")
-    for name in (odd, "mute", "z"):
+    odd, long = os.fsdecode(b"caf\xe9"), 127 * "é"
+    for name in (odd, "mute", "z", long):
         (inbox / name).touch()
     runner.start(make("sync", inbox, handler, store=memory, retries=0))
     assert [handled.get(timeout=LIMIT_S) for _ in range(3)] == [odd, "mute", "z"]
-    until((inbox / "done" / "z").exists, "the rest is handled")
+    until((inbox / "failed" / f"{124 * 'é'}.error").exists, "the rest is handled")
     runner.stop()
+    assert (inbox / "done" / "z").exists()
     assert "cannot read caf\\udce9" in (inbox / "failed" / f"{odd}.error").read_text()
     assert "Mute" in (inbox / "failed" / "mute.error").read_text()
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
 
 
 def test_what_is_written_beside_a_file_in_hand_is_told(
@@ -329,9 +334,15 @@ def test_what_is_written_beside_a_file_in_hand_is_told(
     runner.start(make("sync", inbox, handler, store=memory))
     until((inbox / "done" / "b").exists, "both are handled")
     runner.stop()
-    (told,) = (record.getMessage() for record in caplog.records if "beside" in record.getMessage())
-    assert "1-1/a'" in told
-    assert "write to another folder" in told
+    (told,) = warnings(caplog)
+    assert "1-1/a' was written beside a file in hand" in told
+    put(inbox, "c")
+    mine = claims(inbox, 2)
+    mine.open()
+    assert mine.claim("c")
+    claims(inbox, 3).open()
+    (_, told) = warnings(caplog)
+    assert "2 files were in hand, and one is at a time" in told
 
 
 # -- settings -----------------------------------------------------------------------------------

@@ -124,6 +124,13 @@ class Claims:
                     self._regain(self._root / str(token))
             mine = sorted(self._claims_in(self._own), key=lambda claim: claim.path.name)
             self._folder(1, 1)
+        if len(mine) > 1:
+            logger.warning(
+                "%d files were in hand, and one is at a time: %s; what a handler has written "
+                "beside its file is taken for one, so write to another folder",
+                len(mine),
+                ", ".join(repr(str(claim.path)) for claim in mine),
+            )
         self._taken = {claim.path: claim for claim in mine}
         return mine
 

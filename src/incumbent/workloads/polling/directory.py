@@ -41,6 +41,7 @@ IGNORED = ("*.part", "*.partial", "*.tmp", "*.filepart", "*.crdownload", "*~")
 LONGEST_BACKOFF_S = 600.0
 ROOT = ".incumbent"
 ERROR = ".error"
+LONGEST_NAME_BYTES = 255
 
 _NO_FAULT_OF_THE_FILE = (
     asyncio.CancelledError,
@@ -274,7 +275,14 @@ class Filing:
             return
         logger.error("%r was put aside", str(target))
         with suppress(OSError):
-            await apart(_write_new, Path(f"{target}{ERROR}"), text)
+            await apart(_write_new, _reason_of(target), text)
+
+
+def _reason_of(target: Path) -> Path:
+    """Return where it is told why a file has failed; a long name is cut."""
+    name, most = os.fsencode(target.name), LONGEST_NAME_BYTES - len(ERROR)
+    cut = target.name if len(name) <= most else name[:most].decode(errors="ignore")
+    return target.with_name(f"{cut}{ERROR}")
 
 
 def _write_new(path: Path, text: str) -> None:
