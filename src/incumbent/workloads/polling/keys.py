@@ -152,6 +152,8 @@ class Fallen:
         """Return the key that the next row gets; None if that cannot be known."""
         if db.dialect == "postgresql":
             return await self._of_a_sequence(db)
+        if db.dialect in ("mysql", "mariadb"):
+            return await self._of_a_counter(db)
         if db.dialect != "sqlite":
             return None
         found = await db.run(_SQLITE_GIVES, self._column.values())
@@ -162,6 +164,15 @@ class Fallen:
             given = "SELECT seq FROM sqlite_sequence WHERE lower(name) = :table"
             last = max([last, *(seq for (seq,) in await db.run(given, self._column.values()))])
         return last + 1
+
+    async def _of_a_counter(self, db: Database) -> int | None:
+        """Ask for the statement that makes the table: the catalogue's number may be a day old."""
+        _, statement, *_ = (await db.run(f"SHOW CREATE TABLE {self._column.table}", {}))[0]
+        column = rf"^ *`{self._column.values()['folded']}` .* AUTO_INCREMENT"
+        if not re.search(column, str(statement), re.IGNORECASE | re.MULTILINE):
+            return None
+        counted = re.search(r"^\).* AUTO_INCREMENT=(\d+)", str(statement), re.MULTILINE)
+        return int(counted[1]) if counted else 1
 
     async def _of_a_sequence(self, db: Database) -> int | None:
         named = "SELECT pg_get_serial_sequence(:named, :folded)"
@@ -177,5 +188,7 @@ class Fallen:
 
 _REMEDIES = {
     "postgresql": "ALTER TABLE … ALTER COLUMN … RESTART WITH …",
+    "mysql": "ALTER TABLE … AUTO_INCREMENT = …",
+    "mariadb": "ALTER TABLE … AUTO_INCREMENT = …",
     "sqlite": "declare the column INTEGER PRIMARY KEY AUTOINCREMENT",
 }
