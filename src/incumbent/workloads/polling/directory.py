@@ -39,6 +39,9 @@ __all__ = ["IGNORED", "File", "Filing", "HandlingFailed", "options"]
 
 IGNORED = ("*.part", "*.partial", "*.tmp", "*.filepart", "*.crdownload", "*~")
 LONGEST_BACKOFF_S = 600.0
+
+logger = logging.getLogger("incumbent")
+
 ROOT = ".incumbent"
 ERROR = ".error"
 LONGEST_NAME_BYTES = 255
@@ -51,8 +54,6 @@ _NO_FAULT_OF_THE_FILE = (
     ConfigError,
 )
 """What ends a run without a strike against the file in hand."""
-
-logger = logging.getLogger("incumbent")
 
 
 class HandlingFailed(Exception):
