@@ -2,8 +2,9 @@
 
 The loop by hand does the same transaction for each item: it raises the count under the token, which
 it compares, writes the position (of a source that has one) and the id, takes the row (of the queue
-table), has the effect, and commits. psycopg blocks in both. `bare` leaves token, position and id
-out: what exactness across failover costs.
+table), has the effect, and commits. In both psycopg blocks, a cursor is kept for all but the
+effect, and the effect is one `execute` of the connection. `bare` leaves token, position and id out:
+what exactness across failover costs.
 
 Ours and theirs take turns, a batch each, and the time of a batch is from its first effect to its
 last one, by the database's clock; all items of a batch are there before its first effect. What is
@@ -128,37 +129,38 @@ def _putting(broker: Broker, work: str, first: int) -> Callable[[], None]:
 
 def _by_hand(broker: Broker, db: psycopg.Connection[Any], work: str) -> None:
     transact = _exact if work == "same" else _bare
+    cursor = db.cursor()
     left = BATCH
     while left:
         taken = broker.take(work)
         for item in taken:
-            transact(db, item)
+            transact(cursor, item)
+            db.execute(_EFFECT, [work, item.id, 1])
+            db.commit()
         if taken:
             broker.acknowledge(work, taken)
         left -= len(taken)
 
 
-def _exact(db: psycopg.Connection[Any], item: Taken) -> None:
-    sealed = db.execute(
+def _exact(cursor: psycopg.Cursor[Any], item: Taken) -> None:
+    cursor.execute(
         "UPDATE incumbent_progress SET items = items + 1, checkpoint = %s "
         "WHERE work = 'same' AND token <= %s",
         [item.position, 1],
     )
-    if sealed.rowcount != 1:
+    if cursor.rowcount != 1:
         raise RuntimeError("a later token was there")
-    db.execute(
+    cursor.execute(
         "INSERT INTO incumbent_done (work, item, number) "
         "SELECT 'same', %s, items FROM incumbent_progress WHERE work = 'same'",
         [item.id],
     )
-    _bare(db, item, "same")
+    _bare(cursor, item)
 
 
-def _bare(db: psycopg.Connection[Any], item: Taken, work: str = "bare") -> None:
+def _bare(cursor: psycopg.Cursor[Any], item: Taken) -> None:
     if item.row is not None:
-        db.execute("DELETE FROM incumbent_queue WHERE id = %s", [item.row])
-    db.execute(_EFFECT, [work, item.id, 1])
-    db.commit()
+        cursor.execute("DELETE FROM incumbent_queue WHERE id = %s", [item.row])
 
 
 @contextmanager

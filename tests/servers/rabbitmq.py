@@ -20,6 +20,7 @@ from pathlib import Path
 from tests.servers import build
 from tests.servers.ports import claim_port
 from tests.servers.process import STOP_TIMEOUT_S, ChildProcess, ServerError, ServerProcess
+from tests.servers.tls import certify_server
 
 __all__ = ["RabbitMq"]
 
@@ -29,16 +30,28 @@ _PREAMBLE = b"AMQP\x00\x00\x09\x01"
 
 
 class RabbitMq(ServerProcess):
-    """A RabbitMQ server with data below `base_dir`; `settings` are lines of `rabbitmq.conf`."""
+    """A RabbitMQ server with data below `base_dir`; `settings` are lines of `rabbitmq.conf`.
+
+    It speaks TLS, too, on a port of its own.
+    """
 
     def __init__(self, base_dir: Path, *, settings: Sequence[str] = ()) -> None:
-        self.host, self.port = "127.0.0.1", claim_port()
+        self.host, self.port, self.tls_port = "127.0.0.1", claim_port(), claim_port()
         self._base_dir = base_dir
         erlang, server = _places()
         home = base_dir / "home"
         home.mkdir(parents=True)
         config = base_dir / "rabbitmq.conf"
-        config.write_text("\n".join([*settings, ""]), encoding="utf-8")
+        self.certificate = certify_server(home)
+        tls = (
+            f"listeners.ssl.1 = {self.host}:{self.tls_port}",
+            f"ssl_options.cacertfile = {self.certificate.authority}",
+            f"ssl_options.certfile = {self.certificate.certificate}",
+            f"ssl_options.keyfile = {self.certificate.key}",
+            "ssl_options.verify = verify_none",
+            "ssl_options.fail_if_no_peer_cert = false",
+        )
+        config.write_text("\n".join([*tls, *settings, ""]), encoding="utf-8")
         epmd_port, node_port = claim_port(), claim_port()
         (loader,) = erlang.glob("erts-*/bin")
         epmd: list[str | os.PathLike[str]] = [loader / "epmd", "-port", str(epmd_port)]

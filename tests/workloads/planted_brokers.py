@@ -94,8 +94,8 @@ PLANTED_BROKERS: tuple[Mutant, ...] = (
     planted(
         "topic: the position is that of one partition",
         KAFKA,
-        "for at, place in self._next.items()\n",
-        "for at, place in list(self._next.items())[:1]\n",
+        "in self._next.items()\n",
+        "in list(self._next.items())[:1]\n",
         test=f"{_KAFKA}partitions_that_are_added_are_read_from_their_beginning",
     ),
     planted(

@@ -16,13 +16,16 @@ from incumbent.errors import SourceUnavailable
 from incumbent.stores.memory import MemoryStore
 from incumbent.workloads.sources import open_source
 from incumbent.workloads.sources.api import Item, Opening
-from incumbent.workloads.sources.rabbitmq import RabbitQueue
+from incumbent.workloads.sources.rabbitmq import RabbitQueue, _untrusted
 from tests.servers.proxy import Proxy
 from tests.servers.rabbitmq import RabbitMq
+from tests.servers.tls import certify_server
 from tests.workloads.consuming import Effects, consumer, until
 from tests.workloads.faces import FACES, LIMIT_S, Face
 
 T = TypeVar("T")
+MISNAMED = "0.0.0.0"  # bind: nothing listens here; a client of Linux gets to loopback by it
+"""The way to this host's loopback address by a name that no certificate has."""
 SINGLE = {"x-queue-type": "quorum", "x-single-active-consumer": True}
 
 
@@ -346,3 +349,62 @@ def test_what_arrived_on_a_connection_that_ended_is_not_returned(
         return [item.id for item in found]
 
     assert asyncio.run(main()) == names(10)
+
+
+# -- TLS ------------------------------------------------------------------------------------------
+
+
+def _by_tls(queue: Queue, more: str, *, port: int = 0, host: str = "127.0.0.1") -> str:
+    address = f"{host}:{port or queue.server.tls_port}"
+    return queue.source(address, more).replace("rabbitmq:", "rabbitmqs:", 1)
+
+
+def test_by_tls_the_broker_is_known_by_its_authority(
+    face: Face, memory: MemoryStore, effects: Effects, queue: Queue
+) -> None:
+    queue.put(*names(5))
+    source = _by_tls(queue, f"&ca={queue.server.certificate.authority}")
+    face.start(consumer(face, source, memory, effects.write, effects=effects.url))
+    handled(effects, 5)
+    face.stop()
+    assert effects.rows() == names(5)
+
+
+def test_a_broker_that_cannot_be_trusted_ends_the_work_and_says_why(
+    memory: MemoryStore, effects: Effects, queue: Queue, tmp_path: Path
+) -> None:
+    """By another authority, by none, under another name; and where there is no TLS at all."""
+    other = certify_server(tmp_path).authority
+    ours = f"&ca={queue.server.certificate.authority}"
+    for source, why in (
+        (_by_tls(queue, f"&ca={other}"), "certificate is not trusted"),
+        (_by_tls(queue, ""), "certificate is not trusted"),
+        (_by_tls(queue, ours, host=MISNAMED), "trusted: IP address mismatch"),
+        (_by_tls(queue, ours, port=queue.server.port), "does not speak TLS on this port"),
+    ):
+        one = Face("sync")
+        one.start(consumer(one, source, memory, effects.write, effects=effects.url))
+        one.join()
+        assert isinstance(one.failure, ConfigError), source
+        assert why in str(one.failure)
+        assert "guest:" not in str(one.failure)
+    assert effects.rows() == []
+
+
+def test_what_is_no_authority_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.touch()
+    for url, why in (
+        ("rabbitmq://h/?queue=q&ca=/ca.crt", "ca= is for TLS: write rabbitmqs://"),
+        (f"rabbitmqs://h/?queue=q&ca={tmp_path}/none", "No such file"),
+        (f"amqps://h/?queue=q&ca={empty}", "there is none in it"),
+    ):
+        with pytest.raises(ConfigError, match=why):
+            open_source(url)
+
+
+def test_errors_that_go_in_circles_are_followed_once() -> None:
+    """As those of the client do when a broker is not up yet."""
+    first, second = OSError("reset"), ConnectionError("refused")
+    first.__context__, second.__context__ = second, first
+    assert _untrusted(first) == ""

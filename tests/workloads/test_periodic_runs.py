@@ -385,14 +385,14 @@ def test_a_document_of_another_version_is_left_alone() -> None:
 
     async def story(world: World) -> None:
         now = await world.store.checkpoint(NAME, "job.main")
-        await world.store.advance(now, b'{"v":2}', 0)
+        await world.store.advance(now, b'{"v":3}', 0)
         host = Host(world, "a")
         await host.elect()
-        failures.append(await host.failure())
+        failures.append(await asyncio.wait_for(host.failure(), 60))
 
     world = played(World(EVERY), story)
     assert isinstance(failures[0], StoreUnusable)
-    assert world.store.shelf.checkpoints[NAME, "job.main"].value == b'{"v":2}'
+    assert world.store.shelf.checkpoints[NAME, "job.main"].value == b'{"v":3}'
 
 
 def test_a_document_is_read_as_it_was_written() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import pytest
@@ -63,16 +64,26 @@ def test_each_has_its_share_after_joins_and_leaves_and_as_few_moves_as_can_be(
     assert stage.loads == {"a": 4, "c": 4, "d": 4}
 
 
+def _renewed(stage: Stage, times: int) -> bool:
+    return stage.calls["renew"] >= times
+
+
 def test_nothing_is_asked_of_the_store_once_it_is_even_but_renewals(
     start: Start, stage: Stage
 ) -> None:
     for label in "abc":
         start(label, names(7), ttl_s=2.0)
     stage.until_even(7, 3)
-    before = stage.calls.copy()
-    stage.until(lambda: stage.calls["renew"] >= before["renew"] + 9)
-    before["renew"] = stage.calls["renew"]
-    assert stage.calls == before
+    others = 0
+    for _ in range(5):
+        # Whoever had set out before it was even may come too late, in the first of these.
+        before = stage.calls.copy()
+        enough = before["renew"] + 9
+        stage.until(partial(_renewed, stage, enough))
+        others = (stage.calls - before).total() - (stage.calls["renew"] - before["renew"])
+        if not others:
+            break
+    assert not others
 
 
 def test_only_who_has_the_turn_asks(start: Start, stage: Stage) -> None:

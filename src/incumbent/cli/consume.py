@@ -11,16 +11,9 @@ from typing import Any
 
 import click
 
-from incumbent.cli import codes
 from incumbent.cli.consuming import ItemCommand, consumer_of
-from incumbent.cli.logs import show_log
+from incumbent.cli.election_options import EPILOG, elected, with_election
 from incumbent.cli.options import Options, common, seconds
-from incumbent.cli.run import refusal
-from incumbent.cli.voice import Voice
-from incumbent.cli.wording import in_options
-from incumbent.cli.working import Piece, observer, refuse_one_process, work_on
-from incumbent.runtime.settings import Settings
-from incumbent.workloads.command import Command
 
 __all__ = ["command"]
 
@@ -28,8 +21,7 @@ __all__ = ["command"]
 @click.command(
     "consume",
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 128 and the signal that ended it; 126 and 127 if COMMAND cannot be run; "
-    "69 no store; 77 no right; 2 usage.",
+    epilog=EPILOG,
 )
 @click.argument("source")
 @click.argument("name")
@@ -38,21 +30,7 @@ __all__ = ["command"]
 @seconds("--backoff", "backoff_s", help="Before the first retry; doubled for each further one [1].")
 @seconds("--timeout", "timeout_s", help="How long a run may take [for ever].")
 @click.option("--dead-letter", metavar="PLACE", help="Queue, stream or topic for what failed.")
-@seconds("--ttl", "ttl_s", help="Time to live of the lease [15].")
-@seconds("--grace", "grace_s", help="From TERM to KILL of the whole tree.")
-@click.option("--rho", type=float, metavar="SHARE", help="Greatest clock-rate error [0.1].")
-@click.option("--as", "as_", metavar="NAME", help="First part of this candidate's identity.")
-@click.option(
-    "--contain",
-    type=click.Choice(["auto", "pidns", "group"]),
-    default="auto",
-    help="What holds the process tree together [auto: the strongest permitted].",
-)
-@click.option(
-    "--require",
-    type=click.Choice(["token", "exclusive", "renewal"]),
-    help="Refuse a store or set-up without it [nothing].",
-)
+@with_election
 @click.option("--state", metavar="URL", help="Where positions are noted; else INCUMBENT_STATE.")
 @common()
 def command(
@@ -64,13 +42,8 @@ def command(
     backoff_s: float | None,
     timeout_s: float | None,
     dead_letter: str | None,
-    ttl_s: float | None,
-    grace_s: float | None,
-    rho: float | None,
-    as_: str | None,
-    contain: str,
-    require: str | None,
     state: str | None,
+    **values: Any,
 ) -> int:
     """Run COMMAND for each item of the queue SOURCE, one at a time, in order, in one place.
 
@@ -79,33 +52,16 @@ def command(
     input, and INCUMBENT_ITEM (its id), INCUMBENT_ATTEMPT and INCUMBENT_TOKEN, the fencing token.
     It is done if COMMAND ends with 0; after a crash it may come again.
     """
-    voice = Voice(name, json=options.json, verbosity=options.verbosity)
-    election: dict[str, Any] = {
-        "store": options.store,
-        "ttl_s": ttl_s,
-        "grace_s": grace_s,
-        "rho": rho,
-        "as_": as_,
-    }
-    with in_options(ttl_s=ttl_s, grace_s=grace_s, rho=rho):
-        election["require"] = require or ""
-        settings = Settings.resolve(name, armed=True, **election)
-    refuse_one_process(settings)
-    if (refused := refusal(command[0])) is not None:
-        code, text = refused
-        codes.complain(text)
-        return code
-    run = Command(ItemCommand.wrapped(command), grace_s=settings.timing.grace_s, contain=contain)
+    asked = elected(options, name, values)
+    run = asked.command(ItemCommand.wrapped(command))
     consumer = consumer_of(
         name,
         source,
-        ItemCommand(run, settings.store_url, voice, timeout_s),
+        ItemCommand(run, asked.settings.store_url, asked.voice, timeout_s),
         retries=retries,
         backoff_s=1.0 if backoff_s is None else backoff_s,
         dead_letter=dead_letter,
         state=state,
-        observer=observer(voice),
-        **election,
+        **asked.asked,
     )
-    show_log(lambda text: voice.say("log", text), observed=True)
-    return work_on([Piece(name, consumer, voice, [run])])
+    return asked.lead(consumer, run, command[0])

@@ -10,17 +10,11 @@ from typing import Any
 
 import click
 
-from incumbent.cli import codes
-from incumbent.cli.logs import show_log
-from incumbent.cli.options import Options, common, seconds
+from incumbent.cli.election_options import EPILOG, elected, with_election
+from incumbent.cli.options import Options, common
 from incumbent.cli.periodic_options import chosen, with_choices
-from incumbent.cli.run import refusal
-from incumbent.cli.voice import Voice
-from incumbent.cli.wording import in_options
-from incumbent.cli.working import CommandTask, Piece, observer, refuse_one_process, work_on
-from incumbent.runtime.settings import Settings
+from incumbent.cli.working import CommandTask
 from incumbent.sync.periodic import Jobs
-from incumbent.workloads.command import Command
 from incumbent.workloads.periodic.spec import MAIN
 from incumbent.workloads.schedule import parse, zone_of
 
@@ -30,29 +24,14 @@ __all__ = ["command"]
 @click.command(
     "every",
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 128 and the signal that ended it; 126 and 127 if COMMAND cannot be run; "
-    "69 no store; 77 no right; 2 usage.",
+    epilog=EPILOG,
 )
 @click.argument("spec")
 @click.argument("name")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.option("--tz", default="UTC", metavar="ZONE", help="Time zone of a line of cron [UTC].")
 @with_choices
-@seconds("--ttl", "ttl_s", help="Time to live of the lease [15].")
-@seconds("--grace", "grace_s", help="From TERM to KILL of the whole tree.")
-@click.option("--rho", type=float, metavar="SHARE", help="Greatest clock-rate error [0.1].")
-@click.option("--as", "as_", metavar="NAME", help="First part of this candidate's identity.")
-@click.option(
-    "--contain",
-    type=click.Choice(["auto", "pidns", "group"]),
-    default="auto",
-    help="What holds the process tree together [auto: the strongest permitted].",
-)
-@click.option(
-    "--require",
-    type=click.Choice(["token", "exclusive", "renewal"]),
-    help="Refuse a store or set-up without it [nothing].",
-)
+@with_election
 @click.option("--state", metavar="URL", help="Where ticks are noted; else INCUMBENT_STATE [store].")
 @common()
 def command(
@@ -61,14 +40,8 @@ def command(
     name: str,
     command: tuple[str, ...],
     tz: str,
-    ttl_s: float | None,
-    grace_s: float | None,
-    rho: float | None,
-    as_: str | None,
-    contain: str,
-    require: str | None,
     state: str | None,
-    **choices: Any,
+    **values: Any,
 ) -> int:
     """Run COMMAND once per tick of SPEC, in one of all the places where this runs for NAME.
 
@@ -77,25 +50,10 @@ def command(
     INCUMBENT_TOKEN, the fencing token. See `incumbent runs NAME` for what has run.
     """
     schedule = parse(spec, zone_of(tz))
-    found = chosen(choices)
-    voice = Voice(name, json=options.json, verbosity=options.verbosity)
-    election: dict[str, Any] = {
-        "store": options.store,
-        "ttl_s": ttl_s,
-        "grace_s": grace_s,
-        "rho": rho,
-        "as_": as_,
-    }
-    with in_options(ttl_s=ttl_s, grace_s=grace_s, rho=rho):
-        election["require"] = require or ""
-        settings = Settings.resolve(name, armed=True, **election)
-    refuse_one_process(settings)
-    jobs = Jobs(name, state=state, observer=observer(voice), **election)
-    if (refused := refusal(command[0])) is not None:
-        code, text = refused
-        codes.complain(text)
-        return code
-    show_log(lambda text: voice.say("log", text), observed=True)
-    run = Command(command, grace_s=settings.timing.grace_s, contain=contain)
-    jobs.add(CommandTask(run, settings.store_url, voice), schedule, name=MAIN, choices=found)
-    return work_on([Piece(name, jobs, voice, [run])])
+    found = chosen(values)
+    asked = elected(options, name, values)
+    run = asked.command(command)
+    jobs = Jobs(name, state=state, **asked.asked)
+    task = CommandTask(run, asked.settings.store_url, asked.voice)
+    jobs.add(task, schedule, name=MAIN, choices=found)
+    return asked.lead(jobs, run, command[0])

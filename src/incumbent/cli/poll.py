@@ -11,14 +11,9 @@ from typing import Any
 
 import click
 
-from incumbent.cli import codes
-from incumbent.cli.logs import show_log
+from incumbent.cli.election_options import EPILOG, elected, with_election
 from incumbent.cli.options import Options, common, seconds
-from incumbent.cli.run import refusal
 from incumbent.cli.voice import Voice
-from incumbent.cli.wording import in_options
-from incumbent.cli.working import Piece, observer, refuse_one_process, work_on
-from incumbent.runtime.settings import Settings
 from incumbent.sync.directory import Directory
 from incumbent.workloads.command import Command, CommandFailed
 from incumbent.workloads.polling.directory import IGNORED, File, HandlingFailed
@@ -58,8 +53,7 @@ class CommandHandler:
 @click.command(
     "poll",
     context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 128 and the signal that ended it; 126 and 127 if COMMAND cannot be run; "
-    "69 no store; 77 no right; 2 usage.",
+    epilog=EPILOG,
 )
 @click.argument("directory", type=click.Path(path_type=Path))
 @click.argument("name")
@@ -88,21 +82,7 @@ class CommandHandler:
 @click.option("--retries", type=click.IntRange(0), default=3, help="Before a file has failed [3].")
 @click.option("--backoff", default="1s", metavar="S", help="Before the first retry; doubles [1s].")
 @seconds("--timeout", "timeout_s", least=0.001, help="For one run of COMMAND [none].")
-@seconds("--ttl", "ttl_s", help="Time to live of the lease [15].")
-@seconds("--grace", "grace_s", help="From TERM to KILL of the whole tree.")
-@click.option("--rho", type=float, metavar="SHARE", help="Greatest clock-rate error [0.1].")
-@click.option("--as", "as_", metavar="NAME", help="First part of this candidate's identity.")
-@click.option(
-    "--contain",
-    type=click.Choice(["auto", "pidns", "group"]),
-    default="auto",
-    help="What holds the process tree together [auto: the strongest permitted].",
-)
-@click.option(
-    "--require",
-    type=click.Choice(["token", "exclusive", "renewal"]),
-    help="Refuse a store or set-up without it [nothing].",
-)
+@with_election
 @common()
 def command(
     options: Options,
@@ -112,13 +92,7 @@ def command(
     done: str | None,
     delete: bool,
     timeout_s: float | None,
-    ttl_s: float | None,
-    grace_s: float | None,
-    rho: float | None,
-    as_: str | None,
-    contain: str,
-    require: str | None,
-    **files: Any,
+    **values: Any,
 ) -> int:
     """Run COMMAND for each file of DIRECTORY, in one of all the places where this runs for NAME.
 
@@ -128,31 +102,14 @@ def command(
     """
     if delete and done is not None:
         raise click.UsageError("--delete leaves nothing for --done: leave one of them out")
-    voice = Voice(name, json=options.json, verbosity=options.verbosity)
-    election: dict[str, Any] = {
-        "store": options.store,
-        "ttl_s": ttl_s,
-        "grace_s": grace_s,
-        "rho": rho,
-        "as_": as_,
-    }
-    with in_options(ttl_s=ttl_s, grace_s=grace_s, rho=rho):
-        election["require"] = require or ""
-        settings = Settings.resolve(name, armed=True, **election)
-    refuse_one_process(settings)
-    run = Command(command, grace_s=settings.timing.grace_s, contain=contain)
+    asked = elected(options, name, values)
+    run = asked.command(command)
     work = Directory(
         directory,
-        CommandHandler(run, settings.store_url, voice, timeout_s),
+        CommandHandler(run, asked.settings.store_url, asked.voice, timeout_s),
         name=name,
         done=None if delete else done or "done",
-        observer=observer(voice),
-        **files,
-        **election,
+        **values,
+        **asked.asked,
     )
-    if (refused := refusal(command[0])) is not None:
-        code, text = refused
-        codes.complain(text)
-        return code
-    show_log(lambda text: voice.say("log", text), observed=True)
-    return work_on([Piece(name, work, voice, [run])])
+    return asked.lead(work, run, command[0])

@@ -69,7 +69,8 @@ MOST_TOGETHER = 128
 """How many are written by one request. What a store's lock or thread is busy with for that long is
 in the way of a renewal that it serves by the same: in the embedded store 4 ms, with the sync."""
 MOST_BYTES = 4 * MAX_CHECKPOINT_BYTES
-"""How long their values are in sum: a quarter of the least message that any server takes."""
+"""How long their values are in sum: as text a third of the 1 MiB that the strictest server takes as
+one message."""
 MOST_SINGLY = 16
 """How many are read one by one. More are read by a list of all that the election has."""
 

@@ -41,8 +41,7 @@ import json
 import logging
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from incumbent.clock import boottime
 from incumbent.errors import ConfigError, SourceUnavailable
@@ -68,8 +67,7 @@ _ANEW = "To begin anew, at the oldest record that is kept, give the work another
 _log = logging.getLogger("incumbent")
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(NamedTuple):
     """Where the work is in a partition.
 
     Attributes:
@@ -107,6 +105,7 @@ class KafkaTopic:
         self._skips = skips
         self._line: Line | None = None
         self._is: Topic | None = None
+        self._known = '""'
         self._next: dict[int, Place] = {}
         self._unproven: set[int] = set()
         self._refused: KafkaError | None = None
@@ -117,6 +116,7 @@ class KafkaTopic:
         self._refused, self._unproven = None, set()
         self._line = Line(self.name, {**self._settings, "client.id": f"incumbent/{opening.work}"})
         self._is = await self._found()
+        self._known = json.dumps(self._is.identity)
         known, places = self._read(opening.position)
         if known and known != self._is.identity:
             raise ConfigError(
@@ -288,11 +288,14 @@ class KafkaTopic:
     # -- the position, as text --------------------------------------------------------------------
 
     def _written(self) -> str:
-        known = self._is.identity if self._is is not None else ""
-        places = {
-            str(at): [place.offset, place.epoch, place.at_ms] for at, place in self._next.items()
-        }
-        return json.dumps({"topic": known, "next": places}, separators=(",", ":"))
+        """Return the position as JSON, which is written by hand because it is for each record."""
+        places = ",".join(
+            [
+                f'"{at}":[{offset},{epoch},{at_ms}]'
+                for at, (offset, epoch, at_ms) in self._next.items()
+            ]
+        )
+        return f'{{"topic":{self._known},"next":{{{places}}}}}'
 
     def _read(self, position: str) -> tuple[str, dict[int, Place]]:
         if not position:

@@ -1,6 +1,9 @@
 """The source `rabbitmq://…?queue=NAME`: a queue of RabbitMQ, consumed by one at a time.
 
     rabbitmq://USER:PASSWORD@HOST:5672/VHOST?queue=orders[&heartbeat_s=5][&id=header:NAME][&exclusive=no]
+    rabbitmqs://…                   with TLS, on port 5671; &ca=PATH for an authority of one's own
+
+The broker's certificate is always verified, and its name.
 
 aio-pika is used, since it is kept and made for asyncio; pika has callbacks and nothing to await.
 
@@ -42,6 +45,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import re
+import ssl
 from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -70,7 +74,7 @@ more than those whose ids are known."""
 CONNECT_S = 5.0
 _AGAIN_S = 0.1
 _TRIES = 10
-_OPTIONS = ("queue", "heartbeat_s", "id", "exclusive")
+_OPTIONS = ("queue", "heartbeat_s", "id", "exclusive", "ca")
 _SINGLE = "x-single-active-consumer"
 _DIFFERS = re.compile(
     r"inequivalent arg '(?P<name>[^']+)'.* but current is "
@@ -88,7 +92,13 @@ class RabbitQueue:
     remembers = True
 
     def __init__(
-        self, url: StoreURL, queue: str, heartbeat_s: int | None, identity: str, exclusive: bool
+        self,
+        url: StoreURL,
+        queue: str,
+        heartbeat_s: int | None,
+        identity: str,
+        exclusive: bool,
+        context: ssl.SSLContext | None = None,
     ) -> None:
         scheme = "amqps" if url.scheme in ("rabbitmqs", "amqps") else "amqp"
         host = url.host or "127.0.0.1"
@@ -102,6 +112,7 @@ class RabbitQueue:
         self._heartbeat_s = heartbeat_s
         self._identity = identity
         self._exclusive = exclusive
+        self._context = context
         self._connection: AbstractConnection | None = None
         self._channel: AbstractChannel | None = None
         self._arrived: deque[AbstractIncomingMessage] = deque()
@@ -126,6 +137,7 @@ class RabbitQueue:
             # Not by `aio_pika.connect`, which leaves one that failed to whoever collects garbage.
             self._connection = aio_pika.Connection(
                 URL(f"{self._address}?{urlencode({'heartbeat': heartbeat_s})}"),
+                ssl_context=self._context,
                 client_properties={"connection_name": f"incumbent/{opening.work}"},
             )
             await self._connection.connect(timeout=CONNECT_S)
@@ -338,6 +350,8 @@ class RabbitQueue:
         text = _words(error)
         if isinstance(error, IncumbentError):
             return error
+        if untrusted := _untrusted(error):
+            return ConfigError(f"{self.name}: {untrusted}")
         if isinstance(error, told.ChannelNotFoundEntity):
             return ConfigError(f"{self.name}: there is no such queue; declare it, durable: {text}")
         if isinstance(error, (told.ProbableAuthenticationError, told.AuthenticationError)):
@@ -381,6 +395,39 @@ def _words(error: BaseException | None) -> str:
     return "" if error is None else " ".join(str(error).split()) or type(error).__name__
 
 
+def _untrusted(error: BaseException | None) -> str:
+    """Return why there can be no TLS with this broker; "" if that is not what is wrong."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:  # Those of the client go in circles.
+        seen.add(id(error))
+        if isinstance(error, ssl.SSLCertVerificationError):
+            return (
+                f"the broker's certificate is not trusted: {error.verify_message}; name the file "
+                "of the authority that has signed it by ca=, and the broker by a name in it"
+            )
+        if isinstance(error, ssl.SSLError) and error.reason == "WRONG_VERSION_NUMBER":
+            return "the broker does not speak TLS on this port: name another, or use rabbitmq://"
+        error = error.__cause__ or error.__context__
+    return ""
+
+
+def _context(scheme: str, authority: str | None) -> ssl.SSLContext | None:
+    """Return how the broker is verified; None without TLS.
+
+    Raises:
+        ConfigError: the file of the authority cannot be used, or is of no use.
+    """
+    if scheme not in ("rabbitmqs", "amqps"):
+        if authority is not None:
+            raise ConfigError("ca= is for TLS: write rabbitmqs://")
+        return None
+    try:
+        return ssl.create_default_context(cafile=authority)
+    except OSError as error:  # What is no certificate is an SSLError, which is one, too.
+        why = error.strerror if not isinstance(error, ssl.SSLError) else "there is none in it"
+        raise ConfigError(f"ca={authority!r} is no file of certificates: {why}") from None
+
+
 def open(url: StoreURL) -> RabbitQueue:
     """Return the source of `rabbitmq://…?queue=NAME`.
 
@@ -404,4 +451,5 @@ def open(url: StoreURL) -> RabbitQueue:
     if exclusive not in ("yes", "no"):
         raise ConfigError(f"exclusive={exclusive!r}: use yes or no")
     heartbeat_s = int(heartbeat) if heartbeat is not None else None
-    return RabbitQueue(url, queue, heartbeat_s, identity, exclusive == "yes")
+    context = _context(url.scheme, options.get("ca"))
+    return RabbitQueue(url, queue, heartbeat_s, identity, exclusive == "yes", context)
