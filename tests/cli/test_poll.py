@@ -126,6 +126,8 @@ def test_pollers_that_a_file_describes(url: str, inbox: Path, tmp_path: Path) ->
         (("poll", ".", "files", "--settle", "long", "--", "true"), "'long' is no duration"),
         (("poll", ".", "files", "--done", ".", "--", "true"), "would be new again"),
         (("poll", ".", "Files", "--", "true"), "election name 'Files'"),
+        (("poll", ".", "files", "--delete", "--done", "x", "--", "true"), "leave one of them out"),
+        (("poll", ".", "files", "--done", "/dev/shm/x", "--", "true"), "on another file system"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(
@@ -144,6 +146,11 @@ def test_what_cannot_be_meant_is_refused(
         ('call = "os:getcwd"', "say how often"),
         ('call = "os:nothing"\nevery = "1s"', "nothing"),
         ('directory = "."\ncommand = ["true"]\nretires = 3', "nobody knows retires"),
+        (
+            'directory = "."\ncommand = ["true"]\ndone = "x"\ndelete = true',
+            "leave one of them out",
+        ),
+        ('directory = "."\ncall = "asyncio:sleep"', r"use incumbent.aio.Directory"),
     ],
 )
 def test_a_section_that_cannot_be_meant_is_refused(

@@ -10,16 +10,25 @@ from tests.simulator.mutants import Mutant, planted
 __all__ = ["PLANTED_WORK"]
 
 CALLING = "incumbent.workloads.polling.calling"
+FACE = "incumbent.runtime.face"
+MOUNTS = "incumbent.workloads.polling.mounts"
 CLAIMS = "incumbent.workloads.polling.claims"
 DIRECTORY = "incumbent.workloads.polling.directory"
 ARRIVALS = "incumbent.workloads.polling.arrivals"
 POLL = "incumbent.workloads.polling.poll"
 ROWS = "incumbent.workloads.polling.rows"
+SEALED = "incumbent.workloads.consumer.sealed"
+KEYS = "incumbent.workloads.polling.keys"
 HORIZON = "incumbent.workloads.polling.horizon"
 
 _POLL = "tests/workloads/polling/test_poll.py::"
 _ROWS = "tests/workloads/polling/test_rows.py::"
 _FILES = "tests/workloads/polling/test_directory.py::"
+_ANEW = f"{_ROWS}test_keys_that_begin_anew_end_the_work_before_a_row_is_passed_over"
+_MISUSE = (
+    "tests/workloads/test_misuse.py::"
+    "test_what_shows_only_in_the_call_ends_the_run_and_is_no_fault_of_the_item"
+)
 _LATE = f"{_ROWS}test_a_smaller_key_that_is_committed_later_is_not_passed_over"
 _CRASHES = f"{_FILES}test_nothing_is_lost_or_left_by_a_crash_before_any_step"
 _FORMER = f"{_FILES}test_a_former_holder_changes_nothing_at_whichever_step_it_wakes"
@@ -50,11 +59,60 @@ PLANTED_WORK: tuple[Mutant, ...] = (
     planted(
         "a poller takes a later holder's token for a failure that passes",
         CALLING,
-        "not isinstance(error, (LeadershipLost, StaleToken))",
-        "not isinstance(error, LeadershipLost)",
+        "(LeadershipLost, StaleToken, Misuse)",
+        "(LeadershipLost, Misuse)",
         test=f"{_POLL}test_a_later_holder_ends_the_run_whatever_the_function_catches",
     ),
+    planted(
+        "a function that can be run nowhere is a failure of each file",
+        CALLING,
+        "(LeadershipLost, StaleToken, Misuse)",
+        "(LeadershipLost, StaleToken)",
+        test=f"{_MISUSE}[sync-hidden0-Directory]",
+    ),
+    planted(
+        "what a call has made to be run later is taken for a result",
+        FACE,
+        "    if isgenerator(result) or isasyncgen(result):\n",
+        "    if False:\n",
+        test=f"{_MISUSE}[sync-hidden0-Consumer]",
+    ),
     # -- files
+    planted(
+        "a holder takes the folder of another one with its token for its own",
+        CLAIMS,
+        "                raise self._namesake() from None\n",
+        "                pass\n",
+        test=f"{_FILES}test_two_holders_of_one_token_have_not_one_file",
+    ),
+    planted(
+        "a file that has no folder to go to is taken for one that was taken by hand",
+        CLAIMS,
+        "            if into is not None and os.path.lexists(claim.path):\n",
+        "            if False:\n",
+        test=f"{_FILES}test_a_folder_that_is_removed_while_at_work_is_made_again[done-a]",
+    ),
+    planted(
+        "a file that cannot be claimed is taken for one that is not there, again and again",
+        CLAIMS,
+        "            if not os.path.isdir(claim.path.parent):\n",
+        "            if False:\n",
+        test=f"{_FILES}test_folders_that_are_meddled_with_are_named",
+    ),
+    planted(
+        "why a file has failed is written where another file may be",
+        CLAIMS,
+        'for ending in ("", *beside)',
+        'for ending in ("",)',
+        test=f"{_FILES}test_a_reason_replaces_no_file_of_that_name",
+    ),
+    planted(
+        "a mount is told by the number of its device",
+        MOUNTS,
+        "            if error.errno == errno.EXDEV:\n",
+        "            if False:\n",
+        test=f"{_FILES}test_another_mount_of_the_same_file_system_is_refused",
+    ),
     planted(
         "a file is done before it is handled",
         DIRECTORY,
@@ -115,7 +173,7 @@ PLANTED_WORK: tuple[Mutant, ...] = (
     planted(
         "a file that is done replaces an older one of that name",
         CLAIMS,
-        "_free(into / claim.path.name)",
+        "_free(into / claim.path.name, beside)",
         "into / claim.path.name",
         test=f"{_FILES}test_each_file_is_handled_and_moved",
     ),
@@ -136,8 +194,8 @@ PLANTED_WORK: tuple[Mutant, ...] = (
     planted(
         "a handler that is stopped with its term counts against its file",
         DIRECTORY,
-        "        except (asyncio.CancelledError, LeadershipLost, KeyboardInterrupt, SystemExit):\n",
-        "        except (asyncio.CancelledError, KeyboardInterrupt, SystemExit):\n",
+        "    asyncio.CancelledError,\n    LeadershipLost,\n",
+        "    asyncio.CancelledError,\n",
         test=f"{_FILES}test_a_handler_that_stops_when_it_is_told_to_has_not_failed",
     ),
     planted(
@@ -193,15 +251,36 @@ PLANTED_WORK: tuple[Mutant, ...] = (
     planted(
         "a row is handled although somebody else has done it",
         ROWS,
-        '{"key": found.key}):\n',
-        '{"key": found.key}) < 0:\n',
+        '{"key": item.tag.key}) > 0\n',
+        '{"key": item.tag.key}) >= 0\n',
         test=f"{_ROWS}test_a_row_that_was_done_since_it_was_read_is_not_handled",
     ),
     planted(
-        "a row that was buried stays new",
+        "the key of rows need not be unique",
+        KEYS,
+        "    if not unique:\n",
+        "    if False:\n",
+        test=f"{_ROWS}test_a_key_that_two_rows_may_have_is_refused[sqlite-sync-settings0]",
+    ),
+    planted(
+        "keys that begin anew are not looked for",
         ROWS,
-        "            if not item.tag.taken:\n",
-        "            if False:\n",
+        "                if self._after is not None and self._after != self._table.start:\n",
+        "                if False:\n",
+        test=f"{_ANEW}[sqlite-sync-while it is at work]",
+    ),
+    planted(
+        "a table has no heirs",
+        HORIZON,
+        '        if found and found[0] == ("r", True):\n',
+        "        if False:\n",
+        test=f"{_ROWS}test_a_table_from_which_others_inherit_is_refused",
+    ),
+    planted(
+        "a row that was buried stays new",
+        SEALED,
+        "isinstance(self._handler, Taker)",
+        "False",
         test=f"{_ROWS}test_claimed_rows_are_done_with_their_effect[sqlite-sync]",
     ),
     planted(

@@ -58,7 +58,7 @@ class CommandHandler:
 @click.argument("directory", type=click.Path(path_type=Path))
 @click.argument("name")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-@click.option("--done", default="done", metavar="DIR", help="Where handled files go [DIR/done].")
+@click.option("--done", metavar="DIR", help="Where handled files go [DIR/done].")
 @click.option("--delete", is_flag=True, help="Delete handled files instead.")
 @click.option("--failed", default="failed", metavar="DIR", help="Where others go [DIR/failed].")
 @click.option(
@@ -89,7 +89,7 @@ def command(
     directory: Path,
     name: str,
     command: tuple[str, ...],
-    done: str,
+    done: str | None,
     delete: bool,
     timeout_s: float | None,
     **values: Any,
@@ -100,13 +100,15 @@ def command(
     other: with exit code 0 one is done, else it is tried again, and has failed in the end.
     INCUMBENT_ATTEMPT counts; INCUMBENT_TOKEN is the fencing token.
     """
+    if delete and done is not None:
+        raise click.UsageError("--delete leaves nothing for --done: leave one of them out")
     asked = elected(options, name, values)
     run = asked.command(command)
     work = Directory(
         directory,
         CommandHandler(run, asked.settings.store_url, asked.voice, timeout_s),
         name=name,
-        done=None if delete else done,
+        done=None if delete else done or "done",
         **values,
         **asked.asked,
     )

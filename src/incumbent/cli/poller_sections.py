@@ -60,6 +60,10 @@ def _piece(options: Options, section: Section) -> Piece:
     delete = directory is not None and section.take("delete", bool)
     if directory is not None:
         own |= {key: section.take(key, *types) for key, types in _FILES.items()}
+        if delete and own["done"] is not None:
+            raise ConfigError(
+                f"{section.where}: delete = true leaves nothing for done: leave one of them out"
+            )
     election = section.election()
     section.done()
     if options.store:

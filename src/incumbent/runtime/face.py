@@ -13,7 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from inspect import isasyncgenfunction, iscoroutine, iscoroutinefunction, isgeneratorfunction
+from inspect import (
+    isasyncgen,
+    isasyncgenfunction,
+    iscoroutine,
+    iscoroutinefunction,
+    isgenerator,
+    isgeneratorfunction,
+)
 from typing import Any, Generic, TypeVar
 
 from incumbent.clock import boottime
@@ -27,7 +34,16 @@ from incumbent.runtime.term import Term
 from incumbent.stores.api import Store
 from incumbent.threads import on_keepers_thread
 
-__all__ = ["Election", "Hold", "Seat", "name_of", "refuse_async", "refuse_coroutine"]
+__all__ = [
+    "Election",
+    "Hold",
+    "Misuse",
+    "Seat",
+    "name_of",
+    "refuse_async",
+    "refuse_coroutine",
+    "refuse_generator",
+]
 
 
 class Election:
@@ -207,35 +223,61 @@ def name_of(call: Callable[..., Any]) -> str:
     return getattr(call, "__qualname__", None) or repr(call)
 
 
-def refuse_async(call: Callable[..., Any], where: str) -> None:
+class Misuse(ConfigError, TypeError):
+    """A function is of a kind that cannot be run here: no attempt of it would do anything."""
+
+
+_ELECTION = "incumbent.aio.Election, which has the same names"
+
+
+def refuse_async(call: Callable[..., Any], where: str, instead: str = _ELECTION) -> None:
     """Refuse a function whose call only makes what would do the work, after the term.
 
     Raises:
-        TypeError: it is a coroutine function or a generator function.
+        Misuse: it is a coroutine function or a generator function.
     """
-    for each in (call, getattr(type(call), "__call__", None)):  # noqa: B004  to look into it
+    for each in _bodies(call):
         if isgeneratorfunction(each):
-            raise TypeError(
-                f"{where} cannot run the generator function {name_of(call)}: its body would run "
-                "after the term. Do the work in an ordinary function"
-            )
+            raise Misuse(_generator(call, where))
         if iscoroutinefunction(each) or isasyncgenfunction(each):
-            raise TypeError(_asynchronous(call, where))
+            raise Misuse(_asynchronous(call, where, instead))
 
 
-def refuse_coroutine(result: object, call: Callable[..., Any], where: str) -> None:
+def refuse_generator(call: Callable[..., Any], where: str) -> None:
+    """Refuse a function that nobody could await: for the work of incumbent.aio.
+
+    Raises:
+        Misuse: it is a generator function, of either kind.
+    """
+    if any(isgeneratorfunction(each) or isasyncgenfunction(each) for each in _bodies(call)):
+        raise Misuse(_generator(call, where))
+
+
+def refuse_coroutine(
+    result: object, call: Callable[..., Any], where: str, instead: str = _ELECTION
+) -> None:
     """Refuse the result of a call that `refuse_async` could not see through, a lambda's say.
 
     Raises:
-        TypeError: it is a coroutine, in which nothing has been done yet.
+        Misuse: it is a coroutine or a generator, in which nothing has been done yet.
     """
     if iscoroutine(result):
         result.close()
-        raise TypeError(_asynchronous(call, where))
+        raise Misuse(_asynchronous(call, where, instead))
+    if isgenerator(result) or isasyncgen(result):
+        raise Misuse(_generator(call, where))
 
 
-def _asynchronous(call: Callable[..., Any], where: str) -> str:
+def _bodies(call: Callable[..., Any]) -> tuple[Any, ...]:
+    return call, getattr(type(call), "__call__", None)  # noqa: B004  to look into it
+
+
+def _generator(call: Callable[..., Any], where: str) -> str:
     return (
-        f"{where} cannot await {name_of(call)}, which is asynchronous: use incumbent.aio.Election, "
-        "which has the same names"
+        f"{where} cannot run the generator function {name_of(call)}: its body would run "
+        "after the term. Do the work in an ordinary function"
     )
+
+
+def _asynchronous(call: Callable[..., Any], where: str, instead: str) -> str:
+    return f"{where} cannot await {name_of(call)}, which is asynchronous: use {instead}"

@@ -31,7 +31,7 @@ class Rows(Work):
         *,
         name: str,
         table: str,
-        key: str = "id",
+        key: str = "",
         columns: Sequence[str] = (),
         where: str = "",
         done: str = "",
@@ -55,9 +55,9 @@ class Rows(Work):
             handler: is called with a `Row` and the connection.
             name: of the election, and of what is kept in the database.
             table: that the rows are in.
-            key: the column in whose order they are handled: unique, and a number or text.
+            key: the column in whose order they are handled: unique, and a number or text; "id".
             columns: what else is read of each row.
-            where: a condition on rows.
+            where: a condition on rows; with a cursor, name the key, too.
             done: handle rows for which `where` holds, in place of those above a cursor, and set
                 this with the effect, as in "state = 'done'"; or "DELETE".
             start: with a cursor: after which key to begin the first time.

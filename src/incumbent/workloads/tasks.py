@@ -7,7 +7,7 @@ from inspect import isawaitable
 from typing import Any
 
 from incumbent.runtime.checkpoints import Archive
-from incumbent.runtime.face import name_of
+from incumbent.runtime.face import Misuse, name_of
 from incumbent.runtime.term import Term
 from incumbent.workloads.env import Clock, Env, Workload
 
@@ -33,7 +33,7 @@ async def run(
 async def _call(func: Callable[..., Any], *args: Any) -> Any:
     result = func(*args)
     if not isawaitable(result):
-        raise TypeError(
+        raise Misuse(
             f"{name_of(func)} returned {result!r}, which cannot be awaited: the work of "
             "incumbent.aio needs coroutine functions (async def)"
         )

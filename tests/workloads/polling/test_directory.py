@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -19,9 +21,11 @@ from incumbent import ConfigError, StaleToken, aio, testing
 from incumbent.errors import IncumbentError, LeadershipLost, Withdrawn
 from incumbent.stores.memory import MemoryStore
 from incumbent.workloads.polling import claims as claims_module
+from incumbent.workloads.polling import mounts
 from incumbent.workloads.polling.arrivals import Arrivals
 from incumbent.workloads.polling.claims import Claims
 from incumbent.workloads.polling.directory import File
+from tests.workloads.consuming import until
 from tests.workloads.faces import FACES, LIMIT_S, Face
 from tests.workloads.polling.crashes import play_all
 from tests.workloads.polling.stepping import Log, Steps, crashed_before, hold, pending, tree
@@ -250,6 +254,97 @@ def test_what_cannot_be_moved_is_moved_later_and_not_handled_again(inbox: Path, 
     assert set(tree(inbox)) == {"done/a"}
 
 
+@pytest.mark.parametrize(("folder", "name"), [("done", "a"), ("failed", "poison")])
+def test_a_folder_that_is_removed_while_at_work_is_made_again(
+    folder: str, name: str, inbox: Path, memory: MemoryStore
+) -> None:
+    """What was handled would else be left in hand, out of sight, and come again."""
+    attempts: SimpleQueue[int] = SimpleQueue()
+    runner = Face("sync")
+
+    def handler(file: File) -> None:
+        shutil.rmtree(inbox / folder)
+        attempts.put(file.attempt)
+        if file.name == "poison":
+            raise ValueError("it is poison")
+
+    put(inbox, name)
+    runner.start(make("sync", inbox, handler, store=memory, retries=0))
+    assert attempts.get(timeout=LIMIT_S) == 1
+    until((inbox / folder / name).exists, "it is moved")
+    runner.stop()
+    assert attempts.empty()
+    assert not pending(inbox)
+
+
+def test_a_reason_replaces_no_file_of_that_name(inbox: Path, log: Log) -> None:
+    put(inbox, "a-poison.error")
+    assert hold(inbox, log, 1) is None
+    put(inbox, "a-poison")
+    assert hold(inbox, log, 2) is None
+    found = tree(inbox)
+    assert found.pop("failed/a-poison.error") == "the text of a-poison.error"
+    assert "a-poison.error is poison" in found.pop("failed/a-poison.error.error")
+    (file,) = (name for name, text in found.items() if text == "the text of a-poison")
+    assert "a-poison is poison" in found[f"{file}.error"]
+
+
+def test_a_failure_whose_text_cannot_be_kept_is_put_aside_all_the_same(
+    inbox: Path, memory: MemoryStore
+) -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("nothing can be said")
+
+    handled: SimpleQueue[str] = SimpleQueue()
+    runner = Face("sync")
+
+    def handler(file: File) -> None:
+        handled.put(file.name)
+        if file.name == "mute":
+            raise Mute
+        if file.name != "z":
+            raise ValueError(f"cannot read {file.name}")
+
+    odd, long = os.fsdecode(b"caf\xe9"), 127 * "é"
+    for name in (odd, "mute", "z", long):
+        (inbox / name).touch()
+    runner.start(make("sync", inbox, handler, store=memory, retries=0))
+    assert [handled.get(timeout=LIMIT_S) for _ in range(3)] == [odd, "mute", "z"]
+    until((inbox / "failed" / f"{124 * 'é'}.error").exists, "the rest is handled")
+    runner.stop()
+    assert (inbox / "done" / "z").exists()
+    assert "cannot read caf\\udce9" in (inbox / "failed" / f"{odd}.error").read_text()
+    assert "Mute" in (inbox / "failed" / "mute.error").read_text()
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+
+
+def test_what_is_written_beside_a_file_in_hand_is_told(
+    inbox: Path, memory: MemoryStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    runner = Face("sync")
+
+    def handler(file: File) -> None:
+        file.path.with_suffix("").write_text("unpacked")
+
+    put(inbox, "a.gz", "b")
+    runner.start(make("sync", inbox, handler, store=memory))
+    until((inbox / "done" / "b").exists, "both are handled")
+    runner.stop()
+    (told,) = warnings(caplog)
+    assert "1-1/a' was written beside a file in hand" in told
+    put(inbox, "c")
+    mine = claims(inbox, 2)
+    mine.open()
+    assert mine.claim("c")
+    claims(inbox, 3).open()
+    (_, told) = warnings(caplog)
+    assert "2 files were in hand, and one is at a time" in told
+
+
 # -- settings -----------------------------------------------------------------------------------
 
 
@@ -277,13 +372,59 @@ def test_a_folder_that_is_not_there_is_refused_at_once(inbox: Path, memory: Memo
         make("sync", inbox / "absent", print, store=memory)
 
 
-def test_another_file_system_is_refused(inbox: Path, log: Log) -> None:
-    put(inbox, "a")
+@pytest.mark.parametrize("setting", ["done", "failed"])
+def test_another_file_system_is_refused_at_once(
+    setting: str, inbox: Path, memory: MemoryStore
+) -> None:
+    """On a standby, too: it would be told when it has to take over."""
     with tempfile.TemporaryDirectory(dir="/dev/shm") as elsewhere:
-        error = hold(inbox, log, 1, done=elsewhere)
+        for folder in (elsewhere, f"{elsewhere}/not/there/yet"):
+            with pytest.raises(ConfigError, match=f"{elsewhere}.* on another file system"):
+                make("sync", inbox, print, store=memory, **{setting: folder})
+        assert not os.listdir(elsewhere)
+        with pytest.raises(ConfigError, match="on another file system"):
+            claims(inbox, 1).open(Path(elsewhere))
+
+
+def test_another_mount_of_the_same_file_system_is_refused(
+    inbox: Path, monkeypatch: pytest.MonkeyPatch, memory: MemoryStore
+) -> None:
+    """Its device has the same number; only a rename tells."""
+    asked: list[Path] = []
+
+    class Mounted:
+        path, stat = os.path, staticmethod(os.stat)
+
+        @staticmethod
+        def rename(source: Path, target: Path) -> None:
+            asked.append(target.parent)
+            if target.parent.name == "mounted":
+                raise OSError(errno.EXDEV, "Invalid cross-device link")
+            os.rename(source, target)
+
+    monkeypatch.setattr(mounts, "os", Mounted)
+    (inbox / "mounted").mkdir()
+    with pytest.raises(ConfigError, match=r"mounted is on another file system or mount"):
+        make("sync", inbox, print, store=memory, done="mounted")
+    make("sync", inbox, print, store=memory)
+    assert asked[-1] == inbox
+
+
+def test_a_folder_that_is_mounted_over_while_at_work_ends_it_without_a_strike(
+    inbox: Path, log: Log
+) -> None:
+    put(inbox, "a")
+    refusals = [errno.EXDEV]
+
+    def refuse(_: int) -> None:
+        if log.lines() and refusals:
+            raise OSError(refusals.pop(), "Invalid cross-device link")
+
+    error = hold(inbox, log, 1, Steps(refuse))
     assert isinstance(error, ConfigError)
-    assert "on another file system" in str(error)
-    assert set(tree(inbox)) == {"a"}
+    assert "done is on another file system or mount" in str(error)
+    (left,) = pending(inbox)
+    assert left.endswith("1-0/a")
 
 
 # -- crashes ------------------------------------------------------------------------------------
@@ -397,12 +538,29 @@ def test_a_holder_with_a_smaller_token_is_told_at_once(inbox: Path) -> None:
         claims(inbox, 5).open()
 
 
+def test_two_holders_of_one_token_have_not_one_file(inbox: Path) -> None:
+    """Two stores that know nothing of each other, and one folder."""
+    first = claims(inbox, 1)
+    first.open()
+    put(inbox, "a")
+    mine = first.claim("a")
+    assert mine is not None
+    with pytest.raises(ConfigError, match="another holder had token 1"):
+        claims(inbox, 1).open()
+    assert first.finish(mine, None) is None
+    claims(inbox, 2).open()
+    with pytest.raises(StaleToken):
+        claims(inbox, 1).open()
+
+
 def test_folders_that_are_meddled_with_are_named(inbox: Path) -> None:
     root = inbox / ".incumbent" / "files"
     mine = claims(inbox, 1)
     mine.open()
     put(inbox, "a")
     (root / "1" / "1-1").rmdir()
+    with pytest.raises(ConfigError, match="1-1 was removed by somebody else"):
+        mine.claim("a")
     (root / "1").rmdir()
     with pytest.raises(ConfigError, match="was removed by somebody else"):
         mine.claim("a")

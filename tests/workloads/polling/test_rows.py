@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -16,11 +17,11 @@ import pytest
 
 import incumbent
 from incumbent import ConfigError, aio, testing
-from incumbent.errors import IncumbentError, Withdrawn
+from incumbent.errors import IncumbentError, SourceUnavailable, Withdrawn
 from incumbent.stores.memory import MemoryStore
 from incumbent.workloads.consumer.places import settled
 from incumbent.workloads.polling import horizon
-from incumbent.workloads.polling.rows import Row
+from incumbent.workloads.polling.rows import Row, RowSource
 from tests.workloads.consuming import until
 from tests.workloads.faces import LIMIT_S, Face
 
@@ -381,7 +382,7 @@ def test_it_begins_where_it_is_told_to(
     database = open_database("sqlite-sync")
     seen: SimpleQueue[str] = SimpleQueue()
     database.insert("a", "b", "c", "d")
-    database.start(database.handler(seen), store=memory, start=2, where="body <> 'c'")
+    database.start(database.handler(seen), store=memory, start=2, key="id", where="body <> 'c'")
     assert heard(seen, 1) == ["d"]
     database.stop()
 
@@ -411,6 +412,63 @@ def test_claimed_rows_are_done_with_their_effect(database: Database, memory: Mem
     assert heard(seen, 1) == ["a"], "set back by an operator"
     until(lambda: sorted(database.effects()) == ["a", "a", "b"], "it is handled again")
     database.stop()
+
+
+@pytest.mark.parametrize("kind", ["sqlite-sync", "psycopg-aio", "pymysql-sync"])
+def test_a_row_is_buried_and_done_in_one_transaction(
+    kind: str,
+    open_database: Callable[[str], Database],
+    memory: MemoryStore,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Else it comes again after a death in between: among the dead letters, and handled."""
+    database = open_database(kind)
+    seen: SimpleQueue[str] = SimpleQueue()
+    done, refusals = RowSource.done, ["gone"]
+
+    async def gone_once(source: RowSource, items: Any) -> None:
+        if refusals:
+            raise SourceUnavailable(refusals.pop())
+        await done(source, items)
+
+    monkeypatch.setattr(RowSource, "done", gone_once)
+    database.insert("poison", "b")
+    database.start(database.handler(seen), store=memory, retries=0, **CLAIMS)
+    assert heard(seen, 2) == ["poison", "b"]
+    until(lambda: {state for _, state in states(database)} == {"done"}, "all are done")
+    database.stop()
+    assert not refusals
+    assert len(database.run("SELECT item FROM incumbent_dead")) == 1
+    database.mine.rollback()
+
+
+def test_a_failed_row_that_somebody_else_has_done_is_no_dead_letter(
+    open_database: Callable[[str], Database], memory: MemoryStore
+) -> None:
+    database = open_database("psycopg-sync")
+    seen: SimpleQueue[str] = SimpleQueue()
+    database.insert("poison", "b")
+
+    class Meddling(logging.Handler):
+        """Does it when the failure is told: between the two transactions."""
+
+        def emit(self, record: logging.LogRecord) -> None:
+            if "failed, attempt" in record.getMessage():
+                database.run("UPDATE events SET state = 'theirs' WHERE body = 'poison'")
+                database.mine.commit()
+
+    meddling = Meddling()
+    logging.getLogger("incumbent").addHandler(meddling)
+    try:
+        database.start(database.handler(seen), store=memory, retries=0, **CLAIMS)
+        assert heard(seen, 2) == ["poison", "b"]
+        until(partial(database.has, ["b"]), "the rest is handled")
+        database.stop()
+    finally:
+        logging.getLogger("incumbent").removeHandler(meddling)
+    assert not database.run("SELECT item FROM incumbent_dead")
+    database.mine.rollback()
+    assert states(database)[0] == ("poison", "theirs")
 
 
 def test_done_rows_may_be_deleted(
@@ -477,6 +535,7 @@ def test_a_row_that_was_done_since_it_was_read_is_not_handled(
         ({"columns": "body"}, "list of names"),
         ({"where": "body LIKE 'a%'"}, "read as their own"),
         ({"done": "state = 'done'"}, "needs where="),
+        ({"where": "state = 'new'"}, "needs done=.* key="),
         ({"errors": "log"}, "'bury' or 'raise'"),
         ({"threads": 2}, "one thread"),
         ({"settle": "a while"}, "no duration"),
@@ -513,6 +572,181 @@ def test_what_the_database_refuses_is_said(
     database.face.join()
     assert isinstance(database.face.failure, IncumbentError)
     assert says in str(database.face.failure)
+
+
+# -- keys ---------------------------------------------------------------------------------------
+
+
+def run_to_its_end(database: Database, memory: MemoryStore, **settings: Any) -> str:
+    """Return what has ended the work."""
+    seen: SimpleQueue[str] = SimpleQueue()
+    database.start(database.handler(seen), store=memory, settle=0, **settings)
+    database.face.join()
+    assert isinstance(database.face.failure, ConfigError), database.face.failure
+    return str(database.face.failure)
+
+
+CURSORS = ("sqlite-sync", "psycopg-aio", "pymysql-sync")
+
+
+@pytest.mark.parametrize("settings", [{}, {"where": "state = 'new'", "done": "state = 'done'"}])
+@pytest.mark.parametrize("kind", CURSORS)
+def test_a_key_that_two_rows_may_have_is_refused(
+    kind: str,
+    settings: dict[str, str],
+    open_database: Callable[[str], Database],
+    memory: MemoryStore,
+) -> None:
+    database = open_database(kind)
+    database.run("CREATE INDEX not_unique ON events (body)")
+    database.run("CREATE UNIQUE INDEX of_two ON events (body, state)")
+    database.insert("a")
+    text = run_to_its_end(database, memory, key="body", **{"columns": [], **settings})
+    assert "events.body has no unique index of its own" in text
+
+
+@pytest.mark.parametrize("kind", CURSORS)
+def test_rows_without_a_key_are_refused(
+    kind: str, open_database: Callable[[str], Database], memory: MemoryStore
+) -> None:
+    database = open_database(kind)
+    seen: SimpleQueue[str] = SimpleQueue()
+    database.run("ALTER TABLE events ADD COLUMN number BIGINT")
+    database.run("CREATE UNIQUE INDEX of_one ON events (number)")
+    database.insert("a", "b")
+    database.run("UPDATE events SET number = id WHERE body = 'a'")
+    database.mine.commit()
+    assert "events whose number is NULL" in run_to_its_end(database, memory, key="number")
+    database.run("UPDATE events SET number = id")
+    database.mine.commit()
+    database.start(database.handler(seen), store=memory, settle=0, key="NUMBER")
+    assert heard(seen, 2) == ["a", "b"]
+    database.stop()
+
+
+def test_the_key_of_a_partitioned_table_is_unique_with_that_of_its_partitions(
+    open_database: Callable[[str], Database], memory: MemoryStore
+) -> None:
+    database = open_database("psycopg-sync")
+    seen: SimpleQueue[str] = SimpleQueue()
+    database.run("DROP TABLE events")
+    database.run(
+        "CREATE TABLE events (id BIGSERIAL, body TEXT, state TEXT DEFAULT 'new', "
+        "PRIMARY KEY (id, state)) PARTITION BY LIST (state)"
+    )
+    database.run("CREATE TABLE new_events PARTITION OF events FOR VALUES IN ('new')")
+    database.mine.commit()
+    database.insert("a", "b")
+    database.start(database.handler(seen), store=memory)
+    assert heard(seen, 2) == ["a", "b"]
+    database.stop()
+
+
+def test_a_table_from_which_others_inherit_is_refused(
+    open_database: Callable[[str], Database], memory: MemoryStore
+) -> None:
+    """A late commit into one of these was not seen, and they have keys of their own."""
+    database = open_database("psycopg-sync")
+    database.run("CREATE TABLE heirs () INHERITS (events)")
+    database.mine.commit()
+    assert "other tables inherit from events" in run_to_its_end(database, memory)
+    database.run("DROP TABLE heirs")
+    database.mine.commit()
+
+
+ANEW = {
+    "sqlite-sync": "DELETE FROM events",
+    "psycopg-sync": "TRUNCATE events RESTART IDENTITY",
+    "psycopg-aio": "TRUNCATE events RESTART IDENTITY",
+    "pymysql-sync": "TRUNCATE events",
+}
+
+
+@pytest.mark.parametrize("when", ["while it is at work", "between two terms"])
+@pytest.mark.parametrize("kind", ANEW)
+def test_keys_that_begin_anew_end_the_work_before_a_row_is_passed_over(
+    kind: str, when: str, open_database: Callable[[str], Database], memory: MemoryStore
+) -> None:
+    database = open_database(kind)
+    seen: SimpleQueue[str] = SimpleQueue()
+    database.insert("a", "b", "c")
+    database.start(database.handler(seen), store=memory, settle=0)
+    until(partial(database.has, ["a", "b", "c"]), "all are handled")
+    if when == "between two terms":
+        database.stop()
+    database.run(ANEW[kind])
+    database.mine.commit()
+    if when == "between two terms":
+        database.insert("d")
+        database.start(database.handler(seen), store=memory, settle=0)
+    database.face.join()
+    assert isinstance(database.face.failure, ConfigError), database.face.failure
+    assert "and all up to 3 is handled: rows would be passed over" in str(database.face.failure)
+
+
+@pytest.mark.parametrize("kind", ["sqlite-sync", "psycopg-sync", "pymysql-sync"])
+def test_rows_may_be_cleaned_up_where_keys_go_on(
+    kind: str,
+    open_database: Callable[[str], Database],
+    memory: MemoryStore,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    database = open_database(kind)
+    seen: SimpleQueue[str] = SimpleQueue()
+    if kind == "sqlite-sync":
+        database.run("DROP TABLE events")
+        database.run("CREATE TABLE events (id INTEGER PRIMARY KEY AUTOINCREMENT, body, state)")
+    database.insert("a", "b", "c")
+    database.start(database.handler(seen), store=memory, settle=0)
+    until(partial(database.has, ["a", "b", "c"]), "all are handled")
+    database.run("DELETE FROM events WHERE body <> 'a'")
+    database.mine.commit()
+    database.insert("d")
+    assert heard(seen, 4) == ["a", "b", "c", "d"]
+    database.stop()
+    assert not caplog.records
+
+
+@pytest.mark.parametrize("kind", ["sqlite-aio", "psycopg-sync", "pymysql-sync"])
+def test_where_nobody_knows_which_key_comes_next_it_is_said_once(
+    kind: str,
+    open_database: Callable[[str], Database],
+    memory: MemoryStore,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    database = open_database(kind)
+    seen: SimpleQueue[str] = SimpleQueue()
+    database.run("CREATE UNIQUE INDEX of_one ON events (body)")
+    database.insert("a", "b")
+    settings = {"key": "body", "columns": ["id"], "settle": 0}
+
+    def write(row: Row, db: Any) -> None:
+        seen.put(row["body"])
+
+    handler = database.face.func(write)
+    database.start(handler, store=memory, **settings)
+    assert heard(seen, 2) == ["a", "b"]
+    database.run("DELETE FROM events WHERE body = 'b'")
+    database.mine.commit()
+    until(lambda: "passed over" in caplog.text, "it is said")
+    database.insert("c")
+    assert heard(seen, 1) == ["c"]
+    database.stop()
+    (record,) = caplog.records
+    assert "the greatest body of events is 'a', and all up to 'b' is handled" in record.getMessage()
+
+
+def test_a_start_above_all_rows_is_no_sign_of_keys_that_begin_anew(
+    open_database: Callable[[str], Database], memory: MemoryStore
+) -> None:
+    database = open_database("sqlite-sync")
+    seen: SimpleQueue[str] = SimpleQueue()
+    database.insert("a")
+    database.start(database.handler(seen), store=memory, start=7)
+    database.run("INSERT INTO events (id, body) VALUES (8, 'h')")
+    database.mine.commit()
+    assert heard(seen, 1) == ["h"]
+    database.stop()
 
 
 def test_a_view_cannot_tell_who_writes_to_it(

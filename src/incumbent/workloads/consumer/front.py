@@ -7,7 +7,7 @@ from inspect import iscoroutinefunction, signature
 from typing import Any, TypeVar
 
 from incumbent.errors import ConfigError
-from incumbent.runtime.face import name_of
+from incumbent.runtime.face import name_of, refuse_async, refuse_generator
 from incumbent.workloads.consumer.machine import Machine
 from incumbent.workloads.sources.api import Source
 
@@ -64,6 +64,10 @@ class Front:
                 ("a coroutine function", "aio") if self._waits else ("a function", "sync")
             )
             raise TypeError(f"{name_of(func)}: a consumer of incumbent.{face} needs {wanted}")
+        if self._waits:
+            refuse_generator(func, "a consumer")
+        else:
+            refuse_async(func, "a consumer for threads", "incumbent.aio.Consumer")
         given = ("item",) if self._machine.effects is None else ("item", "db")
         try:
             signature(func).bind(*given)

@@ -16,11 +16,12 @@ from typing import Any
 
 from incumbent.clock import boottime
 from incumbent.errors import IncumbentError, SourceUnavailable
-from incumbent.runtime.face import name_of, refuse_coroutine
+from incumbent.fencing.progress import Database
+from incumbent.runtime.face import Misuse, name_of, refuse_coroutine
 from incumbent.runtime.term import Term
 from incumbent.workloads.sources.api import Item
 
-__all__ = ["Bare", "Hand", "Outcome"]
+__all__ = ["Bare", "Hand", "Outcome", "Taker"]
 
 SLICE_S = 0.2
 """After this time a hand comes back between two items: the broker shall hear what is done."""
@@ -41,6 +42,21 @@ class Outcome:
     failed: Exception | None = None
     gone: str = ""
     over: Exception | None = None
+
+
+class Taker(ABC):
+    """A handler of ours that takes its item out of the database of the effects."""
+
+    @abstractmethod
+    def __call__(self, item: Item, db: Any) -> Any:
+        """Handle the item."""
+
+    @abstractmethod
+    async def take(self, item: Item, db: Database) -> bool:
+        """Do so in the transaction that `db` is in; tell whether the item was there.
+
+        It is called for an item that is buried, too, so that it does not come again.
+        """
 
 
 class Hand(ABC):
@@ -140,9 +156,11 @@ class Hand(ABC):
         item.term, item.token = self.term, self.term.token
         result = self._handler(item, *more)
         if not self.waits:
-            refuse_coroutine(result, self._handler, "a consumer for threads")
+            refuse_coroutine(
+                result, self._handler, "a consumer for threads", "incumbent.aio.Consumer"
+            )
         elif not isawaitable(result):
-            raise TypeError(
+            raise Misuse(
                 f"{name_of(self._handler)} returned {result!r}, which cannot be awaited: a "
                 "consumer of incumbent.aio needs a coroutine function (async def)"
             )

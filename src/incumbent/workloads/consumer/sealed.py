@@ -29,7 +29,7 @@ from incumbent.errors import IncumbentError, SourceUnavailable
 from incumbent.fencing.progress import Database, database, kept
 from incumbent.runtime.term import Term
 from incumbent.workloads.consumer.begun import Begun
-from incumbent.workloads.consumer.hand import Hand
+from incumbent.workloads.consumer.hand import Hand, Taker
 from incumbent.workloads.consumer.places import Place
 from incumbent.workloads.sources.api import Item, Joining
 
@@ -113,7 +113,10 @@ class Sealed(Hand):
         """Mark the item as done, and have it in the table of the dead letters if `keep`."""
 
         async def steps(db: Database) -> None:
-            if await self._begins(db, item) and keep:
+            first = await self._begins(db, item)
+            if first and isinstance(self._handler, Taker):
+                first = await self._handler.take(item, db)
+            if first and keep:
                 values = {
                     "work": self._fence.resource,
                     "item": kept(item.id),

@@ -7,7 +7,8 @@ Rules
    handled, and is not handled again by the successor.
 2. A call that has not begun when the term is to end does not begin.
 3. `LeadershipLost` and `StaleToken` are nobody's to catch, and end the run of the workload. So does
-   what is no `Exception`, an interrupt above all.
+   what is no `Exception`, an interrupt above all; and a function of the wrong kind, whose call only
+   makes a coroutine or a generator: it fails for each file and each poll, by no fault of theirs.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from functools import update_wrapper
 from typing import Any, TypeVar
 
 from incumbent.errors import LeadershipLost, StaleToken
+from incumbent.runtime.face import Misuse, refuse_async, refuse_generator
 from incumbent.runtime.term import Term
 from incumbent.workloads.env import Env
 
-__all__ = ["Outcome", "apart", "called"]
+__all__ = ["Outcome", "apart", "called", "check_kind"]
 
 T = TypeVar("T")
 
@@ -43,6 +45,18 @@ class Outcome:
     ending: bool = False
 
 
+def check_kind(func: Callable[..., Any], what: str, *, awaits: bool) -> None:
+    """Refuse a function whose calls would do nothing, as far as can be seen before one.
+
+    Raises:
+        Misuse: it is a generator function; or a coroutine function, where nobody awaits.
+    """
+    if awaits:
+        refuse_generator(func, f"incumbent.aio.{what}")
+    else:
+        refuse_async(func, f"incumbent.{what}", f"incumbent.aio.{what}")
+
+
 async def called(env: Env, func: Callable[..., Any], arg: Any, *, awaits: bool) -> Outcome:
     """Call `func(arg)`, and return what became of it.
 
@@ -55,6 +69,7 @@ async def called(env: Env, func: Callable[..., Any], arg: Any, *, awaits: bool) 
     Raises:
         CancelledError: the term is to end, and the function did not come to its end.
         LeadershipLost, StaleToken: it is over.
+        Misuse: nothing can come of such a function.
         BaseException: what the function raised and is no `Exception`.
     """
     gate = _Gate(env.term, func)
@@ -84,7 +99,9 @@ async def _made(env: Env, gate: _Gate, arg: Any) -> tuple[Any, Any]:
 
 
 def _is_the_works_affair(error: BaseException) -> bool:
-    return isinstance(error, Exception) and not isinstance(error, (LeadershipLost, StaleToken))
+    return isinstance(error, Exception) and not isinstance(
+        error, (LeadershipLost, StaleToken, Misuse)
+    )
 
 
 class _Gate:

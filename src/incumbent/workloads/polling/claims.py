@@ -31,7 +31,13 @@ Rules
    at most one file is in hand, and no two claims have the same name.
 5. **A claim that is not there was taken by a successor, or by hand.** A successor makes its folder
    before it takes anything. So if there is no greater token, it was taken by hand (a handler
-   may move or delete its file), and that is that.
+   may move or delete its file), and that is that. When it is there still, and cannot be moved
+   because something is not found, that is the folder it should go to.
+6. **A token has one folder, made once.** Who finds the folder of its own token there already has a
+   namesake: two stores that know nothing of each other, or one that began anew. It goes, before it
+   looks at anything.
+7. **One file in hand is one name.** What a handler writes beside it cannot be told from another
+   file in hand: it is said, and left.
 
 What is written down twice or not at all by a crash of the *machine* is the last rename or two; so a
 file that was done may come again, and the folders are synchronised to the disk to keep that to one.
@@ -40,6 +46,7 @@ file that was done may come again, and the folders are synchronised to the disk 
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import re
 import time
@@ -49,11 +56,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from incumbent.errors import ConfigError, StaleToken
+from incumbent.workloads.polling.mounts import elsewhere, refuse_elsewhere
 
 __all__ = ["Claim", "Claims"]
 
 _STATE = re.compile(r"(\d+)-(\d+)", re.ASCII)
 _LONGEST_NAME_BYTES = 200
+
+logger = logging.getLogger("incumbent")
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +94,7 @@ class Claims:
         self._check = check
         self._durable = durable
         self._taken: dict[Path, Claim] = {}
+        self._told: set[Path] = set()
 
     def open(self, *targets: Path) -> list[Claim]:
         """Seal, regain what predecessors had in hand, and return it in order.
@@ -99,14 +110,13 @@ class Claims:
         with _told(self._inbox):
             for folder in (self._root, *targets):
                 os.makedirs(folder, exist_ok=True)
-                if os.stat(folder).st_dev != os.stat(self._inbox).st_dev:
-                    raise ConfigError(
-                        f"{folder} is on another file system than {self._inbox}, so a file cannot "
-                        "be moved there in one step: choose a folder beside the files"
-                    )
+            refuse_elsewhere(self._inbox, self._root, *targets)
             self._check()
-            with suppress(FileExistsError):
+            try:
                 os.mkdir(self._own)
+            except FileExistsError:
+                self._judge(self._tokens())
+                raise self._namesake() from None
             tokens = self._tokens()
             self._judge(tokens)
             for token in tokens:
@@ -114,6 +124,13 @@ class Claims:
                     self._regain(self._root / str(token))
             mine = sorted(self._claims_in(self._own), key=lambda claim: claim.path.name)
             self._folder(1, 1)
+        if len(mine) > 1:
+            logger.warning(
+                "%d files were in hand, and one is at a time: %s; what a handler has written "
+                "beside its file is taken for one, so write to another folder",
+                len(mine),
+                ", ".join(repr(str(claim.path)) for claim in mine),
+            )
         self._taken = {claim.path: claim for claim in mine}
         return mine
 
@@ -144,17 +161,23 @@ class Claims:
         for claim in list(self._taken.values()):
             self._restated(claim, claim.attempt, claim.strikes - 1)
 
-    def finish(self, claim: Claim, into: Path | None) -> Path | None:
+    def finish(self, claim: Claim, into: Path | None, *beside: str) -> Path | None:
         """Move a file out of the hand, or delete it; return where it is, None if nowhere.
 
         A file of that name which is there already stays; this one gets a longer name.
 
+        Args:
+            claim: the file.
+            into: where to move it; None to delete it.
+            *beside: endings with which its new name is to be free as well.
+
         Raises:
             StaleToken, LeadershipLost: see `open`.
+            ConfigError: the folder is on another mount by now.
             OSError: it cannot be moved.
         """
         self._check()
-        target = None if into is None else _free(into / claim.path.name)
+        target = None if into is None else _free(into / claim.path.name, beside)
         try:
             if target is None:
                 os.unlink(claim.path)
@@ -162,15 +185,46 @@ class Claims:
                 os.rename(claim.path, target)
         except FileNotFoundError:
             self._judge(self._tokens())
+            if into is not None and os.path.lexists(claim.path):
+                os.makedirs(into, exist_ok=True)
+                raise
             self._taken.pop(claim.path, None)
             return None
+        except OSError as error:
+            if error.errno != errno.EXDEV or into is None:
+                raise
+            raise elsewhere(into, self._inbox) from error
         self._taken.pop(claim.path, None)
         if into is not None:
             self._sync(into)
         self._sync(claim.path.parent)
+        self._tell_of_what_is_left(claim.path.parent)
         return target
 
     # -- steps ------------------------------------------------------------------------------------
+
+    def _meddled(self, folder: Path) -> ConfigError:
+        return ConfigError(f"{folder} was removed by somebody else; leave {self._root} alone")
+
+    def _namesake(self) -> ConfigError:
+        return ConfigError(
+            f"{self._own} is there already, so another holder had token {self._token}: give all "
+            "replicas one store that they share (two that know nothing of each other elect one "
+            "holder each), and one that outlives a restart; if it began anew, let its tokens go "
+            f"on from where they ended, or remove {self._root} when no file is in it"
+        )
+
+    def _tell_of_what_is_left(self, folder: Path) -> None:
+        with suppress(OSError):
+            for name in os.listdir(folder):
+                path = folder / name
+                if path not in self._taken and path not in self._told:
+                    self._told.add(path)
+                    logger.warning(
+                        "%r was written beside a file in hand, and the next holder will take it "
+                        "for one: write to another folder, and move this there",
+                        str(path),
+                    )
 
     def _regain(self, theirs: Path) -> None:
         """Move all out of a predecessor's folder, and remove it: rule 2."""
@@ -213,6 +267,8 @@ class Claims:
         try:
             self._renamed(path, claim.path)
         except FileNotFoundError:
+            if not os.path.isdir(claim.path.parent):
+                raise self._meddled(claim.path.parent) from None
             return None
         self._taken[claim.path] = claim
         return claim
@@ -242,7 +298,7 @@ class Claims:
                 "later leader is at work, and nothing was changed"
             )
         if self._token not in tokens:
-            raise ConfigError(f"{self._own} was removed by somebody else; leave {self._root} alone")
+            raise self._meddled(self._own)
 
     def _tokens(self) -> list[int]:
         return sorted(int(name) for name in os.listdir(self._root) if name.isdecimal())
@@ -272,9 +328,12 @@ class Claims:
                 os.close(fd)
 
 
-def _free(target: Path) -> Path:
-    """Return a name that nothing has. Nobody but the one holder puts files there (rule 4)."""
-    while os.path.lexists(target):
+def _free(target: Path, beside: tuple[str, ...]) -> Path:
+    """Return a name that nothing has, with these endings neither.
+
+    Nobody but the one holder puts files there (rule 4).
+    """
+    while any(os.path.lexists(f"{target}{ending}") for ending in ("", *beside)):
         name = os.fsdecode(os.fsencode(target.name)[:_LONGEST_NAME_BYTES])
         stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
         target = target.with_name(f"{name}.{stamp}.{time.time_ns() % 1_000_000_000:09}")
@@ -294,7 +353,4 @@ def _told(inbox: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        raise ConfigError(
-            f"{error.filename2} is on another mount than {inbox}, so a file cannot be moved there "
-            "in one step: choose a folder beside the files"
-        ) from error
+        raise elsewhere(error.filename2, inbox) from error

@@ -27,10 +27,12 @@ from incumbent.runtime.term import Term
 from incumbent.workloads.env import Env
 from incumbent.workloads.polling.arrivals import ORDERS, Arrivals, Bell
 from incumbent.workloads.polling.byname import named, resolved
-from incumbent.workloads.polling.calling import apart, called
+from incumbent.workloads.polling.calling import apart, called, check_kind
 from incumbent.workloads.polling.claims import Claim, Claims
+from incumbent.workloads.polling.mounts import refuse_elsewhere
 from incumbent.workloads.polling.pace import Pace
 from incumbent.workloads.polling.poll import check_errors
+from incumbent.workloads.reason import said
 from incumbent.workloads.schedule import seconds_of
 
 __all__ = ["IGNORED", "File", "Filing", "HandlingFailed", "options"]
@@ -39,6 +41,19 @@ IGNORED = ("*.part", "*.partial", "*.tmp", "*.filepart", "*.crdownload", "*~")
 LONGEST_BACKOFF_S = 600.0
 
 logger = logging.getLogger("incumbent")
+
+ROOT = ".incumbent"
+ERROR = ".error"
+LONGEST_NAME_BYTES = 255
+
+_NO_FAULT_OF_THE_FILE = (
+    asyncio.CancelledError,
+    LeadershipLost,
+    KeyboardInterrupt,
+    SystemExit,
+    ConfigError,
+)
+"""What ends a run without a strike against the file in hand."""
 
 
 class HandlingFailed(Exception):
@@ -135,6 +150,7 @@ class Filing:
         Raises:
             ConfigError: some setting cannot work; the message says what to change.
         """
+        check_kind(handler, "Directory", awaits=awaits)
         self._inbox = Path(path).absolute()
         self._handler = handler
         self._pace = pace
@@ -158,6 +174,7 @@ class Filing:
             raise ConfigError(f"retries={retries!r} must be a number from 0 on")
         if self._inbox in (self._done, self._failed):
             raise ConfigError("what was handled would be new again: name a folder other than '.'")
+        refuse_elsewhere(self._inbox, self._inbox / ROOT, *self._targets())
 
     def __getstate__(self) -> dict[str, Any]:
         """Travel to another process, which imports the handler by its name."""
@@ -170,17 +187,19 @@ class Filing:
 
     async def run(self, env: Env) -> None:
         """Handle files until the term ends."""
-        root = self._inbox / ".incumbent" / env.term.name
+        root = self._inbox / ROOT / env.term.name
         claims = Claims(self._inbox, root, _token(env.term), env.term.check, durable=self._durable)
-        targets = [folder for folder in (self._done, self._failed) if folder is not None]
         try:
-            for claim in await apart(claims.open, *targets):
+            for claim in await apart(claims.open, *self._targets()):
                 await self._handle(env, claims, claim)
             await self._watch(env, claims)
-        except (asyncio.CancelledError, LeadershipLost, KeyboardInterrupt, SystemExit):
-            with suppress(LeadershipLost, StaleToken):
+        except _NO_FAULT_OF_THE_FILE:
+            with suppress(LeadershipLost, StaleToken, ConfigError):
                 await apart(claims.leave)
             raise
+
+    def _targets(self) -> list[Path]:
+        return [folder for folder in (self._done, self._failed) if folder is not None]
 
     async def _watch(self, env: Env, claims: Claims) -> None:
         arrivals = Arrivals(
@@ -221,7 +240,7 @@ class Filing:
                 "%r could not be handled (attempt %d): %s",
                 str(self._inbox / file.name),
                 claim.attempt,
-                outcome.error,
+                outcome.error if told else said(outcome.error),
                 exc_info=None if told else outcome.error,
             )
             if claim.strikes > self._retries:
@@ -235,13 +254,13 @@ class Filing:
             claim = await apart(claims.again, claim)
 
     async def _finished(
-        self, env: Env, claims: Claims, claim: Claim, into: Path | None
+        self, env: Env, claims: Claims, claim: Claim, into: Path | None, *beside: str
     ) -> Path | None:
         """Move it; while that fails, it is not handled once more but moved once more."""
         failures = 0
         while True:
             try:
-                return await apart(claims.finish, claim, into)
+                return await apart(claims.finish, claim, into, *beside)
             except OSError as error:
                 failures += 1
                 logger.error("%r cannot be moved to %r: %s", str(claim.path), str(into), error)
@@ -252,12 +271,25 @@ class Filing:
 
     async def _put_aside(self, env: Env, claims: Claims, claim: Claim, text: str) -> None:
         """Move it to what has failed; why is told beside it, if there is room for it."""
-        target = await self._finished(env, claims, claim, self._failed)
+        target = await self._finished(env, claims, claim, self._failed, ERROR)
         if target is None:
             return
         logger.error("%r was put aside", str(target))
         with suppress(OSError):
-            await apart(target.with_name(f"{target.name}.error").write_text, text, "utf-8")
+            await apart(_write_new, _reason_of(target), text)
+
+
+def _reason_of(target: Path) -> Path:
+    """Return where it is told why a file has failed; a long name is cut."""
+    name, most = os.fsencode(target.name), LONGEST_NAME_BYTES - len(ERROR)
+    cut = target.name if len(name) <= most else name[:most].decode(errors="ignore")
+    return target.with_name(f"{cut}{ERROR}")
+
+
+def _write_new(path: Path, text: str) -> None:
+    """Write a file that is not there; a text that is no UTF-8 is escaped."""
+    with path.open("x", encoding="utf-8", errors="backslashreplace") as file:
+        file.write(text)
 
 
 def _token(term: Term) -> int:

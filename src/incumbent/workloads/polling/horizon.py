@@ -13,7 +13,7 @@ known to have ended:
   has not committed. The session reads what is committed, so there are no locks on gaps, and no
   writer of another row waits. A key that was handed out to a row that is not inserted yet is not
   seen, for which `settle_s` is there.
-- **SQLite** has one writer at a time, so keys are committed in order.
+- **SQLite** has one writer at a time, so keys that it hands out are committed in order.
 
 All of this is for keys that are handed out *in the inserting statement*. Who asks a sequence
 earlier, lets sessions keep a stock of keys (`CACHE`), or takes a clock for one, has to say for how
@@ -37,7 +37,10 @@ AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 AND (relation = to_regclass(:named)
      OR relation IN (SELECT relid FROM pg_partition_tree(to_regclass(:named))))
 """
-_KIND = "SELECT relkind::text FROM pg_class WHERE oid = to_regclass(:named)"
+_KIND = """\
+SELECT relkind::text, EXISTS (SELECT 1 FROM pg_inherits WHERE inhparent = pg_class.oid)
+FROM pg_class WHERE oid = to_regclass(:named)
+"""
 
 
 class Horizon:
@@ -82,6 +85,11 @@ class _Postgres(Horizon):
         if found and found[0][0] not in ("r", "p"):
             raise ConfigError(
                 f"{self._table} is no table, so nobody can be seen to write to it: name the table"
+            )
+        if found and found[0] == ("r", True):
+            raise ConfigError(
+                f"other tables inherit from {self._table}, so its key is not unique, and nobody "
+                "can be seen to write to them: make partitions of them, or name each table"
             )
 
     async def seen(self, db: Database) -> None:

@@ -14,7 +14,7 @@ from incumbent.runtime.flag import Flag
 from incumbent.runtime.term import Term
 from incumbent.workloads.env import Env
 from incumbent.workloads.polling.byname import named, resolved
-from incumbent.workloads.polling.calling import called
+from incumbent.workloads.polling.calling import called, check_kind
 from incumbent.workloads.polling.pace import Pace
 
 __all__ = ["Poll", "Polling", "check_errors"]
@@ -103,6 +103,7 @@ class Polling:
     def __init__(
         self, func: Callable[..., Any], pace: Pace, *, errors: str = "log", keeps: bool = True
     ) -> None:
+        check_kind(func, "poll", awaits=self.awaits)
         self.keeps = keeps
         self._func = func
         self._pace = pace

@@ -8,9 +8,9 @@ the consumer's affair. Two ways to know what is new:
 - **by a cursor**: rows with a key above the last one that was handled. How far that is, is
   committed with the effect. Which rows may still appear below is the question of `horizon`;
 - **by a claim** (`done=`): rows for which `where` holds. That it holds no more is set in the
-  transaction of the effect, so others may work on the same table: rows that they have locked are
-  passed over when looking (SKIP LOCKED, where there is such a thing), and a row that was done by
-  somebody else meanwhile is not handled.
+  transaction of the effect, or of the dead letter, so others may work on the same table: rows that
+  they have locked are passed over when looking (SKIP LOCKED, where there is such a thing), and a
+  row that was done by somebody else meanwhile is not handled.
 
 With a cursor a row is known by its key. With a claim it is known by the state that it is in, so one
 that is set back by an operator is handled again: each time that it is found it gets a new id.
@@ -31,11 +31,14 @@ from typing import Any
 from incumbent.errors import ConfigError, IncumbentError, SourceUnavailable
 from incumbent.fencing.both import through
 from incumbent.fencing.progress import Database, database
-from incumbent.runtime.face import refuse_coroutine
+from incumbent.runtime.face import Misuse, refuse_coroutine
 from incumbent.runtime.flag import Flag
 from incumbent.runtime.term import Term
+from incumbent.workloads.consumer.hand import Taker
 from incumbent.workloads.consumer.places import Place, open_place, settled
+from incumbent.workloads.polling.calling import check_kind
 from incumbent.workloads.polling.horizon import Horizon, horizon_of
+from incumbent.workloads.polling.keys import Fallen, refuse_ambiguous
 from incumbent.workloads.polling.pace import Pace
 from incumbent.workloads.sources.api import Item, Opening
 
@@ -52,9 +55,9 @@ class Table:
 
     Attributes:
         table: its name.
-        key: the column that they are in the order of: unique, and a number or text.
+        key: the column that they are in the order of: unique, and a number or text; "id" if "".
         columns: what is read of each row, beside the key.
-        where: a condition on them.
+        where: a condition on them; with a cursor, the key has to be named, too.
         done: with claims: what is set when a row is done, as in "state = 'done'"; or "DELETE".
         start: with a cursor: after which key to begin the first time; None for the first row.
         settle_s: see `horizon`.
@@ -62,7 +65,7 @@ class Table:
     """
 
     table: str
-    key: str = "id"
+    key: str = ""
     columns: Sequence[str] = ()
     where: str = ""
     done: str = ""
@@ -76,6 +79,8 @@ class Table:
         Raises:
             ConfigError: the message says what to change.
         """
+        cursor = bool(self.key)
+        object.__setattr__(self, "key", self.key or "id")
         if isinstance(self.columns, str):
             raise ConfigError(f"columns={self.columns!r} must be a list of names")
         for name in (self.table, self.key, *self.columns):
@@ -87,6 +92,11 @@ class Table:
                     f"{text!r} has a '%', ';' or ':name' in it, which drivers read as their own: "
                     "put it into a function or a generated column"
                 )
+        if self.where and not self.done and not cursor:
+            raise ConfigError(
+                f"where={self.where!r} needs done=, which says how it holds no more of a row that "
+                "is done, as \"state = 'done'\"; or, if a cursor is to see such rows once, key="
+            )
         if self.done and not self.where:
             raise ConfigError(
                 f"done={self.done!r} needs where=, which no longer holds for a row that is done"
@@ -107,9 +117,9 @@ class Table:
         )
 
     def edge(self, *, after: bool) -> str:
-        """Return the statement that reads the greatest key."""
-        above = f" WHERE {self.key} > :after" if after else ""
-        return f"SELECT max({self.key}) FROM {self.table}{above}"
+        """Return the statement that reads the greatest key, and whether it is above the cursor."""
+        above = f"max({self.key}) > :after" if after else f"max({self.key}) IS NOT NULL"
+        return f"SELECT max({self.key}), {above} FROM {self.table}"
 
     def claiming(self) -> str:
         """Return the statement that makes one row done, if it is not."""
@@ -167,19 +177,17 @@ class _Found:
     Attributes:
         key: of its row.
         columns: of its row.
-        taken: whether the transaction of its effect, which ends well as far as is known, has made
-            it done.
     """
 
     key: Any
     columns: dict[str, Any]
-    taken: bool = False
 
 
-class Handler:
+class Handler(Taker):
     """What a consumer calls: makes the row done, if it is claimed, and calls the user's handler."""
 
     def __init__(self, table: Table, handler: Callable[..., Any], *, waits: bool) -> None:
+        check_kind(handler, "Rows", awaits=waits)
         self._table = table
         self._handler = handler
         self._waits = waits
@@ -190,23 +198,21 @@ class Handler:
 
     async def _handled(self, item: Item, db: Any) -> None:
         found: _Found = item.tag
-        try:
-            if self._table.done:
-                used = database(db, waits=self._waits)
-                if not await used.changed(self._table.claiming(), {"key": found.key}):
-                    found.taken = True
-                    return
-            result = self._handler(Row(item, found.key, found.columns), db)
-            if self._waits:
-                if not isawaitable(result):
-                    raise TypeError("the handler of rows of incumbent.aio has to be async def")
-                await result
-            else:
-                refuse_coroutine(result, self._handler, "rows for threads")
-            found.taken = True
-        except BaseException:
-            found.taken = False
-            raise
+        if not await self.take(item, database(db, waits=self._waits)):
+            return
+        result = self._handler(Row(item, found.key, found.columns), db)
+        if self._waits:
+            if not isawaitable(result):
+                raise Misuse("the handler of rows of incumbent.aio has to be async def")
+            await result
+        else:
+            refuse_coroutine(result, self._handler, "rows for threads", "incumbent.aio.Rows")
+
+    async def take(self, item: Item, db: Database) -> bool:
+        """Make the row done, if it is claimed; tell whether nobody else has done it meanwhile."""
+        if not self._table.done:
+            return True
+        return await db.changed(self._table.claiming(), {"key": item.tag.key}) > 0
 
 
 class RowSource:
@@ -225,6 +231,7 @@ class RowSource:
         self._after: int | str | None = None
         self._until: int | str | None = None
         self._token = 0
+        self._fallen = Fallen(table.table, table.key)
         self._found = count(1)
         self._idle = 0
 
@@ -233,6 +240,7 @@ class RowSource:
         self._token = opening.term.token or 0
         self._after = json.loads(opening.position) if opening.position else self._table.start
         self._until = None
+        self._fallen = Fallen(self._table.table, self._table.key)
         try:
             # Under a name of its own, or it would have the session of the effects ended.
             self._connection = await self._place.connect(
@@ -241,6 +249,7 @@ class RowSource:
             self._db = database(self._connection, waits=self._waits)
             self._horizon = horizon_of(self._db.dialect, self._table.table, self._table.settle_s)
             await self._horizon.open(self._db)
+            await refuse_ambiguous(self._db, self._table.table, self._table.key)
             await self._rest()
         except Exception as error:
             raise await self._meant(error) from error
@@ -268,16 +277,7 @@ class RowSource:
         return items
 
     async def done(self, items: Sequence[Item]) -> None:
-        """Make done what was buried; all else is done with its effect."""
-        if not self._table.done:
-            return
-        for item in items:
-            if not item.tag.taken:
-                try:
-                    await self._used().run(self._table.claiming(), {"key": item.tag.key})
-                    await self._rest()
-                except Exception as error:
-                    raise await self._meant(error) from error
+        """There is nothing to be told: a row is done with its effect, or with its dead letter."""
 
     async def bury(self, item: Item, place: str, reason: str) -> None:
         """Refuse: the dead letters of rows are in the database of the effects."""
@@ -299,8 +299,10 @@ class RowSource:
         db, horizon = self._used(), self._seen()
         if self._until is None:
             values = {} if self._after is None else {"after": self._after}
-            ((edge,),) = await db.run(self._table.edge(after=bool(values)), values)
-            if edge is None:
+            ((edge, above),) = await db.run(self._table.edge(after=bool(values)), values)
+            if not above:
+                if self._after is not None and self._after != self._table.start:
+                    await self._fallen.check(db, self._after, edge)
                 await self._rest()
                 return [], 0.0
             self._until = self._told(edge)
