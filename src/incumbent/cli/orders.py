@@ -143,7 +143,8 @@ def _set_pause(
         if job is not None or (from_now and not found):
             _chosen(name, job, found)
         if paused:
-            return await _change(store, name, lambda orders: orders.with_pause(job))
+            at_ms = int(time.time() * 1000)
+            return await _change(store, name, lambda orders: orders.with_pause(job, at_ms))
         jobs = () if not from_now else found if job is None else (job,)
 
         def edit(orders: Orders) -> Orders:
