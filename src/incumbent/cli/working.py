@@ -20,7 +20,7 @@ from incumbent.runtime.candidacy import Sighting
 from incumbent.runtime.settings import Settings
 from incumbent.sync.work import Work
 from incumbent.workloads.command import Command, CommandFailed
-from incumbent.workloads.periodic.tick import RunFailed, Tick
+from incumbent.workloads.periodic.tick import RunFailed, RunTimedOut, Tick
 
 __all__ = ["CommandTask", "Piece", "observer", "refuse_one_process", "work_on"]
 
@@ -45,7 +45,13 @@ class Piece:
 
 
 class CommandTask:
-    """A command as the function of a periodic task."""
+    """A command as the function of a periodic task.
+
+    Attributes:
+        ends_in_time: whether it sees to its time by itself.
+    """
+
+    ends_in_time = True
 
     def __init__(self, command: Command, store_url: str, voice: Voice) -> None:
         self._command = command
@@ -65,6 +71,8 @@ class CommandTask:
             self._command.run(tick.term, environment, tick.remaining_s())
         except CommandFailed as error:
             raise RunFailed(str(error)) from None
+        except TimeoutError as error:
+            raise RunTimedOut(str(error)) from None
 
 
 def observer(voice: Voice) -> Callable[[Sighting], None]:

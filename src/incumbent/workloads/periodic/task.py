@@ -46,6 +46,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
+from types import TracebackType
 from typing import Any, TypeVar
 
 from incumbent.errors import LeadershipLost, StaleToken
@@ -54,9 +55,9 @@ from incumbent.workloads.periodic.agenda import Agenda
 from incumbent.workloads.periodic.document import PENDING, RETRY, RUNNING, Document, Row, Run
 from incumbent.workloads.periodic.judging import Judgement, judge, ripe_ms
 from incumbent.workloads.periodic.orders import Ask, Desk, Orders
-from incumbent.workloads.periodic.spec import Spec
+from incumbent.workloads.periodic.spec import MAIN, Spec
 from incumbent.workloads.periodic.stretches import Stretch, leapt, rewound, without
-from incumbent.workloads.periodic.tick import RunFailed, Tick
+from incumbent.workloads.periodic.tick import RunFailed, RunTimedOut, Tick
 from incumbent.workloads.reason import said
 from incumbent.workloads.schedule import Schedule, id_of, instant_of
 
@@ -66,6 +67,7 @@ T = TypeVar("T")
 
 PART = "job."
 _FAR_MS = 60_000
+_OURS = ("incumbent.", "asyncio.")
 
 log = logging.getLogger("incumbent")
 
@@ -96,6 +98,8 @@ class Task:
         self._judged_ms = 0
         self._backlog: deque[int] = deque()
         self._retry_at_s: float | None = None
+        self._ahead_ms = 0
+        self._title = env.term.name if spec.name == MAIN else f"{env.term.name}/{spec.name}"
 
     async def run(self) -> None:
         """Run it whenever it is due, for ever.
@@ -121,6 +125,7 @@ class Task:
             elif self._due():
                 await self._next_tick()
             else:
+                self._say_if_far_ahead()
                 await self._agenda.until(self._next_ms())
 
     # -- what is due ------------------------------------------------------------------------------
@@ -138,15 +143,21 @@ class Task:
             self._judged_ms = max(self._judged_ms, now_ms)
             self._pass_over((self._doc.through_ms, self._judged_ms))
             await self._save(replace(self._doc, rule=self._spec.schedule.text))
-        if self._judged_ms > now_ms + _FAR_MS:
-            log.warning(
-                "%s: ticks up to %s are done with already, which is %d s ahead of this host's "
-                "clock: nothing is run until it has caught up. If another clock was wrong, see "
-                "`incumbent resume --from-now`",
-                self._spec.name,
-                id_of(self._judged_ms),
-                (self._judged_ms - now_ms) // 1000,
-            )
+
+    def _say_if_far_ahead(self) -> None:
+        """Say, once for each time that it is so, why nothing will run for long."""
+        now_ms = self._agenda.now_ms()
+        if self._judged_ms in (self._ahead_ms, min(self._judged_ms, now_ms + _FAR_MS)):
+            return
+        self._ahead_ms = self._judged_ms
+        log.warning(
+            "%s: ticks up to %s are done with already, which is %d s ahead of this host's clock: "
+            "nothing is run until it has caught up. If a clock was wrong, see "
+            "`incumbent resume --from-now`",
+            self._title,
+            id_of(self._judged_ms),
+            (self._judged_ms - now_ms) // 1000,
+        )
 
     def _served_before(self) -> int:
         """Return the number of the last order, which nobody carries out if nothing was noted yet.
@@ -154,13 +165,13 @@ class Task:
         An order is given to a task that is noted. So the notes were deleted, and with them which
         orders were carried out.
         """
-        orders, job = self._desk.orders, self._spec.name
-        before = [ask.id for ask in orders.asks if ask.job == job]
+        orders = self._desk.orders
+        before = [ask.id for ask in orders.asks if ask.job == self._spec.name]
         if before:
             log.warning(
                 "%s: nothing is noted of this task, so nobody knows which of the orders %s were "
                 "carried out: none of them is any more. Order again what is wanted",
-                job,
+                self._title,
                 ", ".join(before),
             )
         return orders.serial
@@ -207,7 +218,7 @@ class Task:
         last = found.dropped[-1]
         count = 0 if found.many else len(found.dropped)
         level = logging.WARNING if outcome == "missed" else logging.INFO
-        log.log(level, "%s: ticks up to %s were not run: %s", self._spec.name, id_of(last), outcome)
+        log.log(level, "%s: ticks up to %s were not run: %s", self._title, id_of(last), outcome)
         return Row(id_of(last), last, 0, self._token, self._agenda.now_ms(), 0, outcome, "", count)
 
     def _next_ms(self) -> int | None:
@@ -253,7 +264,7 @@ class Task:
             self._schedule = without(self._spec.schedule, doc.barred)
             self._judged_ms = now_ms
             self._backlog.clear()
-        log.warning("%s: it was ordered to begin at the present: %s", self._spec.name, text)
+        log.warning("%s: it was ordered to begin at the present: %s", self._title, text)
         row = Row(order, now_ms, 0, self._token, now_ms, 0, "resumed", text)
         await self._save(doc.with_row(row))
         return True
@@ -292,7 +303,7 @@ class Task:
             await self._save(doc)
         elif interruptions > choices.reruns:
             text = f"it was interrupted {interruptions} times, and is not begun again"
-            log.error("%s: %s: %s", self._spec.name, run.id, text)
+            log.error("%s: %s: %s", self._title, run.id, text)
             await self._save(doc.with_row(self._row(run, "failed", 0, text)))
         else:
             await self._perform(replace(run, interruptions=interruptions), doc)
@@ -351,18 +362,23 @@ class Task:
             clock=self._env.clock.now,
         )
         call = stage.begin(tick)
-        if choices.timeout_s is not None and self._spec.awaited:
+        if choices.timeout_s is not None:
             limit = asyncio.ensure_future(self._env.clock.sleep(choices.timeout_s))
             try:
                 await asyncio.wait([call, limit], return_when=asyncio.FIRST_COMPLETED)
             finally:
                 limit.cancel()
                 await asyncio.wait([limit])
-            if not call.done():
+            if not call.done() and self._spec.awaited:
                 call.cancel()
                 await asyncio.wait([call])
                 if call.cancelled():
-                    return TimeoutError(f"it was stopped after {choices.timeout_s:g} s")
+                    return RunTimedOut(f"it was stopped after {choices.timeout_s:g} s")
+            elif not call.done() and not getattr(self._spec.func, "ends_in_time", False):
+                text = (
+                    "%s: %s has had its %g s; a thread ends by itself, as at its next tick.check()"
+                )
+                log.warning(text, self._title, run.id, choices.timeout_s)
         await asyncio.wait([call])
         return stage.outcome(call)
 
@@ -373,7 +389,9 @@ class Task:
             outcome = "timed out" if isinstance(error, TimeoutError) else "failed"
             told = isinstance(error, RunFailed)
             text = "%s: %s has failed: %s"
-            log.error(text, self._spec.name, run.id, _said(error), exc_info=None if told else error)
+            log.error(
+                text, self._title, run.id, _said(error), exc_info=None if told else _theirs(error)
+            )
         row = self._row(run, outcome, took_s, _said(error))
         doc = replace(self._doc.with_row(row), run=None)
         self._doc = doc
@@ -496,6 +514,14 @@ class _Stage:
             if self._closed or self._env.term.ended:
                 raise _NotBegun
             self.begun = True
+
+
+def _theirs(error: Exception) -> tuple[type[Exception], Exception, TracebackType | None]:
+    """Return it for a log, with its traceback from the first frame on that is not ours."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_frame.f_globals.get("__name__", "").startswith(_OURS):
+        frame = frame.tb_next
+    return type(error), error, frame or error.__traceback__
 
 
 def _said(error: Exception | None) -> str:
