@@ -272,8 +272,11 @@ def synchronous() -> None:
 
 
 def test_the_wrong_kind_of_function_is_refused_at_once(memory: MemoryStore) -> None:
-    with pytest.raises(TypeError, match=r"incumbent\.aio"):
+    with pytest.raises(TypeError, match=r"use incumbent\.aio\.every"):
         incumbent.every("1s", store=memory)(asynchronous)
+    for decorate in (incumbent.every, incumbent.cron, aio.every, aio.cron):
+        with pytest.raises(ConfigError, match=r"synchronous is decorated without saying when"):
+            decorate(synchronous)  # type: ignore[arg-type]  # as one forgets the brackets
     with pytest.raises(TypeError, match="async def"):
         aio.every("1s", store=memory)(synchronous)
     with pytest.raises(ConfigError, match="makes no name"):
