@@ -14,15 +14,17 @@ from incumbent.cli import codes
 from incumbent.cli.logs import show_log
 from incumbent.cli.options import Options, common, seconds
 from incumbent.cli.periodic_options import chosen, with_choices
+from incumbent.cli.periodic_sections import NO_ZONE
 from incumbent.cli.run import refusal
 from incumbent.cli.voice import Voice
 from incumbent.cli.wording import in_options
 from incumbent.cli.working import CommandTask, Piece, observer, refuse_one_process, work_on
+from incumbent.errors import ConfigError
 from incumbent.runtime.settings import Settings
 from incumbent.sync.periodic import Jobs
 from incumbent.workloads.command import Command
 from incumbent.workloads.periodic.spec import MAIN
-from incumbent.workloads.schedule import parse, zone_of
+from incumbent.workloads.schedule import Interval, parse, zone_of
 
 __all__ = ["command"]
 
@@ -36,7 +38,7 @@ __all__ = ["command"]
 @click.argument("spec")
 @click.argument("name")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-@click.option("--tz", default="UTC", metavar="ZONE", help="Time zone of a line of cron [UTC].")
+@click.option("--tz", metavar="ZONE", help="Time zone of a line of cron [UTC].")
 @with_choices
 @seconds("--ttl", "ttl_s", help="Time to live of the lease [15].")
 @seconds("--grace", "grace_s", help="From TERM to KILL of the whole tree.")
@@ -60,7 +62,7 @@ def command(
     spec: str,
     name: str,
     command: tuple[str, ...],
-    tz: str,
+    tz: str | None,
     ttl_s: float | None,
     grace_s: float | None,
     rho: float | None,
@@ -76,7 +78,9 @@ def command(
     gets INCUMBENT_TICK, the same for every attempt, INCUMBENT_DUE, INCUMBENT_ATTEMPT, and
     INCUMBENT_TOKEN, the fencing token. See `incumbent runs NAME` for what has run.
     """
-    schedule = parse(spec, zone_of(tz))
+    schedule = parse(spec, zone_of(tz or "UTC"))
+    if tz is not None and isinstance(schedule, Interval):
+        raise ConfigError(f"--tz: {NO_ZONE}")
     found = chosen(choices)
     voice = Voice(name, json=options.json, verbosity=options.verbosity)
     election: dict[str, Any] = {
