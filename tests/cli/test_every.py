@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import sys
 import time
@@ -13,10 +14,11 @@ from typing import Any
 
 import pytest
 
-from incumbent.cli import app, orders
+from incumbent.cli import app, orders, periodic_sections
 from incumbent.stores import open_store
+from incumbent.workloads.config import Section
 from tests.cli.conftest import Start
-from tests.cli.processes import LIMIT_S, run
+from tests.cli.processes import LIMIT_S, ROOT, run
 
 TTL = ("--ttl", "1")
 
@@ -172,6 +174,16 @@ def test_a_file_describes_work(url: str, start: Start, tmp_path: Path) -> None:
     assert "one\n" in log.read_text()
     done = run("run-now", "tidy", "--store", url)
     assert (done.code, "several jobs, name one: one, two" in done.err) == (2, True)
+
+
+def test_the_page_has_each_key_of_a_file_and_no_other() -> None:
+    page = (ROOT / "docs" / "periodic.md").read_text()
+    table = page.split("| key of `[[periodic]]` |")[1].split("\n\n")[0]
+    told = re.findall(r"`(\w+)`", "".join(row.split("|")[1] for row in table.splitlines()[2:]))
+    values = {"name": "x", "every": "1s", "command": ["true"]}
+    section = Section("periodic", "here", values)
+    periodic_sections._read(section)
+    assert sorted(told) == sorted({"name", *section._asked})
 
 
 EACH = "[[periodic]]\nname = 'x'\nevery = '1s'\n"
