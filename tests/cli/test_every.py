@@ -101,7 +101,7 @@ def test_a_run_that_has_had_its_time_is_killed_with_all_that_it_started(
 ) -> None:
     alive = tmp_path / "alive"
     child = f"(trap '' TERM; while :; do date >> {alive}; sleep 0.05; done) & wait"
-    options = ("--timeout", "0.5", "--grace", "0.1", "--store", url, *TTL)
+    options = ("--timeout", "500ms", "--grace", "0.1", "--store", url, *TTL)
     start("every", "1s", "tidy", *options, "--", "sh", "-c", child)
     found = until(url, outcomes)
     assert outcomes(found)[0] == "timed out"
