@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import random
 from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
 
@@ -34,7 +37,8 @@ async def _paused(world: World) -> None:
 
 
 async def _resumed(world: World) -> None:
-    await world.order(lambda orders: orders.without_pause("main"))
+    at_ms = ms(world.now_s)
+    await world.order(lambda orders: orders.without_pause("main", at_ms))
 
 
 def orders_run(world: World) -> list[str]:
@@ -150,6 +154,24 @@ def test_ticks_of_a_pause_at_which_nobody_led_are_nobody_s() -> None:
         await host.step_down()
 
     assert played(World(EVERY, Choices(missed="all")), story).begun() == ticks(10, 20, 60)
+
+
+def test_ticks_after_the_end_of_a_pause_are_run_however_late_it_is_seen() -> None:
+    async def story(world: World) -> None:
+        host = Host(world, "a")
+        await host.elect()
+        await world.until(12)
+        await _paused(world)
+        await world.until(15)
+        await host.die()
+        await world.until(35)
+        await _resumed(world)
+        await world.until(65)
+        await host.elect()
+        await world.until(74)
+        await host.step_down()
+
+    assert played(World(EVERY, Choices(missed="all")), story).begun() == ticks(10, 40, 50, 60, 70)
 
 
 @pytest.mark.parametrize("off_s", [-3600, 3600])
@@ -297,3 +319,80 @@ def test_whatever_a_run_has_raised_it_is_tried_again(error: Exception) -> None:
     world = played(World(EVERY, Choices(retries=1)), story)
     found: Sequence[tuple[str, str]] = world.outcomes()
     assert found == [(World.tick(10), "failed"), (World.tick(20), "done")]
+
+
+# -- whole histories
+
+LATE_S = 5.0
+"""How long a claim may be on its way, if its answers are lost."""
+UNSEEN_S = 30.0
+"""A pause that begins so soon after another may be one with it to a holder."""
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_no_history_of_pauses_and_orders_loses_or_repeats_anything(seed: int) -> None:
+    """Holders die and step down, answers are lost, and an operator pauses, resumes and orders."""
+    dice = random.Random(seed)
+    choices = Choices(
+        missed="all", missed_limit=10_000, reruns=1000, retries=dice.choice([0, 2]), backoff_s=1
+    )
+    world = World(EVERY, choices, seed=seed, latency_s=0.1, lost=dice.choice([0.0, 0.2]))
+    world.lasts_s = lambda tick: dice.uniform(0, 6) if world.now_s < 350 else 0
+    if choices.retries:
+        world.fails = lambda tick: ValueError("no") if tick.attempt == 1 else None
+    pauses: list[list[float]] = []
+    asked: list[str] = []
+
+    async def operate(until_s: float) -> None:
+        while world.now_s < until_s:
+            await world.until(world.now_s + dice.uniform(1, 25))
+            paused = bool(pauses) and len(pauses[-1]) == 1
+            if dice.random() < 0.4:
+                asked.append(f"o{len(asked)}")
+                await _asked(world, asked[-1])
+            elif paused:
+                pauses[-1].append(world.now_s)
+                await _resumed(world)
+            else:
+                pauses.append([world.now_s])
+                await _paused(world)
+
+    async def story(world: World) -> None:
+        first = Host(world, "a")
+        await first.elect()
+        await world.until(3)
+        operator = asyncio.ensure_future(operate(300))
+        await world.until(7)
+        await first.die()
+        while not operator.done():
+            host = Host(world, dice.choice("abc"))
+            await host.elect()
+            await world.until(world.now_s + dice.uniform(0.1, 60))
+            await (host.die() if dice.random() < 0.5 else host.step_down())
+            await world.until(world.now_s + dice.choice([0.0, 0.3, 15.0]))
+        if pauses and len(pauses[-1]) == 1:
+            pauses[-1].append(world.now_s)
+            await _resumed(world)
+        last = Host(world, "last")
+        await last.elect()
+        await world.until(697)
+        await last.step_down()
+
+    played(world, story)
+    runs = attempts(world)
+    assert len(runs) == len(set(runs)), "no attempt is begun twice"
+    assert [event for event in world.log if event.what == "unclaimed"] == []
+    began = {tick for tick, _ in runs}
+    assert {f"now-{each}" for each in asked} == {tick for tick in began if tick[:4] == "now-"}
+    ended = {event.tick for event in world.log if event.what == "end"}
+    assert began <= ended, "what was begun came to an end"
+    spans = [*pauses]
+    for (_, end), (begin, _) in pairwise(pauses):
+        if begin - end < UNSEEN_S:
+            spans.append([end, begin])
+    for at in range(10, 690, 10):
+        paused = any(begin - 3 < at <= end + 3 for begin, end in spans)
+        assert paused or World.tick(at) in began, at
+    for event in world.log:
+        paused = any(begin + LATE_S < event.at_s < end for begin, end in pauses)
+        assert not (event.what == "begin" and event.tick[:4] != "now-" and paused), event

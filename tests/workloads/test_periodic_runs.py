@@ -178,6 +178,25 @@ def test_at_a_planned_end_the_note_of_a_run_s_end_is_waited_for(seed: int) -> No
     assert world.outcomes() == [(World.tick(10), "done")]
 
 
+@pytest.mark.parametrize(
+    ("word", "says"), [("rerun", "the next holder begins it again"), ("skip", "it is left")]
+)
+def test_that_a_run_was_cut_short_is_said(
+    word: str, says: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def story(world: World) -> None:
+        world.lasts_s = lambda tick: 5
+        host = Host(world, "a")
+        await host.elect()
+        await world.until(12)
+        await host.step_down()
+
+    with caplog.at_level("WARNING", "incumbent"):
+        played(World(EVERY, Choices(on_interrupted=word)), story)
+    (said,) = caplog.messages
+    assert said == f"nightly: {World.tick(10)} was cut short by the end of the term: {says}"
+
+
 def test_a_late_claim_of_a_dead_holder_changes_nothing() -> None:
     """It was sent, its sender died, the next one has sealed: then it arrives."""
 

@@ -196,6 +196,7 @@ def _set_pause(
     from_now: bool = False,
 ) -> int:
     order = secrets.token_hex(4)
+    at_ms = int(time.time() * 1000)
 
     async def work(store: Store) -> Orders:
         _, found = await _read(store, name)
@@ -203,12 +204,11 @@ def _set_pause(
         if job is not None or not (found or before.pausing):
             _chosen(name, job, found)
         if paused:
-            at_ms = int(time.time() * 1000)
             return await _change(store, name, lambda orders: orders.with_pause(job, at_ms))
         jobs = () if not from_now else found if job is None else (job,)
 
         def edit(orders: Orders) -> Orders:
-            return orders.without_pause(job).with_fresh(order, jobs)
+            return orders.without_pause(job, at_ms).with_fresh(order, jobs)
 
         return await _change(store, name, edit)
 

@@ -20,6 +20,7 @@ from incumbent.runtime.candidacy import Sighting
 from incumbent.runtime.settings import Settings
 from incumbent.sync.work import Work
 from incumbent.workloads.command import Command, CommandFailed
+from incumbent.workloads.periodic.spec import MAIN
 from incumbent.workloads.periodic.tick import RunFailed, RunTimedOut, Tick
 
 __all__ = ["CommandTask", "Piece", "observer", "refuse_one_process", "work_on"]
@@ -66,7 +67,8 @@ class CommandTask:
             "INCUMBENT_DUE": tick.due.isoformat(),
             "INCUMBENT_ATTEMPT": str(tick.attempt),
         }
-        self._voice.detail("tick", f"{tick.job}: {tick.id}, attempt {tick.attempt}")
+        title = tick.term.name if tick.job == MAIN else f"{tick.term.name}/{tick.job}"
+        self._voice.detail("tick", f"{title}: {tick.id}, attempt {tick.attempt}")
         try:
             self._command.run(tick.term, environment, tick.remaining_s())
         except CommandFailed as error:

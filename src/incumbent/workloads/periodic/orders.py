@@ -10,9 +10,9 @@ order it has served last. So neither ever overwrites the other, and no order is 
   document was deleted, nobody knows which orders were served: none of before is.
 - Whoever sends an order of an id that is there already sends nothing. So one whose answer was lost
   is sent again.
-- Pause and resume are a state, and not a sequence: the last one counts. A pause has the time at
-  which it was ordered, for ticks that came before it are none of its business. That is an
-  operator's clock, so the holder believes it no further than from its last look on.
+- Pause and resume are a state, and not a sequence: the last one counts. A pause has the times at
+  which it was ordered and ended, for ticks that came before and after are none of its business.
+  Those are an operator's clock, so the holder believes them no further than from its last look on.
 - So is the order that ticks begin at the present again. It has an id, and the task's document says
   which id was obeyed last.
 
@@ -71,6 +71,7 @@ class Orders:
         all_paused: whether all tasks are paused.
         paused: those that are paused singly.
         since: for each pause, what the operator's clock showed; "" is the one of all tasks.
+        until: the same of the end of the last pause.
         asks: to run now; the served ones are dropped in time.
         fresh: for some tasks, the id of the last order to begin at the present again.
     """
@@ -81,6 +82,7 @@ class Orders:
     asks: tuple[Ask, ...] = ()
     fresh: Mapping[str, str] = field(default_factory=dict)
     since: Mapping[str, int] = field(default_factory=dict)
+    until: Mapping[str, int] = field(default_factory=dict)
 
     def pauses(self, job: str) -> bool:
         """Tell whether a task is paused."""
@@ -136,12 +138,21 @@ class Orders:
             return self._numbered(replace(self, all_paused=True, since=since))
         return self._numbered(replace(self, paused=self.paused | {job}, since=since))
 
-    def without_pause(self, job: str | None) -> Orders:
-        """Return it with one task resumed, or all of them."""
+    def without_pause(self, job: str | None, at_ms: int = 0) -> Orders:
+        """Return it with one task resumed, or all of them.
+
+        Args:
+            job: the task; None for all of them.
+            at_ms: the operator's time; 0 if nobody knows.
+        """
+        if not (self.pausing if job is None else job in self.paused):
+            return self
+        until = {**self.until, job or _ALL: at_ms}
         if job is None:
-            return self._numbered(replace(self, all_paused=False, paused=frozenset(), since={}))
+            free = replace(self, all_paused=False, paused=frozenset(), since={}, until=until)
+            return self._numbered(free)
         since = {key: at_ms for key, at_ms in self.since.items() if key != job}
-        return self._numbered(replace(self, paused=self.paused - {job}, since=since))
+        return self._numbered(replace(self, paused=self.paused - {job}, since=since, until=until))
 
     def with_fresh(self, id: str, jobs: Iterable[str]) -> Orders:
         """Return it with the order, of that id, that ticks of these tasks begin at the present."""
@@ -160,6 +171,7 @@ class Orders:
             "asks": [[ask.serial, ask.id, ask.job, ask.at_ms] for ask in self.asks],
             "fresh": dict(self.fresh),
             "since": dict(self.since),
+            "until": dict(self.until),
         }
         return json.dumps(plain, separators=(",", ":")).encode()
 
@@ -183,6 +195,7 @@ class Orders:
                 asks=tuple(Ask(*ask) for ask in data["asks"]),
                 fresh={str(job): str(id) for job, id in data.get("fresh", {}).items()},
                 since={str(job): int(at) for job, at in data.get("since", {}).items()},
+                until={str(job): int(at) for job, at in data.get("until", {}).items()},
             )
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise StoreUnusable(
@@ -206,6 +219,7 @@ class Desk:
         self._next: asyncio.Task[Orders] | None = None
         self._looked_ms = 0
         self._since: dict[str, int] = {}
+        self._until: dict[str, tuple[int, int]] = {}
         self.orders = Orders()
 
     async def fresh(self) -> Orders:
@@ -223,6 +237,11 @@ class Desk:
         """Return since when a task is paused, by this host's clock as near as that can be known."""
         found = (self._since[key] for key in (job, _ALL) if key in self._since)
         return min(found, default=self._agenda.now_ms())
+
+    def paused_until_ms(self, job: str) -> int:
+        """Return until when a task was paused, by this host's clock as near as can be known."""
+        found = (self._until[key][1] for key in (job, _ALL) if key in self._until)
+        return max(found, default=self._agenda.now_ms())
 
     async def watch(self) -> None:
         """Look every few seconds, for the orders that no tick would make us look for."""
@@ -244,21 +263,31 @@ class Desk:
         began_ms = self._agenda.now_ms()
         orders = await self._look()
         if orders != self.orders:
-            self._since = self._dated(orders)
+            self._since, self._until = self._begun(orders), self._over(orders)
             self.orders = orders
             self._agenda.wake_all()
         self._looked_ms = began_ms
         return orders
 
-    def _dated(self, orders: Orders) -> dict[str, int]:
+    def _begun(self, orders: Orders) -> dict[str, int]:
         """Return since when each pause is: a new one since the last look at the earliest."""
-        now_ms = self._agenda.now_ms()
         return {
-            key: self._since[key]
-            if key in self._since
-            else min(now_ms, max(self._looked_ms, orders.since.get(key, 0)))
+            key: self._since[key] if key in self._since else self._dated(orders.since.get(key, 0))
             for key in orders.pausing
         }
+
+    def _over(self, orders: Orders) -> dict[str, tuple[int, int]]:
+        """Return for each end of a pause what the operator's clock showed, and when it was."""
+        known, now_ms = self._until, self._agenda.now_ms()
+        return {
+            key: known[key]
+            if key in known and known[key][0] == at_ms
+            else (at_ms, self._dated(at_ms or now_ms))
+            for key, at_ms in orders.until.items()
+        }
+
+    def _dated(self, at_ms: int) -> int:
+        return min(self._agenda.now_ms(), max(self._looked_ms, at_ms))
 
     async def _look(self) -> Orders:
         pause_s = self._archive.settings.timing.retry_every_s

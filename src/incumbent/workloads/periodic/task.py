@@ -237,9 +237,9 @@ class Task:
             return False
         since_ms = self._desk.paused_since_ms(self._spec.name) if paused else 0
         if not paused:
-            now_ms = self._agenda.now_ms()
-            self._take_in(self._judge(min(self._doc.since_ms, now_ms)))
-            found = self._judge(now_ms)
+            until_ms = self._desk.paused_until_ms(self._spec.name)
+            self._take_in(self._judge(min(self._doc.since_ms, until_ms)))
+            found = self._judge(until_ms)
             dropped = (*found.dropped, *found.chosen)
             self._take_in(replace(found, dropped=dropped, chosen=()), outcome="paused")
         await self._save(replace(self._doc, paused=paused, since_ms=since_ms))
@@ -408,6 +408,11 @@ class Task:
             row = self._row(run, "done", self._env.clock.now() - began_s)
             self._doc = replace(self._doc.with_row(row), run=None)
         elif stage.begun:
+            again = self._spec.choices.on_interrupted == "rerun"
+            text = "the next holder begins it again" if again else "it is left"
+            log.warning(
+                "%s: %s was cut short by the end of the term: %s", self._title, run.id, text
+            )
             return
         else:
             self._doc = replace(self._doc, run=replace(run, state=PENDING))
