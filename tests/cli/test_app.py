@@ -70,6 +70,7 @@ def test_every_command_in_the_table_is_there() -> None:
         (["status", "--store", "sqlite:///x?y=1"], "does not know the option 'y'"),
         (["watch", "--for", "-1"], "is not a number of seconds"),
         (["watch", "--for", "inf"], "is not a number of seconds"),
+        (["watch", "--for", "5x"], "write it as in '30s', '0.5s', '5m' or '1h30m', or as a"),
         (["watch", "--count", "0"], "--count"),
     ],
 )

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
+import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from incumbent.cli import app, orders
+from incumbent.cli import app, orders, periodic_sections
 from incumbent.stores import open_store
+from incumbent.workloads.config import Section
 from tests.cli.conftest import Start
-from tests.cli.processes import LIMIT_S, run
+from tests.cli.processes import LIMIT_S, ROOT, run
 
 TTL = ("--ttl", "1")
 
@@ -88,6 +91,9 @@ def test_when_it_is_told_to_end_the_tree_ends_and_the_tick_is_handed_over(
     (found,) = shown(url)
     assert found["unfinished"]["state"] == "running", "the next holder decides on it"
     assert alive.stat().st_size == size
+    assert "interrupted?" in run("runs", "tidy", "--store", url).out
+    found = run("runs", "tidy", "--store", url, "--json").json["jobs"][0]
+    assert found["unfinished"]["holder_gone"] is True
 
 
 def test_a_run_that_has_had_its_time_is_killed_with_all_that_it_started(
@@ -95,7 +101,7 @@ def test_a_run_that_has_had_its_time_is_killed_with_all_that_it_started(
 ) -> None:
     alive = tmp_path / "alive"
     child = f"(trap '' TERM; while :; do date >> {alive}; sleep 0.05; done) & wait"
-    options = ("--timeout", "0.5", "--grace", "0.1", "--store", url, *TTL)
+    options = ("--timeout", "500ms", "--grace", "0.1", "--store", url, *TTL)
     start("every", "1s", "tidy", *options, "--", "sh", "-c", child)
     found = until(url, outcomes)
     assert outcomes(found)[0] == "timed out"
@@ -106,6 +112,8 @@ def test_a_command_that_fails_is_tried_again_and_shown(url: str, start: Start) -
     options = ("--retries", "1", "--backoff", "0.05", "--store", url, *TTL)
     start("every", "1s", "tidy", *options, "--", "sh", "-c", "exit 3")
     until(url, outcomes)
+    ordered = run("run-now", "tidy", "--wait", "--store", url)
+    assert (ordered.code, "failed: now-" in ordered.out) == (1, True)
     done = run("runs", "tidy", "--store", url)
     assert "failed" in done.out
     assert "the command ended with 3" in done.out
@@ -126,6 +134,10 @@ def test_operators_pause_order_and_resume(url: str, start: Start) -> None:
     found = until(url, lambda found: len(found[0]["runs"]) > before + 1)
     assert [row["tick"] for row in found[0]["runs"]].count("now-by-hand") == 1
     assert "paused" in outcomes(found)
+    done = run("run-now", "tidy", "--id", "waited", "--wait", "--store", url)
+    assert (done.code, done.out.splitlines()[-1]) == (0, "done: now-waited")
+    done = run("run-now", "tidy", "--id", "by-hand", "--wait", "--store", url, "--json")
+    assert done.json["run"]["outcome"] == "done", "it has run already, and is not ordered again"
     order = run("resume", "tidy", "--from-now", "--store", url, "--json").json["order"]
     found = until(url, lambda found: "resumed" in outcomes(found))
     assert [row["tick"] for row in found[0]["runs"] if row["outcome"] == "resumed"] == [order]
@@ -164,6 +176,38 @@ def test_a_file_describes_work(url: str, start: Start, tmp_path: Path) -> None:
     assert (done.code, "several jobs, name one: one, two" in done.err) == (2, True)
 
 
+def test_the_page_has_each_key_of_a_file_and_no_other() -> None:
+    page = (ROOT / "docs" / "periodic.md").read_text()
+    table = page.split("| key of `[[periodic]]` |")[1].split("\n\n")[0]
+    told = re.findall(r"`(\w+)`", "".join(row.split("|")[1] for row in table.splitlines()[2:]))
+    values = {"name": "x", "every": "1s", "command": ["true"]}
+    section = Section("periodic", "here", values)
+    periodic_sections._read(section)
+    assert sorted(told) == sorted({"name", *section._asked})
+
+
+EACH = "[[periodic]]\nname = 'x'\nevery = '1s'\n"
+POLLER = "[[poller]]\nname = 'x'\ndirectory = '.'\ncommand = ['true', '{}']\n"
+
+
+async def asynchronous() -> None:
+    raise AssertionError
+
+
+def generating() -> Iterator[None]:
+    yield
+
+
+def test_a_function_is_found_in_the_folder_where_one_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    (tmp_path / "app_of_the_test.py").write_text("def beat(): ...\n")
+    (tmp_path / "work.toml").write_text(f"{EACH}call = 'app_of_the_test:beat'\nstore = '{url}'")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    assert app.main(["work", "work.toml", "--check"]) == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
@@ -173,6 +217,11 @@ def test_a_file_describes_work(url: str, start: Start, tmp_path: Path) -> None:
         (("every", "30s", "x", "--jitter", "40", "--", "true"), 2, "not less than the 30 s"),
         (("every", "30s", "x", "--", "no-such-command"), 127, "command not found"),
         (("every", "30s", "x", "--store", "memory://", "--", "true"), 2, "one process only"),
+        (("every", "30s", "x", "--tz", "Europe/Vienna", "--", "true"), 2, "--tz: a time zone is"),
+        (("every", "30s", "x", "--late", "5", "--", "true"), 2, "late_s is for missed='skip'"),
+        (("every", "1s", "x", "--missed-limit", "5", "--", "true"), 2, "is for missed='all'"),
+        (("pause", "x"), 2, "nothing periodic has run for 'x'"),
+        (("resume", "x"), 2, "nothing periodic has run for 'x'"),
         (("runs", "x"), 1, "nothing periodic has run for 'x'"),
         (("run-now", "x"), 2, "nothing periodic has run for 'x'"),
         (("pause", "x", "job"), 2, "nothing periodic has run for 'x'"),
@@ -198,6 +247,19 @@ def test_what_cannot_be_is_said_in_one_line(
 @pytest.mark.parametrize(
     ("text", "says"),
     [
+        (f"{EACH}comand = ['true']", "is comand meant to be command?"),
+        (f"{EACH}cron = '* * * * *'", "every and cron are both there: keep one"),
+        (f"{EACH}command = ['true']\ncall = 'a:b'", "command and call are both there: keep one"),
+        (f"{EACH}command = ['true']\ntimeout = '5s'", "is timeout meant to be timeout_s?"),
+        (f"{EACH}command = ['true']\ntz = 'Europe/Vienna'", "a time zone is for a line of cron"),
+        (f"{EACH}command = ['true']\nlate_s = 5", "late_s is for missed='skip'"),
+        (f"{EACH}command = ['true']\n{EACH}command = ['true']", "another section of this file has"),
+        (f"{EACH}command = ['true']\n{POLLER}", "several sections are called 'x'"),
+        (f"{EACH}call = 'tests.cli.test_every:asynchronous'", "is a coroutine function"),
+        (f"{EACH}call = 'tests.cli.test_every:generating'", "cannot run the generator function"),
+        (f"sore = 'x'\n{EACH}command = ['true']", "'sore'; is store meant? there are [[consumer]]"),
+        (f"store = 'kafka://x'\n{EACH}command = ['true']", "work.toml: "),
+        (f"{EACH}call = 'no.such:thing'", "it is looked for in this folder"),
         ("[[periodic]]\nname = 'x'", "say when"),
         ("[[periodic]]\nname = 'x'\nevery = '1s'", "say what"),
         ("[[periodic]]\nname = 'x'\nevery = '1s'\ncommand = ['true']\nretrys = 3", "knows retrys"),

@@ -24,6 +24,7 @@ _CLOCKS = "tests/workloads/test_periodic_clocks.py::test_"
 _RUNS = "tests/workloads/test_periodic_runs.py::test_"
 _FACES = "tests/workloads/test_periodic_faces.py::test_"
 _SCHEDULE = "tests/workloads/test_schedule.py::test_"
+_ORDERS = "tests/workloads/test_periodic_orders.py::test_"
 _REWIND = "tests/workloads/test_periodic_rewind.py::test_"
 _HISTORIES = "tests/workloads/test_periodic_histories.py"
 
@@ -56,8 +57,8 @@ PLANTED: tuple[Mutant, ...] = (
     planted(
         "periodic: a claim without the token",
         TASK,
-        "                    token=self._token,\n",
-        "                    token=0,\n",
+        "                token=self._token,\n",
+        "                token=0,\n",
         test=_RUNS + "an_interrupted_tick_is_begun_again_as_a_further_attempt",
     ),
     planted(
@@ -122,7 +123,7 @@ PLANTED: tuple[Mutant, ...] = (
         TASK,
         "        await self._uncut(self._save(self._doc))\n        if",
         "        await self._save(self._doc)\n        if",
-        test=_HISTORIES,
+        test=_RUNS + "at_a_planned_end_the_note_of_a_run_s_end_is_waited_for",
     ),
     planted(
         "periodic: a thread's run that returns in time is not noted",
@@ -155,8 +156,8 @@ PLANTED: tuple[Mutant, ...] = (
     planted(
         "periodic: a retry that is due dies with its term",
         TASK,
-        "            run = replace(run, state=RETRY, ",
-        "            run = replace(run, state=RUNNING, ",
+        "        run = replace(run, state=RETRY, ",
+        "        run = replace(run, state=RUNNING, ",
         test=_RUNS + "a_retry_outlives_its_term_also_where_interrupted_ticks_are_left",
     ),
     # -- overruns
@@ -179,15 +180,17 @@ PLANTED: tuple[Mutant, ...] = (
     planted(
         "periodic: an order is not claimed with its run",
         TASK,
-        "replace(self._doc, served=ask.serial)",
-        "self._doc",
+        "replace(self._doc, served=ask.serial, held=held)",
+        "replace(self._doc, held=held)",
         test=_RUNS + "an_order_to_run_now_is_carried_out_once_also_while_paused",
     ),
     planted(
         "periodic: a look at the orders that is old already",
         TASK,
-        "        if (await self._desk.fresh()).pauses(self._spec.name):\n",
-        "        if self._desk.orders.pauses(self._spec.name):\n",
+        "        if (await self._desk.fresh()).pauses(self._spec.name):\n            return\n"
+        "        tick_ms",
+        "        if self._desk.orders.pauses(self._spec.name):\n"
+        "            return\n        tick_ms",
         test=_RUNS + "a_pause_counts_from_the_next_tick_on_however_late_it_comes",
     ),
     planted(
@@ -208,9 +211,87 @@ PLANTED: tuple[Mutant, ...] = (
     planted(
         "periodic: many orders push out those that wait",
         ORDERS,
-        "        asks = (*done[-_KEPT:], *waiting, ask)\n",
-        "        asks = (*done, *waiting, ask)[-_KEPT:]\n",
+        "asks=(*done, *waiting, ask))\n",
+        "asks=(*done, *waiting, ask)[-50:])\n",
         test=_RUNS + "orders_that_wait_are_never_dropped_for_later_ones",
+    ),
+    planted(
+        "periodic: numbers of orders begin again",
+        ORDERS,
+        "max(self.serial, *served.values(), 0) + 1",
+        "self.serial + 1",
+        test=_ORDERS + "an_order_after_the_orders_were_deleted_is_carried_out",
+    ),
+    planted(
+        "periodic: where nothing is noted, all orders are new",
+        TASK,
+        "        return orders.serial\n",
+        "        return 0\n",
+        test=_ORDERS + "orders_from_before_the_notes_were_deleted_are_not_carried_out_again",
+    ),
+    # -- pauses
+    planted(
+        "periodic: a pause drops what came before it",
+        TASK,
+        "            self._take_in(self._judge(min(self._doc.since_ms, until_ms)))\n",
+        "            self._backlog.clear()\n",
+        test=_ORDERS + "a_pause_drops_no_tick_that_came_before_it",
+    ),
+    planted(
+        "periodic: a pause begins when a holder sees it",
+        ORDERS,
+        "min(self._agenda.now_ms(), max(self._looked_ms, at_ms))",
+        "self._agenda.now_ms()",
+        test=_ORDERS + "ticks_of_a_pause_at_which_nobody_led_are_nobody_s",
+    ),
+    planted(
+        "periodic: an operator's clock says what came before a pause",
+        ORDERS,
+        "min(self._agenda.now_ms(), max(self._looked_ms, at_ms))",
+        "at_ms",
+        test=_ORDERS + "a_wrong_clock_of_an_operator_moves_a_pause_to_the_last_look_at_most",
+    ),
+    planted(
+        "periodic: a pause lasts until its end is seen",
+        TASK,
+        "            found = self._judge(until_ms)\n",
+        "            found = self._judge(self._agenda.now_ms())\n",
+        test=_ORDERS + "ticks_after_the_end_of_a_pause_are_run_however_late_it_is_seen",
+    ),
+    planted(
+        "periodic: an interrupted tick is begun again during a pause",
+        TASK,
+        "        if self._doc.paused:\n            return None\n        return run or",
+        "        return run or",
+        test=_ORDERS + "an_interrupted_tick_is_not_begun_again_while_it_is_paused",
+    ),
+    planted(
+        "periodic: a retry does not look for a pause",
+        TASK,
+        "        if not run.order and (await self._desk.fresh()).pauses(self._spec.name):\n",
+        "        if not run.order and self._desk.orders.pauses(self._spec.name):\n",
+        test=_ORDERS + "a_retry_does_not_overlook_a_pause_of_just_now",
+    ),
+    planted(
+        "periodic: an order pushes out the tick that waits for the end of a pause",
+        TASK,
+        "        held = self._doc.held or self._doc.run\n",
+        "        held = None\n",
+        test=_ORDERS + "an_interrupted_tick_is_not_begun_again_while_it_is_paused",
+    ),
+    planted(
+        "periodic: who goes back leaves a claimed tick for later",
+        TASK,
+        "self._doc.rewound) or self._doc.run or self._doc.held:\n",
+        "self._doc.rewound):\n",
+        test=_REWIND + "what_waits_for_the_end_of_a_pause_has_its_turn_before",
+    ),
+    planted(
+        "periodic: who would forget a tick that was put aside reads its document",
+        DOCUMENT,
+        "_BARRING if self.barred or self.held else FORMAT",
+        "_BARRING if self.barred else FORMAT",
+        test=_ORDERS + "a_tick_that_was_put_aside_is_read_as_it_was_written",
     ),
     # -- what is noted
     planted(
@@ -223,8 +304,8 @@ PLANTED: tuple[Mutant, ...] = (
     planted(
         "periodic: the history grows past what a store takes",
         DOCUMENT,
-        "            if len(encoded) <= _ROOM_BYTES:\n",
-        "            if len(encoded) > 0:\n",
+        "            if len(encoded) <= _ROOM_BYTES or not rows:\n",
+        "            if True:\n",
         test=_RUNS + "the_history_is_bounded_and_the_document_stays_small",
     ),
     planted(

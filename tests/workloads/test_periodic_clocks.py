@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
+
+import pytest
 
 from incumbent.workloads.periodic import Choices
 from incumbent.workloads.schedule import Interval
@@ -112,6 +115,29 @@ def test_a_clock_that_steps_forward_is_noticed_within_a_second() -> None:
 
     assert played(World(EVERY, Choices(missed="all")), story).begun() == ticks(10, 20, 30)
     assert played(World(EVERY), story).begun() == ticks(30)
+
+
+def test_whoever_leads_says_so_when_its_clock_was_far_ahead(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Nothing runs until it has caught up: that must not be a riddle."""
+
+    async def story(world: World) -> None:
+        host = Host(world, "a")
+        await host.elect()
+        await world.until(12)
+        host.offset_s = 86_400
+        await world.until(15)
+        host.offset_s = 0
+        await world.until(200)
+        await host.step_down()
+
+    with caplog.at_level(logging.WARNING, "incumbent"):
+        world = played(World(EVERY), story)
+    assert len(world.begun()) == 2
+    said = [text for text in caplog.messages if "resume --from-now" in text]
+    assert len(said) == 1
+    assert "nightly: ticks up to 2026-03-02T00:00:10Z" in said[0]
 
 
 def test_what_has_begun_of_a_millisecond_is_not_waited_for_again() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import signal
 import threading
@@ -107,19 +108,44 @@ def test_many_tasks_under_one_election(memory: MemoryStore) -> None:
     jobs.stop()
 
 
-def test_an_exception_is_noted_and_the_next_tick_comes(face: Face, memory: MemoryStore) -> None:
+def test_an_exception_is_noted_and_the_next_tick_comes(
+    face: Face, memory: MemoryStore, caplog: pytest.LogCaptureFixture
+) -> None:
     seen: SimpleQueue[str] = SimpleQueue()
 
     def fail(tick: Tick) -> None:
         seen.put(tick.id)
         raise OSError("disk")
 
+    caplog.set_level(logging.ERROR, "incumbent")
     face.start(job(face, fail, store=memory))
     first, second = (seen.get(timeout=LIMIT_S) for _ in range(2))
     face.stop()
     assert first != second
     rows = {row.id: row for row in noted(memory).rows}
     assert (rows[first].outcome, rows[first].text) == ("failed", "OSError: disk")
+    told = caplog.text
+    assert f"w: {first} has failed: OSError: disk" in told
+    assert "raise OSError" in told
+    assert "incumbent/workloads" not in told, "none of our frames"
+
+
+def test_an_iterator_that_has_ended_is_an_error_as_any_other(
+    face: Face, memory: MemoryStore
+) -> None:
+    """No future takes a StopIteration: whoever waits for one would wait for ever."""
+    seen: SimpleQueue[str] = SimpleQueue()
+
+    def fail(tick: Tick) -> None:
+        seen.put(tick.id)
+        next(iter(()))
+
+    face.start(job(face, fail, store=memory))
+    first, _ = (seen.get(timeout=LIMIT_S) for _ in range(2))
+    face.stop()
+    rows = {row.id: row for row in noted(memory).rows}
+    assert rows[first].outcome == "failed"
+    assert "StopIteration" in rows[first].text
 
 
 def test_or_it_ends_the_work_after_the_release(face: Face, memory: MemoryStore) -> None:
@@ -208,14 +234,19 @@ def test_an_interrupt_during_a_run_ends_the_work_and_is_raised(memory: MemorySto
 # -- timeouts
 
 
-def test_a_thread_learns_from_the_tick_that_its_time_is_over(memory: MemoryStore) -> None:
+def test_a_thread_learns_from_the_tick_that_its_time_is_over(
+    memory: MemoryStore, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And the log says that it goes on."""
     ended = threading.Event()
+    caplog.set_level(logging.WARNING, "incumbent")
 
     @incumbent.every("50ms", name="w", store=memory, deadman=False, ttl_s=1, timeout_s=0.05)
     def work(tick: Tick) -> None:
         try:
             while True:
-                tick.check()
+                if "has had its 0.05 s; a thread ends by itself" in caplog.text:
+                    tick.check()
         finally:
             ended.set()
 
@@ -241,8 +272,11 @@ def synchronous() -> None:
 
 
 def test_the_wrong_kind_of_function_is_refused_at_once(memory: MemoryStore) -> None:
-    with pytest.raises(TypeError, match=r"incumbent\.aio"):
+    with pytest.raises(TypeError, match=r"use incumbent\.aio\.every"):
         incumbent.every("1s", store=memory)(asynchronous)
+    for decorate in (incumbent.every, incumbent.cron, aio.every, aio.cron):
+        with pytest.raises(ConfigError, match=r"synchronous is decorated without saying when"):
+            decorate(synchronous)  # type: ignore[arg-type]  # as one forgets the brackets
     with pytest.raises(TypeError, match="async def"):
         aio.every("1s", store=memory)(synchronous)
     with pytest.raises(ConfigError, match="makes no name"):

@@ -102,6 +102,35 @@ def test_the_same_host_may_have_been_put_right() -> None:
     assert world.begun()[-3:] == ticks(100, 110, 120)
 
 
+def test_what_waits_for_the_end_of_a_pause_has_its_turn_before() -> None:
+    """Claimed by a wrong clock, and begun later, it would put off all others once more."""
+
+    async def story(world: World) -> None:
+        world.lasts_s = lambda tick: 20 if tick.attempt == 1 and tick.token == 2 else 0
+        await _led(Host(world, "right"), 35)
+        ahead = Host(world, "ahead", AHEAD_S)
+        await ahead.elect()
+        await world.until(45)
+        await world.order(lambda orders: orders.with_pause("main"))
+        await ahead.die()
+        right = Host(world, "right")
+        await right.elect()
+        await world.until(55)
+        await world.order(lambda orders: orders.with_ask("o1", "main", 0, {}))
+        await _from_now(world, "o2")
+        await world.until(75)
+        await world.order(lambda orders: orders.without_pause("main"))
+        await world.until(99)
+        await right.step_down()
+        await _led(Host(world, "right"), 115)
+
+    world = played(World(EVERY), story)
+    begun = [event.tick for event in world.log if event.what == "begin"]
+    assert [tick for tick in begun if tick.startswith("now-")] == ["now-o1"]
+    (cut,) = [event.tick for event in world.log if event.host == "ahead" and event.what == "cut"]
+    assert begun[-5:] == [cut, *ticks(80, 90, 100, 110)]
+
+
 def test_where_every_tick_was_run_there_is_nothing_to_go_back_to() -> None:
     async def story(world: World) -> None:
         await _led(Host(world, "right"), 35)

@@ -159,6 +159,44 @@ def test_at_a_planned_end_what_has_not_begun_is_given_back() -> None:
     assert world.outcomes() == [(World.tick(10), "done")]
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_at_a_planned_end_the_note_of_a_run_s_end_is_waited_for(seed: int) -> None:
+    """The successor would else find an interruption, and begin the tick again."""
+
+    async def story(world: World) -> None:
+        host, other = Host(world, "a"), Host(world, "b")
+        await host.elect()
+        while not attempts(world, "end"):
+            await world.until(world.now_s + 0.01)
+        await host.step_down()
+        await other.elect()
+        await world.until(19)
+        await other.step_down()
+
+    world = played(World(EVERY, seed=seed, latency_s=0.2), story)
+    assert attempts(world) == [(World.tick(10), 1)]
+    assert world.outcomes() == [(World.tick(10), "done")]
+
+
+@pytest.mark.parametrize(
+    ("word", "says"), [("rerun", "the next holder begins it again"), ("skip", "it is left")]
+)
+def test_that_a_run_was_cut_short_is_said(
+    word: str, says: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def story(world: World) -> None:
+        world.lasts_s = lambda tick: 5
+        host = Host(world, "a")
+        await host.elect()
+        await world.until(12)
+        await host.step_down()
+
+    with caplog.at_level("WARNING", "incumbent"):
+        played(World(EVERY, Choices(on_interrupted=word)), story)
+    (said,) = caplog.messages
+    assert said == f"nightly: {World.tick(10)} was cut short by the end of the term: {says}"
+
+
 def test_a_late_claim_of_a_dead_holder_changes_nothing() -> None:
     """It was sent, its sender died, the next one has sealed: then it arrives."""
 
@@ -334,10 +372,11 @@ def test_a_pause_counts_from_the_next_tick_on_however_late_it_comes() -> None:
 def test_an_order_to_run_now_is_carried_out_once_also_while_paused() -> None:
     async def story(world: World) -> None:
         host, other = Host(world, "a"), Host(world, "b")
+        await host.elect()
+        await world.until(1)
         await world.order(lambda orders: orders.with_pause("main"))
         await world.order(lambda orders: orders.with_ask("x", "main", 1, {}))
-        await host.elect()
-        await world.until(3)
+        await world.until(4)
         await host.die()
         await other.elect()
         await world.order(lambda orders: orders.with_ask("x", "main", 1, {}))
@@ -359,7 +398,7 @@ def test_orders_that_wait_are_never_dropped_for_later_ones() -> None:
         orders = orders.with_ask(f"id{n}", "main", n, {})
     assert [ask.id for ask in orders.asks] == [f"id{n}" for n in range(MOST_WAITING)]
     later = orders.with_ask("more", "main", 0, {"main": 60})
-    assert [ask.serial for ask in later.asks] == [*range(41, 102)]
+    assert [ask.serial for ask in later.asks] == [*range(1, 102)]
 
 
 # -- what is noted

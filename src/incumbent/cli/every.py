@@ -13,10 +13,12 @@ import click
 from incumbent.cli.election_options import EPILOG, elected, with_election
 from incumbent.cli.options import Options, common
 from incumbent.cli.periodic_options import chosen, with_choices
+from incumbent.cli.periodic_sections import NO_ZONE
 from incumbent.cli.working import CommandTask
+from incumbent.errors import ConfigError
 from incumbent.sync.periodic import Jobs
 from incumbent.workloads.periodic.spec import MAIN
-from incumbent.workloads.schedule import parse, zone_of
+from incumbent.workloads.schedule import Interval, parse, zone_of
 
 __all__ = ["command"]
 
@@ -29,7 +31,7 @@ __all__ = ["command"]
 @click.argument("spec")
 @click.argument("name")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-@click.option("--tz", default="UTC", metavar="ZONE", help="Time zone of a line of cron [UTC].")
+@click.option("--tz", metavar="ZONE", help="Time zone of a line of cron [UTC].")
 @with_choices
 @with_election
 @click.option("--state", metavar="URL", help="Where ticks are noted; else INCUMBENT_STATE [store].")
@@ -39,7 +41,7 @@ def command(
     spec: str,
     name: str,
     command: tuple[str, ...],
-    tz: str,
+    tz: str | None,
     state: str | None,
     **values: Any,
 ) -> int:
@@ -49,7 +51,9 @@ def command(
     gets INCUMBENT_TICK, the same for every attempt, INCUMBENT_DUE, INCUMBENT_ATTEMPT, and
     INCUMBENT_TOKEN, the fencing token. See `incumbent runs NAME` for what has run.
     """
-    schedule = parse(spec, zone_of(tz))
+    schedule = parse(spec, zone_of(tz or "UTC"))
+    if tz is not None and isinstance(schedule, Interval):
+        raise ConfigError(f"--tz: {NO_ZONE}")
     found = chosen(values)
     asked = elected(options, name, values)
     run = asked.command(command)

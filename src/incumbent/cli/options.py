@@ -6,10 +6,13 @@ The options may stand before or after the command's name; the later one counts.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
 import click
+
+from incumbent.errors import ConfigError
 
 __all__ = ["Options", "common", "seconds"]
 
@@ -91,14 +94,26 @@ def common(*, store: bool = True) -> Callable[[F], F]:
 
 
 def seconds(*names: str, help: str, least: float = 0.0) -> Callable[[F], F]:
-    """Return a decorator that adds an option for a finite number of seconds."""
+    """Return a decorator that adds an option for a finite number of seconds, or a duration."""
 
-    def check(_: click.Context, __: click.Parameter, value: float | None) -> float | None:
+    def check(_: click.Context, __: click.Parameter, text: str | None) -> float | None:
+        value = None if text is None else _seconds(text)
         if value is not None and not least <= value < 1e9:
             raise click.BadParameter(f"{value:g} is not a number of seconds from {least:g} on")
         return value
 
-    return click.option(*names, type=float, metavar="S", callback=check, help=help)
+    return click.option(*names, type=str, metavar="S", callback=check, help=help)
+
+
+def _seconds(text: str) -> float:
+    from incumbent.workloads.schedule import seconds_of
+
+    with suppress(ValueError):
+        return float(text)
+    try:
+        return seconds_of(text)
+    except ConfigError as error:
+        raise click.BadParameter(f"{error}, or as a number of seconds") from None
 
 
 def _options(context: click.Context) -> Options:

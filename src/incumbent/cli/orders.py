@@ -7,10 +7,12 @@ while nobody leads.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,17 +21,25 @@ import click
 from incumbent.cli import codes
 from incumbent.cli.options import Options, common
 from incumbent.cli.output import require_rich, show, write_json
+from incumbent.cli.progress import Progress
 from incumbent.cli.session import requested, with_store, written
-from incumbent.core.records import check_name
-from incumbent.errors import CheckpointMoved, ConfigError, OutcomeUnknown, StoreUnavailable
+from incumbent.core.records import Holding, Snapshot, check_name
+from incumbent.errors import (
+    CheckpointMoved,
+    ConfigError,
+    OutcomeUnknown,
+    StoreError,
+    StoreUnavailable,
+)
 from incumbent.stores.api import Store
-from incumbent.workloads.periodic.document import Document, Row
+from incumbent.workloads.periodic.document import RUNNING, Document, Row, Run
 from incumbent.workloads.periodic.orders import MOST_WAITING, PART, Orders
 from incumbent.workloads.periodic.task import PART as TASK_PART
 
 __all__ = ["pause", "resume", "run_now", "runs"]
 
 _TRIES = 50
+_LOOK_EVERY_S = 0.5
 
 _state = click.option(
     "--state", metavar="URL", help="Where ticks are noted; else INCUMBENT_STATE [store]."
@@ -47,16 +57,24 @@ def runs(options: Options, name: str, job: str | None, last: int, state: str | N
     if not options.json:
         require_rich()
 
-    async def work(store: Store) -> tuple[Orders, dict[str, Document]]:
-        return await _read(store, name)
+    async def work(store: Store) -> tuple[Orders, dict[str, Document], Snapshot | None]:
+        orders, found = await _read(store, name)
+        record = None
+        elsewhere = state or os.environ.get("INCUMBENT_STATE")
+        if any(document.run for document in found.values()) and not elsewhere:
+            with suppress(StoreError):  # Whoever may read notes need not have a right to this.
+                record = await requested(store, store.read(name))
+        return orders, found, record
 
-    orders, found = _with(options, state, name, work)
+    orders, found, record = _with(options, state, name, work)
     if job is not None:
         found = {_chosen(name, job, found): found[job]}
     if options.json:
-        write_json({"election": name, "jobs": [_plain(j, d, orders) for j, d in found.items()]})
+        write_json(
+            {"election": name, "jobs": [_plain(j, d, orders, record) for j, d in found.items()]}
+        )
     else:
-        _draw(found, orders, last)
+        _draw(found, orders, last, record)
     if not found and not options.quiet:
         click.echo(f"nothing periodic has run for {name!r}", err=True)
     return codes.OK if found else codes.NOT_SO
@@ -66,14 +84,16 @@ def runs(options: Options, name: str, job: str | None, last: int, state: str | N
 @click.argument("name")
 @click.argument("job", required=False)
 @click.option("--id", "id_", metavar="ID", help="Of the order; one that was given is not again.")
+@click.option("--wait", is_flag=True, help="Wait for its end; exit with 1 if it has failed.")
 @_state
 @common()
 def run_now(
-    options: Options, name: str, job: str | None, id_: str | None, state: str | None
+    options: Options, name: str, job: str | None, id_: str | None, wait: bool, state: str | None
 ) -> int:
     """Order JOB of NAME to run now; while nobody leads, or it runs already, it waits its turn.
 
-    JOB may be left out if there is one alone.
+    JOB may be left out if there is one alone. An --id is known for the last 200 orders, and for as
+    long as its run is among those that `incumbent runs` shows.
     """
     order = id_ or secrets.token_hex(4)
     try:
@@ -86,8 +106,13 @@ def run_now(
         task = _chosen(name, job, found)
         served = {each: document.served for each, document in found.items()}
         at_ms = int(time.time() * 1000)
+        if _outcome(found[task], order) is not None:
+            return task
         after = await _change(store, name, lambda o: o.with_ask(order, task, at_ms, served))
-        if all(ask.id != order for ask in after.asks):
+        given = [ask.job for ask in after.asks if ask.id == order]
+        if given and given[0] != task:
+            raise ConfigError(f"--id {order} is that of an order to {given[0]!r}: choose another")
+        if not given:
             raise StoreUnavailable(
                 f"{MOST_WAITING} orders wait for {name!r} already, and nobody carries them out: "
                 "see `incumbent status`"
@@ -95,11 +120,45 @@ def run_now(
         return task
 
     task = _with(options, state, name, work)
-    if options.json:
-        write_json({"election": name, "job": task, "order": order, "tick": f"now-{order}"})
-    elif not options.quiet:
+    told = {"election": name, "job": task, "order": order, "tick": f"now-{order}"}
+    if not options.quiet and not options.json:
         click.echo(f"ordered: {task} of {name} runs as now-{order}")
-    return codes.OK
+    if not wait:
+        if options.json:
+            write_json(told)
+        return codes.OK
+    row = _with(options, state, name, lambda store: _ended(store, name, task, order))
+    if options.json:
+        write_json({**told, "run": _row(row)})
+    elif not options.quiet:
+        click.echo(f"{row.outcome}: now-{order}{f': {row.text}' if row.text else ''}")
+    return codes.OK if row.outcome == "done" else codes.NOT_SO
+
+
+async def _ended(store: Store, name: str, task: str, order: str) -> Row:
+    """Wait for the end of an ordered run, and return what is noted of it."""
+    async with Progress(f"waiting for now-{order}"):
+        while True:
+            orders, found = await _read(store, name)
+            document = found.get(task, Document())
+            row = _outcome(document, order)
+            if row is not None:
+                return row
+            waits = any(a.id == order and a.serial > document.served for a in orders.asks)
+            runs = document.run is not None and document.run.id == f"now-{order}"
+            if not waits and not runs:
+                raise StoreUnavailable(
+                    f"what became of now-{order} is not noted any more: see `incumbent runs`, and "
+                    "have the task remember more (history)"
+                )
+            await asyncio.sleep(_LOOK_EVERY_S)
+
+
+def _outcome(document: Document, order: str) -> Row | None:
+    """Return the end of an ordered run, if it is noted; an interrupted one may be begun again."""
+    if document.run is not None and document.run.id == f"now-{order}":
+        return None
+    return next((row for row in reversed(document.rows) if row.id == f"now-{order}"), None)
 
 
 @click.command("pause")
@@ -137,17 +196,19 @@ def _set_pause(
     from_now: bool = False,
 ) -> int:
     order = secrets.token_hex(4)
+    at_ms = int(time.time() * 1000)
 
     async def work(store: Store) -> Orders:
         _, found = await _read(store, name)
-        if job is not None or (from_now and not found):
+        before = Orders.of(await requested(store, store.checkpoint(name, PART)))
+        if job is not None or not (found or before.pausing):
             _chosen(name, job, found)
         if paused:
-            return await _change(store, name, lambda orders: orders.with_pause(job))
+            return await _change(store, name, lambda orders: orders.with_pause(job, at_ms))
         jobs = () if not from_now else found if job is None else (job,)
 
         def edit(orders: Orders) -> Orders:
-            return orders.without_pause(job).with_fresh(order, jobs)
+            return orders.without_pause(job, at_ms).with_fresh(order, jobs)
 
         return await _change(store, name, edit)
 
@@ -226,8 +287,10 @@ def _chosen(name: str, job: str | None, found: dict[str, Document]) -> str:
 # -- what is shown
 
 
-def _plain(job: str, document: Document, orders: Orders) -> dict[str, Any]:
-    run = document.run
+def _plain(
+    job: str, document: Document, orders: Orders, record: Snapshot | None = None
+) -> dict[str, Any]:
+    run = document.run or document.held
     waiting = [ask.id for ask in orders.asks if ask.job == job and ask.serial > document.served]
     return {
         "job": job,
@@ -244,6 +307,7 @@ def _plain(job: str, document: Document, orders: Orders) -> dict[str, Any]:
             "token": run.token,
             "began": _time(run.begun_ms),
             "state": run.state,
+            "holder_gone": _gone(run, record),
         },
         "runs": [_row(row) for row in document.rows],
     }
@@ -263,7 +327,18 @@ def _row(row: Row) -> dict[str, Any]:
     }
 
 
-def _draw(found: dict[str, Document], orders: Orders, last: int) -> None:
+def _gone(run: Run, record: Snapshot | None) -> bool | None:
+    """Tell whether the term that claimed a run is over; None if that cannot be told."""
+    if record is None or record.holding is Holding.FOREIGN:
+        return None
+    if record.holding is not Holding.HELD:
+        return True
+    return None if record.token is None else record.token != run.token
+
+
+def _draw(
+    found: dict[str, Document], orders: Orders, last: int, record: Snapshot | None = None
+) -> None:
     rows: list[list[str]] = []
     for job, document in found.items():
         for row in document.rows[-last:] if last > 0 else ():
@@ -280,9 +355,12 @@ def _draw(found: dict[str, Document], orders: Orders, last: int) -> None:
                     row.text or many,
                 ]
             )
-        run = document.run
-        if run is not None:
-            state = "runs" if run.state == "running" else run.state
+        for run in filter(None, (document.run, document.held)):
+            state = "runs" if run.state == RUNNING else run.state
+            if run is document.held:
+                state = "put aside"
+            elif run.state == RUNNING and _gone(run, record):
+                state = "interrupted?"
             rows.append([job, run.id, state, str(run.attempt), str(run.token), "", run.text])
         due = _time(document.next_ms) or "never"
         state = "paused" if orders.pauses(job) else "due"

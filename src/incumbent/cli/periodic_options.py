@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 
 from incumbent.cli.options import seconds
-from incumbent.workloads.periodic.choices import Choices
+from incumbent.workloads.periodic.choices import Choices, refuse_idle
 
 __all__ = ["chosen", "with_choices"]
 
@@ -60,4 +60,6 @@ def chosen(values: dict[str, Any]) -> Choices:
         ConfigError: some value is none of those that there are.
     """
     found = {name: values.pop(name, None) for name in _NAMES}
-    return Choices(**{name: value for name, value in found.items() if value is not None})
+    given = {name: value for name, value in found.items() if value is not None}
+    refuse_idle(given)
+    return Choices(**given)

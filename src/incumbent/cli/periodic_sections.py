@@ -20,12 +20,16 @@ from incumbent.runtime.settings import Settings
 from incumbent.sync.periodic import Jobs
 from incumbent.workloads.command import Command
 from incumbent.workloads.config import Section
-from incumbent.workloads.periodic.choices import Choices
+from incumbent.workloads.periodic.choices import Choices, refuse_idle
 from incumbent.workloads.periodic.spec import MAIN, by_cron, by_interval
 from incumbent.workloads.schedule import Schedule
 
-__all__ = ["pieces"]
+__all__ = ["NO_ZONE", "pieces"]
 
+NO_ZONE = (
+    "a time zone is for a line of cron: an interval is counted from the epoch, whatever the zone. "
+    "Write a line of cron, or leave it out"
+)
 _NUMBERS = ("late_s", "jitter_s", "timeout_s", "backoff_s")
 _COUNTS = ("missed_limit", "reruns", "retries", "history")
 _WORDS = ("missed", "on_overrun", "on_interrupted", "errors")
@@ -62,27 +66,29 @@ def pieces(options: Options, sections: Iterable[Section]) -> list[Piece]:
 def _read(section: Section) -> _Task:
     name = section.name
     alone = section.take("election", str)
+    section.one_of(("every", "cron"), 'when: every = "30s", or cron = "*/5 * * * *"')
     every, cron = section.take("every", str, int, float), section.take("cron", str)
-    if (every is None) == (cron is None):
-        raise ConfigError(f'{section.where}: say when: every = "30s", or cron = "*/5 * * * *"')
-    zone = section.take("tz", str) or "UTC"
+    zone = section.take("tz", str)
+    section.one_of(
+        ("command", "call"), 'what: command = ["prog", "arg"], or call = "module:function"'
+    )
     command, call = section.take_words("command"), section.take("call", str)
-    if (command is None) == (call is None):
-        raise ConfigError(
-            f'{section.where}: say what: command = ["prog", "arg"], or call = "module:function"'
-        )
     values: dict[str, Any] = {key: section.take(key, float, int) for key in _NUMBERS}
     values |= {key: section.take(key, int) for key in _COUNTS}
     values |= {key: section.take(key, str) for key in _WORDS}
+    values = {key: value for key, value in values.items() if value is not None}
     try:
+        refuse_idle(values)
+        if zone is not None and cron is None:
+            raise ConfigError(NO_ZONE)
         task = _Task(
             section=section,
             name=MAIN if alone is None else name,
             election=name if alone is None else check_name(alone),
             settings=section.election(),
             threads=section.take("threads", int) or 1,
-            schedule=by_interval(every, zone) if cron is None else by_cron(cron, zone),
-            choices=Choices(**{key: v for key, v in values.items() if v is not None}),
+            schedule=by_interval(every) if cron is None else by_cron(cron, zone or "UTC"),
+            choices=Choices(**values),
             command=command,
             call=call,
         )
@@ -94,6 +100,14 @@ def _read(section: Section) -> _Task:
 
 def _piece(options: Options, name: str, tasks: list[_Task]) -> Piece:
     first = tasks[0]
+    called: set[str] = set()
+    for task in tasks:
+        if task.name in called:
+            raise ConfigError(
+                f"{task.section.where}: another section of this file has the same name: give each "
+                "a name of its own"
+            )
+        called.add(task.name)
     for task in tasks[1:]:
         if task.settings != first.settings:
             raise ConfigError(
@@ -119,5 +133,8 @@ def _piece(options: Options, name: str, tasks: list[_Task]) -> Piece:
             func = CommandTask(command, settings.store_url, voice)
         else:
             func = task.section.function(task.call or "")
-        jobs.add(func, task.schedule, name=task.name, choices=task.choices)
+        try:
+            jobs.add(func, task.schedule, name=task.name, choices=task.choices)
+        except (ConfigError, TypeError) as error:
+            raise ConfigError(f"{task.section.where}: {error}") from None
     return Piece(name, jobs, voice, commands)

@@ -5,6 +5,7 @@ Each kind of work has a module that makes pieces of its sections: `KINDS`.
 
 from __future__ import annotations
 
+from collections import Counter
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from incumbent.cli.logs import show_log
 from incumbent.cli.options import Options, common
 from incumbent.cli.voice import Voice
 from incumbent.cli.working import Piece, work_on
+from incumbent.errors import ConfigError
 from incumbent.workloads.config import Section, load, read
 
 __all__ = ["KINDS", "command"]
@@ -40,11 +42,17 @@ def command(options: Options, file: Path, check: bool) -> int:
     `source`, and a `command` or `call`.
     """
     sections = read(load(file), str(file), tuple(KINDS))
-    pieces = [
-        piece
-        for kind, where in KINDS.items()
-        for piece in _made(where, options, [each for each in sections if each.kind == kind])
-    ]
+    try:
+        pieces = [
+            piece
+            for kind, where in KINDS.items()
+            for piece in _made(where, options, [each for each in sections if each.kind == kind])
+        ]
+    except ConfigError as error:
+        if str(error).startswith(str(file)):
+            raise
+        raise ConfigError(f"{file}: {error}") from error
+    _refuse_same_names(file, pieces)
     if check:
         names = ", ".join(piece.name for piece in pieces)
         if not options.quiet:
@@ -53,6 +61,16 @@ def command(options: Options, file: Path, check: bool) -> int:
     voice = Voice(file.name, json=options.json, verbosity=options.verbosity)
     show_log(lambda text: voice.say("log", text), observed=True)
     return work_on(pieces)
+
+
+def _refuse_same_names(file: Path, pieces: list[Piece]) -> None:
+    """Refuse two pieces of work under one election: one of them would wait for ever."""
+    counted = Counter(piece.name for piece in pieces)
+    twice = [name for name, count in counted.items() if count > 1]
+    if twice:
+        raise ConfigError(
+            f"{file}: several sections are called {twice[0]!r}: give each a name of its own"
+        )
 
 
 def _made(where: str, options: Options, sections: list[Section]) -> list[Piece]:

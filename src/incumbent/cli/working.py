@@ -20,7 +20,8 @@ from incumbent.runtime.candidacy import Sighting
 from incumbent.runtime.settings import Settings
 from incumbent.sync.work import Work
 from incumbent.workloads.command import Command, CommandFailed
-from incumbent.workloads.periodic.tick import RunFailed, Tick
+from incumbent.workloads.periodic.spec import MAIN
+from incumbent.workloads.periodic.tick import RunFailed, RunTimedOut, Tick
 
 __all__ = ["CommandTask", "Piece", "observer", "refuse_one_process", "work_on"]
 
@@ -45,7 +46,13 @@ class Piece:
 
 
 class CommandTask:
-    """A command as the function of a periodic task."""
+    """A command as the function of a periodic task.
+
+    Attributes:
+        ends_in_time: whether it sees to its time by itself.
+    """
+
+    ends_in_time = True
 
     def __init__(self, command: Command, store_url: str, voice: Voice) -> None:
         self._command = command
@@ -60,11 +67,14 @@ class CommandTask:
             "INCUMBENT_DUE": tick.due.isoformat(),
             "INCUMBENT_ATTEMPT": str(tick.attempt),
         }
-        self._voice.detail("tick", f"{tick.job}: {tick.id}, attempt {tick.attempt}")
+        title = tick.term.name if tick.job == MAIN else f"{tick.term.name}/{tick.job}"
+        self._voice.detail("tick", f"{title}: {tick.id}, attempt {tick.attempt}")
         try:
             self._command.run(tick.term, environment, tick.remaining_s())
         except CommandFailed as error:
             raise RunFailed(str(error)) from None
+        except TimeoutError as error:
+            raise RunTimedOut(str(error)) from None
 
 
 def observer(voice: Voice) -> Callable[[Sighting], None]:

@@ -13,16 +13,19 @@ own affair; what nobody has understood is an error, since a misspelt `retries` w
 
 from __future__ import annotations
 
+import sys
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
 from importlib import import_module
+from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import Any, TypeVar
 
 from incumbent.core.records import check_name
 from incumbent.errors import ConfigError
 
-__all__ = ["ELECTION", "Section", "load", "read"]
+__all__ = ["ELECTION", "Section", "load", "near", "read"]
 
 T = TypeVar("T")
 
@@ -53,6 +56,7 @@ class Section:
         self.kind = kind
         self.where = where
         self._values = dict(values)
+        self._asked: set[str] = set()
 
     @property
     def name(self) -> str:
@@ -71,11 +75,30 @@ class Section:
         Raises:
             ConfigError: it is of another type.
         """
+        self._asked.add(key)
         value = self._values.pop(key, None)
         wrong = isinstance(value, bool) and bool not in types
         if value is not None and (wrong or not isinstance(value, types)):
             raise ConfigError(f"{self.where}: {key} = {value!r} must be {_IN_WORDS[types[0]]}")
         return value
+
+    def one_of(self, keys: tuple[str, str], how: str) -> tuple[Any, Any]:
+        """Take two values out of which one is needed, and no more; lists are lists of texts.
+
+        Args:
+            keys: of the two.
+            how: an example of both.
+
+        Raises:
+            ConfigError: none of them is there, or both.
+        """
+        self._asked.update(keys)
+        found = [key for key in keys if key in self._values]
+        if len(found) == 2:
+            raise ConfigError(f"{self.where}: {keys[0]} and {keys[1]} are both there: keep one")
+        if not found:
+            raise ConfigError(f"{self.where}: say {how}{self._misspelt(keys)}")
+        return self._values.get(keys[0]), self._values.get(keys[1])
 
     def take_words(self, key: str) -> list[str] | None:
         """Take a list of texts out; None if there is none.
@@ -97,14 +120,27 @@ class Section:
             ConfigError: it cannot be imported, or called.
         """
         module, _, attribute = call.partition(":")
+        here = str(Path.cwd())
+        if here not in sys.path:
+            sys.path.append(here)
         try:
             found: Any = import_module(module)
             for part in attribute.split("."):
                 found = getattr(found, part)
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                f"{self.where}: call = {call!r}: {error}; it is looked for in this folder, and "
+                "where PYTHONPATH says"
+            ) from error
         except (ImportError, AttributeError, ValueError) as error:
             raise ConfigError(f"{self.where}: call = {call!r}: {error}") from error
         if not callable(found):
             raise ConfigError(f"{self.where}: {call!r} is no function")
+        if iscoroutinefunction(found):
+            raise ConfigError(
+                f"{self.where}: {call!r} is a coroutine function, and work from a file is done in "
+                "threads: name a plain one, as `def work(): asyncio.run(main())`"
+            )
         return found  # type: ignore[no-any-return]  # whatever it is, it can be called
 
     def election(self) -> dict[str, Any]:
@@ -121,7 +157,21 @@ class Section:
         self._values.pop("name", None)
         if self._values:
             left = ", ".join(sorted(self._values))
-            raise ConfigError(f"{self.where}: nobody knows {left}: take it out, or spell it right")
+            meant = self._misspelt(self._asked) or ": take it out, or spell it right"
+            raise ConfigError(f"{self.where}: nobody knows {left}{meant}")
+
+    def _misspelt(self, known: Iterable[str]) -> str:
+        """Return what may have been meant by keys that nobody knows; "" if nothing comes near."""
+        meant = ((key, near(key, known)) for key in sorted(self._values) if key != "name")
+        return "".join(f"; is {key} meant to be {found}?" for key, found in meant if found)
+
+
+def near(key: str, known: Iterable[str]) -> str:
+    """Return the known key that `key` may be meant to be, or ""."""
+    keys = sorted(known)
+    if f"{key}_s" in keys:
+        return f"{key}_s"
+    return next(iter(get_close_matches(key, keys, 1)), "")
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -145,19 +195,23 @@ def read(data: Mapping[str, Any], where: str, kinds: tuple[str, ...]) -> list[Se
         ConfigError: there is none, or something that is none of `kinds`.
     """
     common = {}
-    sections: list[Section] = []
+    found: list[Section] = []
     for key, value in data.items():
         if key in ELECTION:
             common[key] = value
         elif key not in kinds:
-            known = ", ".join(f"[[{kind}]]" for kind in kinds)
-            raise ConfigError(f"{where}: nobody knows {key!r}: there are {known}")
+            sections = ", ".join(f"[[{kind}]]" for kind in kinds)
+            meant = near(key, (*ELECTION, *kinds))
+            raise ConfigError(
+                f"{where}: nobody knows {key!r}{f'; is {meant} meant?' if meant else ''} There are "
+                f"{sections}, and above them {', '.join(ELECTION)}"
+            )
         elif not isinstance(value, list) or not all(isinstance(each, dict) for each in value):
             raise ConfigError(f"{where}: write [[{key}]], with two brackets, above each {key}")
     for kind in kinds:
         for number, values in enumerate(data.get(kind, ()), 1):
             text = f"{where}: [[{kind}]] {values.get('name', number)}"
-            sections.append(Section(kind, text, {**common, **values}))
-    if not sections:
+            found.append(Section(kind, text, {**common, **values}))
+    if not found:
         raise ConfigError(f"{where} describes no work: add a section, such as [[{kinds[0]}]]")
-    return sections
+    return found

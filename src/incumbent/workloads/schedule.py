@@ -45,10 +45,12 @@ __all__ = [
 ]
 
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_DURATION = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?", re.ASCII)
+_DURATION = re.compile(
+    "".join(rf"(?:(\d+(?:\.\d+)?){unit})?" for unit in ("d", "h", "m", "s", "ms")), re.ASCII
+)
 _LEAST_MS = 10
 _LONGEST_MS = 400 * _UNITS_MS["d"]
-_HOW = "write it as in '30s', '5m' or '1h30m'"
+_HOW = "write it as in '30s', '0.5s', '5m' or '1h30m'"
 _CRON = "write five fields of cron as in '*/5 * * * *', or '@daily'"
 _NICKNAMES = {
     "@yearly": "0 0 1 1 *",
@@ -58,6 +60,14 @@ _NICKNAMES = {
     "@daily": "0 0 * * *",
     "@midnight": "0 0 * * *",
     "@hourly": "0 * * * *",
+}
+_FIELDS = {
+    "second": "from 0 to 59",
+    "minute": "from 0 to 59",
+    "hour": "from 0 to 23",
+    "day-of-month": "from 1 to 31, L or LW, and a day that its month has",
+    "month": "from 1 to 12, or jan to dec",
+    "day-of-week": "from 0 to 7, or sun to sat",
 }
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST = datetime(9000, 1, 1)  # noqa: DTZ001  local to whatever zone; later ones overflow
@@ -110,6 +120,8 @@ class Cron:
 
     def __init__(self, line: str, zone: tzinfo = UTC) -> None:
         fields = _NICKNAMES.get(line.strip().lower(), line).split()
+        if line.strip().startswith("@") and len(fields) == 1:
+            raise ConfigError(f"there is no {line!r}: there are {', '.join(_NICKNAMES)}")
         self._line = " ".join(fields)
         self.zone = zone
         self.text = f"cron {self._line} {zone}"
@@ -203,7 +215,15 @@ class Cron:
         try:
             return next(CronSim(self._line, local), None)
         except CronSimError as error:
-            raise ConfigError(f"{self._line!r}: {error}: {_CRON}") from error
+            raise ConfigError(f"{self._line!r}: {self._explained(str(error))}: {_CRON}") from error
+
+    def _explained(self, text: str) -> str:
+        """Return what the library says of a field, with what the field is and may be."""
+        fields = self._line.split()
+        for name, value in zip(list(_FIELDS)[-len(fields) :], fields, strict=True):
+            if text == f"Bad {name}":
+                return f"{text} {value!r}, which is a number {_FIELDS[name]}"
+        return text
 
 
 def latest(schedule: Schedule, after_ms: int, until_ms: int, most: int) -> list[int]:
@@ -256,7 +276,7 @@ def seconds_of(duration: str | float) -> float:
     if match is None or not any(match.groups()):
         raise ConfigError(f"{duration!r} is no duration: {_HOW}")
     numbers = zip(match.groups(), ("d", "h", "m", "s", "ms"), strict=True)
-    return sum(int(number) * _UNITS_MS[unit] for number, unit in numbers if number) / 1000
+    return sum(float(number) * _UNITS_MS[unit] for number, unit in numbers if number) / 1000
 
 
 def zone_of(name: str) -> tzinfo:

@@ -72,7 +72,7 @@ class _Call:
                 result = self._func(*self._args)
             refuse_coroutine(result, self._func, "incumbent's work for threads")
         except BaseException as error:
-            self._tell(self.done.set_exception, error)
+            self._tell(self.done.set_exception, _for_a_future(error))
             if not isinstance(error, Exception):
                 raise
         else:
@@ -85,6 +85,15 @@ class _Call:
 
         with suppress(RuntimeError):  # Cancelled, and the loop has been closed since.
             self._loop.call_soon_threadsafe(on_loop)
+
+
+def _for_a_future(error: BaseException) -> BaseException:
+    """Return what a future takes: a StopIteration is none, as it would end who waits for it."""
+    if not isinstance(error, StopIteration):
+        return error
+    instead = RuntimeError("StopIteration was raised, outside of an iterator")
+    instead.__cause__ = error
+    return instead
 
 
 class _Run:

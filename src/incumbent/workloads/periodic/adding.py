@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar, Unpack
 
 from incumbent.workloads.periodic import Periodic
-from incumbent.workloads.periodic.choices import Choices, Chosen
+from incumbent.workloads.periodic.choices import Choices, Chosen, refuse_idle
 from incumbent.workloads.periodic.spec import Spec, by_cron, by_interval, name_from
 from incumbent.workloads.schedule import Schedule
 
@@ -87,6 +87,7 @@ class Adding:
         self._periodic.add(spec)
 
     def _adding(self, schedule: Schedule, name: str | None, chosen: Chosen) -> Callable[[F], F]:
+        refuse_idle(chosen)
         choices = Choices(**chosen)
 
         def decorate(func: F) -> F:

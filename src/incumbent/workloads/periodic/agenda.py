@@ -16,6 +16,7 @@ from incumbent.workloads.env import Clock
 __all__ = ["Agenda"]
 
 LOOK_EVERY_S = 1.0
+PUT_BACK_MS = 60_000
 _LEAST_S = 0.0001
 
 
@@ -51,9 +52,13 @@ class Agenda:
             self._wake(future)
 
     async def serve(self) -> None:
-        """Wake each when its time has come."""
+        """Wake each when its time has come, and all if the clock was put back by much."""
+        shown_ms = 0
         while True:
             now_ms = self.now_ms()
+            if now_ms < shown_ms - PUT_BACK_MS:
+                self.wake_all()
+            shown_ms = now_ms
             while self._waiting and (self._waiting[0][0] <= now_ms or self._waiting[0][2].done()):
                 self._wake(heapq.heappop(self._waiting)[2])
             self._sooner.clear()

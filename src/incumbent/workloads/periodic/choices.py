@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import TYPE_CHECKING, TypedDict
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from incumbent.runtime.health import Health
     from incumbent.stores.api import Store
 
-__all__ = ["Choices", "Chosen", "Settings", "split"]
+__all__ = ["Choices", "Chosen", "Settings", "refuse_idle", "split"]
 
 _WORDS = {
     "missed": ("skip", "latest", "all"),
@@ -136,6 +137,18 @@ class Settings(Chosen, total=False):
     health: Health | None
 
 
+def refuse_idle(given: Mapping[str, object]) -> None:
+    """Refuse what was said, and has no effect beside the rest that was said.
+
+    Raises:
+        ConfigError: there is such a value.
+    """
+    if "late_s" in given and given.get("missed") != "skip":
+        raise ConfigError("late_s is for missed='skip' alone: say that too, or leave late_s out")
+    if "missed_limit" in given and "all" not in (given.get("missed"), given.get("on_overrun")):
+        raise ConfigError("missed_limit is for missed='all': say that too, or leave it out")
+
+
 def split(settings: Settings) -> tuple[Choices, dict[str, object]]:
     """Return the choices among the settings, and the others.
 
@@ -144,4 +157,5 @@ def split(settings: Settings) -> tuple[Choices, dict[str, object]]:
     """
     values = dict(settings)
     chosen = {name: values.pop(name) for name in Chosen.__annotations__ if name in values}
+    refuse_idle(chosen)
     return Choices(**chosen), values  # type: ignore[arg-type]  # each is checked by Choices

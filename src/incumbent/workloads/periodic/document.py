@@ -14,12 +14,14 @@ from typing import Any
 from incumbent.errors import StoreUnusable
 from incumbent.stores.api import MAX_CHECKPOINT_BYTES
 from incumbent.workloads.periodic.stretches import Stretch
+from incumbent.workloads.reason import LONGEST
 
 __all__ = ["PENDING", "RETRY", "RUNNING", "Document", "Row", "Run"]
 
 FORMAT = 1
 _BARRING = 2
-"""The format of a document with barred stretches: who does not know of them would claim twice."""
+"""The format of a document with barred stretches, or with a run that was put aside: who does not
+know of them would claim twice, or never."""
 RUNNING, RETRY, PENDING = "running", "retry", "pending"
 _TEXT_CHARACTERS = 120
 _ROOM_BYTES = MAX_CHECKPOINT_BYTES - 2_000
@@ -103,6 +105,8 @@ class Document:
         free: stretches of ticks that were never claimed: see `stretches`.
         barred: stretches in which no tick is claimed any more.
         rewound: the last order to begin at the present that was obeyed.
+        since_ms: since when it is paused, if it is.
+        held: a tick that was claimed and has no end, put aside for an order during a pause.
     """
 
     rule: str = ""
@@ -115,6 +119,8 @@ class Document:
     free: tuple[Stretch, ...] = ()
     barred: tuple[Stretch, ...] = ()
     rewound: str = ""
+    since_ms: int = 0
+    held: Run | None = None
 
     def with_row(self, row: Row) -> Document:
         """Return it with one more line of history."""
@@ -122,21 +128,24 @@ class Document:
         return replace(self, rows=(*self.rows, replace(row, text=text)))
 
     def encode(self, history: int) -> bytes:
-        """Return it as it is kept, with the last `history` lines, or as many as find room."""
+        """Return it as it is kept, with the last `history` lines, or as many as find room.
+
+        The texts of its runs are bounded, as those of its lines are: without lines it finds room.
+        """
         rows = self.rows[-history:] if history else ()
         while True:
             data = json.dumps(self._plain(rows), separators=(",", ":"), ensure_ascii=False)
             encoded = data.encode("utf-8", "replace")
-            if len(encoded) <= _ROOM_BYTES:
+            if len(encoded) <= _ROOM_BYTES or not rows:
                 return encoded
             rows = rows[len(rows) // 8 + 1 :]
 
     def _plain(self, rows: tuple[Row, ...]) -> dict[str, Any]:
         return {
-            "v": _BARRING if self.barred else FORMAT,
+            "v": _BARRING if self.barred or self.held else FORMAT,
             "rule": self.rule,
             "through": self.through_ms,
-            "run": _RUN(self.run) if self.run else None,
+            "run": _run(self.run),
             "paused": self.paused,
             "served": self.served,
             "next": self.next_ms,
@@ -144,6 +153,8 @@ class Document:
             "free": self.free,
             "barred": self.barred,
             "rewound": self.rewound,
+            "since": self.since_ms,
+            "held": _run(self.held),
         }
 
     @classmethod
@@ -159,7 +170,7 @@ class Document:
             data = json.loads(value)
             if data["v"] not in (FORMAT, _BARRING):
                 raise ValueError(f"its version is {data['v']!r}, and this one knows {_BARRING}")
-            run = data["run"]
+            run, held = data["run"], data.get("held")
             return cls(
                 rule=str(data["rule"]),
                 through_ms=int(data["through"]),
@@ -171,12 +182,18 @@ class Document:
                 free=_stretches(data.get("free", ())),
                 barred=_stretches(data.get("barred", ())),
                 rewound=str(data.get("rewound", "")),
+                since_ms=int(data.get("since", 0)),
+                held=Run(*held) if held else None,
             )
         except (ValueError, KeyError, TypeError) as error:
             raise StoreUnusable(
                 f"what is noted in {where} cannot be understood, and is left alone: {error}. "
                 "Upgrade this program, or give the work another name"
             ) from error
+
+
+def _run(run: Run | None) -> tuple[Any, ...] | None:
+    return None if run is None else _RUN(replace(run, text=run.text[:LONGEST]))
 
 
 def _stretches(found: Any) -> tuple[Stretch, ...]:

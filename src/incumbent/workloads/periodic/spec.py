@@ -54,6 +54,11 @@ class Spec:
         self._takes_tick = _takes_tick(func)
         _check_jitter(schedule, choices)
         if not awaited:
+            if inspect.iscoroutinefunction(func):
+                raise TypeError(
+                    f"incumbent.every and incumbent.cron cannot await {name_of(func)}, a coroutine "
+                    "function: use incumbent.aio.every and incumbent.aio.cron, or plain `def`"
+                )
             refuse_async(func, "incumbent.every and incumbent.cron")
         elif not inspect.iscoroutinefunction(func):
             raise TypeError(
@@ -85,6 +90,7 @@ def by_interval(every: str | float, tz: str = "UTC") -> Schedule:
     Raises:
         ConfigError: it cannot be understood.
     """
+    _refuse_function(every, "every('30s')")
     return Interval(round(seconds_of(every) * 1000), zone_of(tz))
 
 
@@ -94,7 +100,15 @@ def by_cron(line: str, tz: str = "UTC") -> Schedule:
     Raises:
         ConfigError: it cannot be understood.
     """
+    _refuse_function(line, "cron('*/5 * * * *')")
     return Cron(line, zone_of(tz))
+
+
+def _refuse_function(given: object, how: str) -> None:
+    if callable(given):
+        raise ConfigError(
+            f"{name_of(given)} is decorated without saying when: write `@….{how}` above it"
+        )
 
 
 def name_from(func: Callable[..., Any]) -> str:

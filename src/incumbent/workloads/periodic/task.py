@@ -28,6 +28,10 @@ so that at any time only the latest term can write it, and each write rests on a
    and the next holder begins it. What runs in a thread is waited for, and if it returns in time
    its end is noted as usual. A claim or a note that is on its way is always waited for, since an
    unknown one would be an interruption.
+6. **A pause is for what comes.** Ticks that come while a task is paused are nobody's. Those that
+   came before, and wait, are begun after it, and so is a tick that was interrupted, given back, or
+   is to be tried again. An order is carried out all the same; such a tick is put aside for it
+   (`held`), in the write that claims the order.
 
 Overruns: a task runs once at a time. Ticks that come while it runs (its retries and the pauses
 between them included) are judged by `on_overrun` at its end; all others by `missed`.
@@ -42,6 +46,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import replace
+from types import TracebackType
 from typing import Any, TypeVar
 
 from incumbent.errors import LeadershipLost, StaleToken
@@ -50,9 +55,10 @@ from incumbent.workloads.periodic.agenda import Agenda
 from incumbent.workloads.periodic.document import PENDING, RETRY, RUNNING, Document, Row, Run
 from incumbent.workloads.periodic.judging import Judgement, judge, ripe_ms
 from incumbent.workloads.periodic.orders import Ask, Desk, Orders
-from incumbent.workloads.periodic.spec import Spec
+from incumbent.workloads.periodic.spec import MAIN, Spec
 from incumbent.workloads.periodic.stretches import Stretch, leapt, rewound, without
-from incumbent.workloads.periodic.tick import RunFailed, Tick
+from incumbent.workloads.periodic.tick import RunFailed, RunTimedOut, Tick
+from incumbent.workloads.reason import said
 from incumbent.workloads.schedule import Schedule, id_of, instant_of
 
 __all__ = ["PART", "Task"]
@@ -61,6 +67,7 @@ T = TypeVar("T")
 
 PART = "job."
 _FAR_MS = 60_000
+_OURS = ("incumbent.", "asyncio.")
 
 log = logging.getLogger("incumbent")
 
@@ -90,6 +97,9 @@ class Task:
         self._schedule: Schedule = spec.schedule
         self._judged_ms = 0
         self._backlog: deque[int] = deque()
+        self._retry_at_s: float | None = None
+        self._ahead_ms = 0
+        self._title = env.term.name if spec.name == MAIN else f"{env.term.name}/{spec.name}"
 
     async def run(self) -> None:
         """Run it whenever it is due, for ever.
@@ -99,11 +109,13 @@ class Task:
             Exception: what a run raised at last, with errors="raise".
         """
         await self._open()
-        if self._doc.run is not None:
-            await self._regain(self._doc.run)
         while True:
             orders = self._desk.orders
             if await self._rewind(orders) or await self._obey(orders):
+                continue
+            left = self._left()
+            if left is not None:
+                await self._regain(left)
                 continue
             ask = orders.next_ask(self._spec.name, self._doc.served)
             if ask is not None:
@@ -113,6 +125,7 @@ class Task:
             elif self._due():
                 await self._next_tick()
             else:
+                self._say_if_far_ahead()
                 await self._agenda.until(self._next_ms())
 
     # -- what is due ------------------------------------------------------------------------------
@@ -121,6 +134,8 @@ class Task:
         """Take over what was noted. A new rule, or none before, begins at the present."""
         value = await self._progress.open()
         self._doc = Document.decode(value, f"{PART}{self._spec.name} of {self._env.term.name!r}")
+        if not value:
+            self._doc = replace(self._doc, served=self._served_before())
         self._judged_ms = self._doc.through_ms
         now_ms = self._agenda.now_ms()
         self._schedule = without(self._spec.schedule, self._doc.barred)
@@ -128,15 +143,47 @@ class Task:
             self._judged_ms = max(self._judged_ms, now_ms)
             self._pass_over((self._doc.through_ms, self._judged_ms))
             await self._save(replace(self._doc, rule=self._spec.schedule.text))
-        if self._judged_ms > now_ms + _FAR_MS:
+
+    def _say_if_far_ahead(self) -> None:
+        """Say, once for each time that it is so, why nothing will run for long."""
+        now_ms = self._agenda.now_ms()
+        if self._judged_ms in (self._ahead_ms, min(self._judged_ms, now_ms + _FAR_MS)):
+            return
+        self._ahead_ms = self._judged_ms
+        log.warning(
+            "%s: ticks up to %s are done with already, which is %d s ahead of this host's clock: "
+            "nothing is run until it has caught up. If a clock was wrong, see "
+            "`incumbent resume --from-now`",
+            self._title,
+            id_of(self._judged_ms),
+            (self._judged_ms - now_ms) // 1000,
+        )
+
+    def _served_before(self) -> int:
+        """Return the number of the last order, which nobody carries out if nothing was noted yet.
+
+        An order is given to a task that is noted. So the notes were deleted, and with them which
+        orders were carried out.
+        """
+        orders = self._desk.orders
+        before = [ask.id for ask in orders.asks if ask.job == self._spec.name]
+        if before:
             log.warning(
-                "%s: ticks up to %s are done with already, which is %d s ahead of this host's "
-                "clock: nothing is run until it has caught up. If another clock was wrong, see "
-                "`incumbent resume --from-now`",
-                self._spec.name,
-                id_of(self._judged_ms),
-                (self._judged_ms - now_ms) // 1000,
+                "%s: nothing is noted of this task, so nobody knows which of the orders %s were "
+                "carried out: none of them is any more. Order again what is wanted",
+                self._title,
+                ", ".join(before),
             )
+        return orders.serial
+
+    def _left(self) -> Run | None:
+        """Return what was claimed and has no end, if it is to be decided on now: see rule 6."""
+        run = self._doc.run
+        if run is not None and run.order:
+            return run
+        if self._doc.paused:
+            return None
+        return run or self._doc.held
 
     def _due(self) -> bool:
         """Tell whether there is a tick to run, after judging those that have come."""
@@ -171,7 +218,7 @@ class Task:
         last = found.dropped[-1]
         count = 0 if found.many else len(found.dropped)
         level = logging.WARNING if outcome == "missed" else logging.INFO
-        log.log(level, "%s: ticks up to %s were not run: %s", self._spec.name, id_of(last), outcome)
+        log.log(level, "%s: ticks up to %s were not run: %s", self._title, id_of(last), outcome)
         return Row(id_of(last), last, 0, self._token, self._agenda.now_ms(), 0, outcome, "", count)
 
     def _next_ms(self) -> int | None:
@@ -183,26 +230,29 @@ class Task:
     async def _obey(self, orders: Orders) -> bool:
         """Note a pause, or its end, and tell whether there was one; meanwhile more may be ordered.
 
-        Ticks that come while it is paused are nobody's.
+        Ticks that come while it is paused are nobody's; see rule 6.
         """
         paused = orders.pauses(self._spec.name)
         if paused == self._doc.paused:
             return False
+        since_ms = self._desk.paused_since_ms(self._spec.name) if paused else 0
         if not paused:
-            found = self._judge(self._agenda.now_ms())
-            dropped = (*self._backlog, *found.dropped, *found.chosen)
-            self._backlog.clear()
+            until_ms = self._desk.paused_until_ms(self._spec.name)
+            self._take_in(self._judge(min(self._doc.since_ms, until_ms)))
+            found = self._judge(until_ms)
+            dropped = (*found.dropped, *found.chosen)
             self._take_in(replace(found, dropped=dropped, chosen=()), outcome="paused")
-        await self._save(replace(self._doc, paused=paused))
+        await self._save(replace(self._doc, paused=paused, since_ms=since_ms))
         return True
 
     async def _rewind(self, orders: Orders) -> bool:
         """Begin at the present again, if that was ordered and is not done; tell whether it was.
 
         Nothing runs now, and nothing is claimed without its end: what is noted is all there is.
+        What waits for the end of a pause is claimed, so it has its turn before.
         """
         order = orders.fresh.get(self._spec.name, "")
-        if order in ("", self._doc.rewound):
+        if order in ("", self._doc.rewound) or self._doc.run or self._doc.held:
             return False
         now_ms, doc = self._agenda.now_ms(), replace(self._doc, rewound=order)
         found = rewound(doc.free, doc.barred, now_ms, doc.through_ms)
@@ -214,14 +264,15 @@ class Task:
             self._schedule = without(self._spec.schedule, doc.barred)
             self._judged_ms = now_ms
             self._backlog.clear()
-        log.warning("%s: it was ordered to begin at the present: %s", self._spec.name, text)
+        log.warning("%s: it was ordered to begin at the present: %s", self._title, text)
         row = Row(order, now_ms, 0, self._token, now_ms, 0, "resumed", text)
         await self._save(doc.with_row(row))
         return True
 
     async def _serve(self, ask: Ask) -> None:
         run = Run(f"now-{ask.id}", ask.at_ms, order=ask.serial)
-        await self._perform(run, replace(self._doc, served=ask.serial))
+        held = self._doc.held or self._doc.run
+        await self._perform(run, replace(self._doc, served=ask.serial, held=held))
 
     async def _next_tick(self) -> None:
         """Run the first of the backlog, unless it is paused by now."""
@@ -231,49 +282,59 @@ class Task:
         await self._perform(Run(id_of(tick_ms), tick_ms), self._doc)
 
     async def _regain(self, run: Run) -> None:
-        """Decide on what an earlier term had claimed, and did not end."""
+        """Decide on what was claimed, and has no end: by an earlier term, or a retry of this one.
+
+        Not if it is paused by now, unless it was ordered.
+        """
         choices = self._spec.choices
+        if run.state == RETRY:
+            await self._rest(choices.pause_s(run.failures))
+        if not run.order and (await self._desk.fresh()).pauses(self._spec.name):
+            return
+        self._retry_at_s = None
+        doc = self._doc if self._doc.run is not None else replace(self._doc, held=None)
         if run.state != RUNNING:
-            if run.state == RETRY:
-                await self._env.clock.sleep(choices.pause_s(run.failures))
-            await self._perform(run, self._doc)
+            await self._perform(run, doc)
             return
         interruptions = run.interruptions + 1
         row = self._row(run, "interrupted", 0)
-        doc = replace(self._doc.with_row(row), run=None)
+        doc = replace(doc.with_row(row), run=None)
         if choices.on_interrupted == "skip":
             await self._save(doc)
         elif interruptions > choices.reruns:
             text = f"it was interrupted {interruptions} times, and is not begun again"
-            log.error("%s: %s: %s", self._spec.name, run.id, text)
+            log.error("%s: %s: %s", self._title, run.id, text)
             await self._save(doc.with_row(self._row(run, "failed", 0, text)))
         else:
             await self._perform(replace(run, interruptions=interruptions), doc)
 
     # -- one run ----------------------------------------------------------------------------------
 
-    async def _perform(self, run: Run, doc: Document) -> None:
-        """Claim and run until it has succeeded or failed for good; note that."""
+    async def _rest(self, pause_s: float) -> None:
+        """Wait until the retry is due; its pause begins at the failure, or with the term."""
+        now_s = self._env.clock.now()
+        if self._retry_at_s is None:
+            self._retry_at_s = now_s + pause_s
+        await self._env.clock.sleep(self._retry_at_s - now_s)
+
+    async def _perform(self, run: Run, before: Document) -> None:
+        """Claim and run it, and note its end, or that it is to be tried again."""
         choices = self._spec.choices
-        before, attempts = doc, run.failures + run.interruptions
-        while True:
-            attempts += 1
-            async with self._gate:
-                run = replace(
-                    run,
-                    attempt=attempts,
-                    token=self._token,
-                    begun_ms=self._agenda.now_ms(),
-                    state=RUNNING,
-                )
-                error, took_s = await self._claimed(run, before)
-            if error is None or run.failures >= choices.retries:
-                break
-            run = replace(run, state=RETRY, failures=run.failures + 1, text=_said(error))
-            before = replace(self._doc, run=run)
-            await self._save(before)
-            await self._env.clock.sleep(choices.pause_s(run.failures))
-        await self._ended(run, error, took_s)
+        async with self._gate:
+            run = replace(
+                run,
+                attempt=run.failures + run.interruptions + 1,
+                token=self._token,
+                begun_ms=self._agenda.now_ms(),
+                state=RUNNING,
+            )
+            error, took_s = await self._claimed(run, before)
+        if error is None or run.failures >= choices.retries:
+            await self._ended(run, error, took_s)
+            return
+        run = replace(run, state=RETRY, failures=run.failures + 1, text=_said(error))
+        await self._save(replace(self._doc, run=run))
+        self._retry_at_s = self._env.clock.now() + choices.pause_s(run.failures)
 
     async def _claimed(self, run: Run, before: Document) -> tuple[Exception | None, float]:
         """Claim it, call the function, and return what that raised and how long it took."""
@@ -301,18 +362,23 @@ class Task:
             clock=self._env.clock.now,
         )
         call = stage.begin(tick)
-        if choices.timeout_s is not None and self._spec.awaited:
+        if choices.timeout_s is not None:
             limit = asyncio.ensure_future(self._env.clock.sleep(choices.timeout_s))
             try:
                 await asyncio.wait([call, limit], return_when=asyncio.FIRST_COMPLETED)
             finally:
                 limit.cancel()
                 await asyncio.wait([limit])
-            if not call.done():
+            if not call.done() and self._spec.awaited:
                 call.cancel()
                 await asyncio.wait([call])
                 if call.cancelled():
-                    return TimeoutError(f"it was stopped after {choices.timeout_s:g} s")
+                    return RunTimedOut(f"it was stopped after {choices.timeout_s:g} s")
+            elif not call.done() and not getattr(self._spec.func, "ends_in_time", False):
+                text = (
+                    "%s: %s has had its %g s; a thread ends by itself, as at its next tick.check()"
+                )
+                log.warning(text, self._title, run.id, choices.timeout_s)
         await asyncio.wait([call])
         return stage.outcome(call)
 
@@ -323,7 +389,9 @@ class Task:
             outcome = "timed out" if isinstance(error, TimeoutError) else "failed"
             told = isinstance(error, RunFailed)
             text = "%s: %s has failed: %s"
-            log.error(text, self._spec.name, run.id, error, exc_info=None if told else error)
+            log.error(
+                text, self._title, run.id, _said(error), exc_info=None if told else _theirs(error)
+            )
         row = self._row(run, outcome, took_s, _said(error))
         doc = replace(self._doc.with_row(row), run=None)
         self._doc = doc
@@ -340,6 +408,11 @@ class Task:
             row = self._row(run, "done", self._env.clock.now() - began_s)
             self._doc = replace(self._doc.with_row(row), run=None)
         elif stage.begun:
+            again = self._spec.choices.on_interrupted == "rerun"
+            text = "the next holder begins it again" if again else "it is left"
+            log.warning(
+                "%s: %s was cut short by the end of the term: %s", self._title, run.id, text
+            )
             return
         else:
             self._doc = replace(self._doc, run=replace(run, state=PENDING))
@@ -448,7 +521,15 @@ class _Stage:
             self.begun = True
 
 
+def _theirs(error: Exception) -> tuple[type[Exception], Exception, TracebackType | None]:
+    """Return it for a log, with its traceback from the first frame on that is not ours."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_frame.f_globals.get("__name__", "").startswith(_OURS):
+        frame = frame.tb_next
+    return type(error), error, frame or error.__traceback__
+
+
 def _said(error: Exception | None) -> str:
     if error is None or isinstance(error, RunFailed):
         return str(error or "")
-    return f"{type(error).__name__}: {error}"
+    return said(error)

@@ -13,13 +13,17 @@ from incumbent.runtime.term import Term
 if TYPE_CHECKING:
     from incumbent.fencing import Fence
 
-__all__ = ["RunFailed", "Tick"]
+__all__ = ["RunFailed", "RunTimedOut", "Tick"]
 
 _LONGEST_RESOURCE = 200
 
 
 class RunFailed(Exception):
     """A run has failed, and the text says all that there is to say: it is logged in one line."""
+
+
+class RunTimedOut(RunFailed, TimeoutError):
+    """It was ended because it had had its time."""
 
 
 class Tick:

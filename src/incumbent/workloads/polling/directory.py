@@ -17,9 +17,10 @@ import os
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from errno import EDQUOT, ENOSPC
 from inspect import signature
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from incumbent.errors import ConfigError, LeadershipLost, StaleToken
 from incumbent.runtime.flag import Flag
@@ -39,6 +40,10 @@ __all__ = ["IGNORED", "File", "Filing", "HandlingFailed", "options"]
 
 IGNORED = ("*.part", "*.partial", "*.tmp", "*.filepart", "*.crdownload", "*~")
 LONGEST_BACKOFF_S = 600.0
+_LEAST_PAUSE_S = 0.1
+_NO_ROOM = (ENOSPC, EDQUOT)
+
+T = TypeVar("T")
 
 logger = logging.getLogger("incumbent")
 
@@ -211,7 +216,7 @@ class Filing:
                 bell.silence()
                 ready, soon_s = await apart(arrivals.ready, env.clock.now())
                 for name in ready:
-                    claim = await apart(claims.claim, name)
+                    claim = await self._with_room(env, name, "claimed", claims.claim, name)
                     if claim is not None:
                         await self._handle(env, claims, claim)
                 idle = 0 if ready or soon_s is not None else idle + 1
@@ -251,7 +256,7 @@ class Filing:
                     raise outcome.error
                 return
             await env.clock.sleep(self._pause_s(claim.strikes))
-            claim = await apart(claims.again, claim)
+            claim = await self._with_room(env, file.name, "tried again", claims.again, claim)
 
     async def _finished(
         self, env: Env, claims: Claims, claim: Claim, into: Path | None, *beside: str
@@ -265,6 +270,23 @@ class Filing:
                 failures += 1
                 logger.error("%r cannot be moved to %r: %s", str(claim.path), str(into), error)
                 await env.clock.sleep(self._pause_s(failures))
+
+    async def _with_room(
+        self, env: Env, name: str, what: str, step: Callable[[T], Claim | None], arg: T
+    ) -> Claim | None:
+        """Take a step; while its disk has no room, nothing was changed, and it is taken again."""
+        failures = 0
+        while True:
+            try:
+                return await apart(step, arg)
+            except OSError as error:
+                if error.errno not in _NO_ROOM:
+                    raise
+                failures += 1
+                if failures == 1:
+                    text = "%r is not %s, for there is no room on its disk: %s; this waits for it"
+                    logger.error(text, name, what, error.strerror)
+                await env.clock.sleep(max(_LEAST_PAUSE_S, self._pause_s(failures)))
 
     def _pause_s(self, failures: int) -> float:
         return min(self._backoff_s * 2.0 ** min(failures - 1, 60), LONGEST_BACKOFF_S)
