@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import threading
 from contextlib import nullcontext
 from types import TracebackType
@@ -17,7 +18,8 @@ from incumbent.sync.election import Election
 from incumbent.workloads import threads as runner
 from incumbent.workloads.env import Workload
 from incumbent.workloads.settings import Plan
-from incumbent.workloads.standing import Pauses, Standing
+from incumbent.workloads.sigterm import heeded
+from incumbent.workloads.standing import Pauses, Standing, interpreter_ends
 from incumbent.workloads.threads import Around
 
 __all__ = ["Work"]
@@ -28,8 +30,8 @@ W = TypeVar("W", bound="Work")
 class Work:
     """Work that one process does at a time. Kinds of it are subclasses.
 
-    Either `run` it, which returns only if the work ends by itself. Or `start` it in a thread, and
-    `stop` it; as a context manager it does both.
+    Either `run` it, which returns if the work ends by itself, or is stopped. Or `start` it in a
+    thread, and `stop` it; as a context manager it does both.
 
     Attributes:
         election: under which it runs.
@@ -74,16 +76,39 @@ class Work:
         self._failure: BaseException | None = None
         self._ended_by: BaseException | None = None
         self._stopping = Flag()
+        self._here: list[_Here] = []
 
     def run(self, *, timeout_s: float | None = None) -> Any:
         """Do the work whenever elected, in this thread, until it ends by itself; for ever, mostly.
 
+        On the main thread SIGTERM stops it in order, unless somebody handles that signal already:
+        see `workloads.sigterm`.
+
         Args:
             timeout_s: how long to wait each time to be elected; None for ever, 0 to try once.
 
+        Returns:
+            The result of the work; None after `stop`.
+
         Raises:
             NotElected, StoreError, WorkStuck, Withdrawn: see `Election.lead`.
+            SystemExit: SIGTERM came, and nothing of the work is left.
         """
+        here = _Here(self.election)
+        self._here.append(here)
+        try:
+            with heeded(here.stop):
+                try:
+                    return self._lead(timeout_s)
+                except Withdrawn:
+                    if not here.asked:
+                        raise
+                    return None
+        finally:
+            here.over.set()
+            self._here.remove(here)
+
+    def _lead(self, timeout_s: float | None = None) -> Any:
         return self.election.lead(
             _Running(self._plan, self._threads, self.around), timeout_s=timeout_s, **self._how
         )
@@ -104,12 +129,22 @@ class Work:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop the work, hand over, and return when nothing of it is left.
+        """Stop the work and hand over. May be called from any thread, and from a signal handler.
+
+        A `run` returns then, which is not waited for: it may be that of this very thread. What was
+        begun by `start` is waited for, and when this returns nothing of it is left.
 
         Raises:
             Exception: what has ended the work before, if anything has for good.
         """
-        thread, self._thread = self._thread, None
+        for here in list(self._here):
+            here.stop()
+        thread = self._thread
+        if thread is threading.current_thread():
+            self._stopping.set()
+            self.election.withdraw()
+            return
+        self._thread = None
         if thread is None:
             return
         self._stopping.set()
@@ -123,6 +158,16 @@ class Work:
         """In a forked child: forget the thread, which is the parent's."""
         self._thread = None
         self._failure = self._ended_by = None
+        self._here.clear()
+
+    @property
+    def grace_s(self) -> float:
+        """How long the work may take to stop, in seconds.
+
+        Raises:
+            ConfigError: the environment has changed, and some setting cannot work any more.
+        """
+        return self._plan.grace_s
 
     @property
     def running(self) -> bool:
@@ -139,11 +184,13 @@ class Work:
         pauses = Pauses(self._plan.name, boottime)
         while not self._stopping.is_set():
             try:
-                self.run()
+                self._lead()
                 return
             except Withdrawn:
                 return
             except BaseException as error:
+                if interpreter_ends(error):
+                    return
                 self._failure = error
                 pause_s = pauses.after(error)
                 if pause_s is None:
@@ -166,6 +213,31 @@ class Work:
     ) -> None:
         """Stop it."""
         self.stop()
+
+
+class _Here:
+    """One `run`, which is told to return."""
+
+    def __init__(self, election: Election) -> None:
+        self._election = election
+        self.asked = False
+        self.over = Flag()
+
+    def stop(self) -> None:
+        """Have it return; do not wait, nor take a lock: see `workloads.sigterm`."""
+        if self.asked:
+            return
+        self.asked = True
+        try:
+            _thread.start_new_thread(self._withdraw, ())
+        except RuntimeError:  # There is no thread to be had.
+            self._election.withdraw()
+
+    def _withdraw(self) -> None:
+        """Withdraw until it is over: it may only just be about to become a candidate."""
+        while not self.over.is_set():
+            self._election.withdraw()
+            self.over.wait(0.05)
 
 
 class _Running:

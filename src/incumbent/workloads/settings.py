@@ -58,6 +58,16 @@ class Plan:
         state = self.state or os.environ.get("INCUMBENT_STATE") or self.election.get("store")
         return Archive(Settings.resolve(self.name, **self._settings(state)))
 
+    @property
+    def grace_s(self) -> float:
+        """How long the work may take to stop.
+
+        Raises:
+            ConfigError: some setting cannot work.
+        """
+        store = self.election.get("store")
+        return Settings.resolve(self.name, **self._settings(store)).timing.grace_s
+
     def _settings(self, store: str | Store | None) -> dict[str, Any]:
         known = ("ttl_s", "grace_s", "rho", "as_")
         return {"store": store} | {k: v for k, v in self.election.items() if k in known}

@@ -18,6 +18,7 @@ from incumbent.clock import boottime
 from incumbent.errors import IncumbentError, SourceUnavailable
 from incumbent.runtime.face import name_of, refuse_coroutine
 from incumbent.runtime.term import Term
+from incumbent.workloads.cancelled import unless_ours
 from incumbent.workloads.sources.api import Item
 
 __all__ = ["Bare", "Hand", "Outcome"]
@@ -147,7 +148,7 @@ class Hand(ABC):
                 "consumer of incumbent.aio needs a coroutine function (async def)"
             )
         else:
-            await result
+            await unless_ours(result)
 
 
 class Bare(Hand):
