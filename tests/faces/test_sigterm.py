@@ -16,6 +16,7 @@ JOB = {
         @incumbent.every("50ms", name="w", store=sys.argv[1], ttl_s=6)
         def job(tick):
             say("begin")
+            tick.term.on_lost(lambda _: say("stopping"))
             hear()
             say("end")
 
@@ -59,7 +60,7 @@ def test_a_run_in_a_thread_comes_to_its_end(start: Start, url: str) -> None:
     program = start(JOB["sync"], url)
     program.expect("begin")
     program.send(signal.SIGTERM)
-    program.error("stopping")
+    program.expect("stopping")
     program.tell()
     assert [program.line(), program.line()] == ["end", "left"]
     assert program.wait() == 143
@@ -126,10 +127,14 @@ def test_a_forked_child_is_ended_by_the_signal_as_ever(start: Start, url: str) -
         """
         @incumbent.every("50ms", name="w", store=sys.argv[1], ttl_s=6)
         def job(tick):
+            there, here = os.pipe()
             child = os.fork()
             if not child:
+                signal.alarm(20)
+                os.write(here, b"x")
                 signal.pause()
                 os._exit(1)
+            os.read(there, 1)
             os.kill(child, signal.SIGTERM)
             say(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), tick.lost.is_set())
             job.stop()
