@@ -46,6 +46,9 @@ class Jobs(Adding, Work):
 class Job(Work):
     """One periodic task with an election of its own. Called, it is still its function."""
 
+    _called = "incumbent.aio.every() or cron()"
+    _more = tuple(Settings.__annotations__)
+
     def __init__(
         self,
         func: Callable[..., Any],

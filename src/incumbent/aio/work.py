@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Collection
 from contextlib import suppress
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from incumbent.aio.election import Election
 from incumbent.clock import boottime
@@ -15,7 +16,7 @@ from incumbent.runtime.term import Term
 from incumbent.stores.api import Store
 from incumbent.workloads import tasks as runner
 from incumbent.workloads.env import Workload
-from incumbent.workloads.settings import Plan
+from incumbent.workloads.settings import Plan, refuse_unknown
 from incumbent.workloads.sigterm import heeded, others_have_ended
 from incumbent.workloads.standing import Pauses, Standing
 
@@ -33,6 +34,9 @@ class Work:
     Either await `run`, which returns if the work ends by itself, or is stopped. Or `start` it as a
     task, and `stop` it; as an async context manager it does both.
     """
+
+    _called: ClassVar[str] = ""
+    _more: ClassVar[Collection[str]] = ()
 
     def __init__(
         self,
@@ -58,7 +62,10 @@ class Work:
 
         Raises:
             ConfigError: some setting cannot work; the message says what to change.
+            TypeError: there is no such option.
         """
+        where = self._called or f"incumbent.aio.{type(self).__name__}()"
+        refuse_unknown(type(self), where, election, self._more)
         self._plan = Plan(name, workload, election, state)
         self._plan.check()
         self._how: dict[str, Any] = {"isolate": isolate, "deadman": deadman, "health": health}
@@ -85,6 +92,7 @@ class Work:
             NotElected, StoreError, WorkStuck, Withdrawn: see `Election.lead`.
             SystemExit: SIGTERM came, and nothing of the work is left.
         """
+        self._plan.check(begins=True)
         asked = asyncio.Event()
         loop = asyncio.get_running_loop()
 
@@ -138,7 +146,9 @@ class Work:
 
         Raises:
             IncumbentError: it is running already.
+            ConfigError: no store was named.
         """
+        self._plan.check(begins=True)
         if self._task is not None and not self._task.done():
             raise IncumbentError(f"{self._plan.name!r} is running already")
         self._failure = self._ended_by = None
@@ -164,6 +174,11 @@ class Work:
         await asyncio.wait([task])
         if self._ended_by is not None:
             raise self._ended_by
+
+    @property
+    def name(self) -> str:
+        """The name of its election."""
+        return self._plan.name
 
     @property
     def standing(self) -> Standing:

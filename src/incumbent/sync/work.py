@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import _thread
 import threading
+from collections.abc import Collection
 from contextlib import nullcontext
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from incumbent.clock import boottime
 from incumbent.errors import IncumbentError, Withdrawn
@@ -17,7 +18,7 @@ from incumbent.stores.api import Store
 from incumbent.sync.election import Election
 from incumbent.workloads import threads as runner
 from incumbent.workloads.env import Workload
-from incumbent.workloads.settings import Plan
+from incumbent.workloads.settings import Plan, refuse_unknown
 from incumbent.workloads.sigterm import heeded
 from incumbent.workloads.standing import Pauses, Standing, interpreter_ends
 from incumbent.workloads.threads import Around
@@ -38,6 +39,9 @@ class Work:
         around: makes a context manager that is entered around each call of a function of yours, in
             its thread; for frameworks that give back connections.
     """
+
+    _called: ClassVar[str] = ""
+    _more: ClassVar[Collection[str]] = ()
 
     def __init__(
         self,
@@ -65,7 +69,10 @@ class Work:
 
         Raises:
             ConfigError: some setting cannot work; the message says what to change.
+            TypeError: there is no such option.
         """
+        where = self._called or f"incumbent.{type(self).__name__}()"
+        refuse_unknown(type(self), where, election, self._more)
         self._plan = Plan(name, workload, election, state)
         self._plan.check()
         self._threads = threads
@@ -94,6 +101,7 @@ class Work:
             NotElected, StoreError, WorkStuck, Withdrawn: see `Election.lead`.
             SystemExit: SIGTERM came, and nothing of the work is left.
         """
+        self._plan.check(begins=True)
         here = _Here(self.election)
         self._here.append(here)
         try:
@@ -118,7 +126,9 @@ class Work:
 
         Raises:
             IncumbentError: it is running already.
+            ConfigError: no store was named.
         """
+        self._plan.check(begins=True)
         if self.running:
             raise IncumbentError(f"{self._plan.name!r} is running already")
         self._stopping = Flag()
@@ -173,6 +183,11 @@ class Work:
     def running(self) -> bool:
         """Whether it is at work in the background, or waits to be."""
         return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def name(self) -> str:
+        """The name of its election."""
+        return self._plan.name
 
     @property
     def standing(self) -> Standing:

@@ -77,10 +77,10 @@ class Background:
         """
         if not _switched_on():
             return
-        self._wanted = True
-        _ALL.add(self)
         if not isolate.loading and not forks_workers(sys._getframe()):
             self._start()
+        self._wanted = True
+        _ALL.add(self)
 
     def _start(self) -> None:
         self._work.start()
