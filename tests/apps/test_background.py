@@ -1,16 +1,15 @@
-"""Work that begins at the import: what becomes of it when its server ends, or only watches files."""
+"""Work that begins at the import: what becomes of it if its server ends, or only watches files."""
 
 from __future__ import annotations
 
 import os
 import signal
-import sys
 from pathlib import Path
 
 import pytest
 
 from incumbent.core.records import Holding
-from tests.apps.serving import LIMIT_S, ROOT, Web, rows, until
+from tests.apps.serving import LIMIT_S, Web, rows, until
 from tests.faces.ending import holding, outcomes
 from tests.processes import descendants
 

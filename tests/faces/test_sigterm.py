@@ -1,4 +1,4 @@
-"""SIGTERM and `stop`, for work on the main thread: what has begun ends, and the lease is given up."""
+"""SIGTERM and `stop` for work on the main thread: what has begun ends, the lease is given up."""
 
 from __future__ import annotations
 

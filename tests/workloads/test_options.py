@@ -13,13 +13,22 @@ import incumbent
 from incumbent import ConfigError, aio
 from incumbent.errors import StoreRequired
 
+
+async def nothing() -> None:
+    """What is decorated."""
+
+
+async def handle(row: incumbent.Row, db: Any) -> None:
+    """What handles rows."""
+
+
 OPTIONS: dict[str, tuple[Callable[[], Any], str]] = {
     "every": (
         lambda: incumbent.every("2s", mised="all")(print),  # type: ignore[call-arg]
         r"^incumbent\.every\(\) or cron\(\) has no option mised=: did you mean missed=\?$",
     ),
     "aio.cron": (
-        lambda: aio.cron("@daily", stroe="x")(asyncio.sleep),  # type: ignore[call-arg]
+        lambda: aio.cron("@daily", stroe="x")(nothing),  # type: ignore[call-arg]
         r"^incumbent\.aio\.every\(\) or cron\(\) has no option stroe=: did you mean store=\?$",
     ),
     "Jobs": (
@@ -31,7 +40,7 @@ OPTIONS: dict[str, tuple[Callable[[], Any], str]] = {
         r"^incumbent\.Directory\(\) has no option backoff_s=: did you mean backoff=\?$",
     ),
     "Rows": (
-        lambda: aio.Rows("sqlite:///x", print, name="d", table="t", wher="x"),  # type: ignore[arg-type]
+        lambda: aio.Rows("sqlite:///x", handle, name="d", table="t", wher="x"),
         r"^incumbent\.aio\.Rows\(\) has no option wher=: did you mean where=\?$",
     ),
     "poll": (
@@ -100,7 +109,7 @@ def test_the_same_on_a_loop_and_for_a_spread(pod: pytest.MonkeyPatch) -> None:
 def test_all_else_is_still_checked_at_the_decoration(pod: pytest.MonkeyPatch) -> None:
     for settings in ({"ttl_s": -1}, {"grace_s": 99}, {"require": "speed"}, {"as_": 7}):
         with pytest.raises(ConfigError):
-            incumbent.every("1m", **settings)(print)  # type: ignore[arg-type]
+            incumbent.every("1m", **settings)(print)
     with pytest.raises(ConfigError):
         incumbent.every("1m", store="dapr://127.0.0.1:3500/l", ttl_s=60)(print)
 

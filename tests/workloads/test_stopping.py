@@ -1,4 +1,4 @@
-"""How work is stopped: `run` returns, nothing more is begun, and a cancellation is not always it."""
+"""How work is stopped: `run` returns, nothing more is begun; and what a cancellation means."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_stop_lets_run_return_on_a_loop(memory: MemoryStore) -> None:
         @aio.every("50ms", name="w", store=memory, deadman=False)
         async def job(tick: incumbent.Tick) -> None:
             begun.set()
-            await asyncio.sleep(LIMIT_S)
+            await asyncio.Event().wait()
 
         running = asyncio.create_task(job.run())
         await begun.wait()
@@ -123,7 +123,7 @@ def test_a_handler_that_swallows_its_cancellation_is_the_last_one(
             calls.append(item.id)
             begun.set()
             try:
-                await asyncio.sleep(LIMIT_S)
+                await asyncio.Event().wait()
             except asyncio.CancelledError:
                 await asyncio.sleep(0)
 
@@ -157,7 +157,7 @@ def test_a_cancellation_by_the_handler_itself_is_a_failure_of_the_item(
         async def handle(item: Item, db: Any) -> None:
             calls.append(item.id)
             if item.body == b"poison":
-                task = asyncio.create_task(asyncio.sleep(LIMIT_S))
+                task = asyncio.create_task(asyncio.Event().wait())
                 task.cancel()
                 await task
             if item.body == b"c":
@@ -182,7 +182,7 @@ def test_a_cancellation_by_the_function_itself_does_not_end_a_poller(memory: Mem
             polls += 1
             if polls == 3:
                 ended.set()
-            task = asyncio.create_task(asyncio.sleep(LIMIT_S))
+            task = asyncio.create_task(asyncio.Event().wait())
             task.cancel()
             await task
 
