@@ -74,6 +74,7 @@ def test_all_work_of_a_loop_ends_before_the_program_does(start: Start, url: str)
     program.send(signal.SIGTERM)
     assert [program.line(), program.line()] == ["cleaned up", "left"]
     assert program.wait() == 143
+    assert program.errors() == ""
     assert holding(url, "w") is Holding.VACANT
     assert holding(url, "other") is Holding.VACANT
 
@@ -181,6 +182,7 @@ def test_a_spread_gives_everything_up(start: Start, url: str, face: str) -> None
     program.send(signal.SIGTERM)
     assert [program.line() for _ in range(3)] == ["end", "end", "left"]
     assert program.wait() == 143
+    assert program.errors() == ""
     assert holding(url, "a") is Holding.VACANT
     assert holding(url, "b") is Holding.VACANT
 
@@ -261,7 +263,7 @@ def test_a_program_that_ends_at_once_ends_in_silence(start: Start, url: str) -> 
     for _ in range(3):
         program = start(
             """
-            @incumbent.every("50ms", name="w", store=sys.argv[1], background=True)
+            @incumbent.every("1h", name="w", store=sys.argv[1], background=True)
             def job(tick):
                 "Nothing to do."
             """,

@@ -15,6 +15,7 @@ from incumbent import aio, testing
 from incumbent.stores.memory import MemoryStore
 from incumbent.workloads.sources.api import Item
 from incumbent.workloads.sources.memory import MemorySource, Shelf
+from incumbent.workloads.standing import interpreter_ends
 from tests.workloads.faces import LIMIT_S
 
 
@@ -93,6 +94,19 @@ def test_stop_lets_run_return_on_a_loop(memory: MemoryStore) -> None:
 
     assert asyncio.run(main()) is None
     assert released(memory, "w")
+
+
+@pytest.mark.parametrize(
+    ("text", "ends"),
+    [
+        ("can't create new thread at interpreter shutdown", True),
+        ("cannot schedule new futures after interpreter shutdown", True),
+        ("can't start new thread", False),
+    ],
+)
+def test_what_is_said_at_the_end_of_the_interpreter_is_no_failure(text: str, ends: bool) -> None:
+    assert interpreter_ends(RuntimeError(text)) is ends
+    assert not interpreter_ends(OSError(text))
 
 
 def consumer(memory: MemoryStore, shelf: Shelf, path: Path, handle: Any) -> aio.Consumer:

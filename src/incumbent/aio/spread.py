@@ -20,7 +20,7 @@ from incumbent.aio.election import Term
 from incumbent.errors import LeadershipLost
 from incumbent.runtime import term as plain
 from incumbent.runtime.face import name_of
-from incumbent.workloads.sigterm import heeded, others_have_ended
+from incumbent.workloads.sigterm import heeded, leave_loop
 from incumbent.workloads.spread.group import Group
 from incumbent.workloads.spread.member import Misuse, Seat
 
@@ -47,7 +47,8 @@ class Spread(Group[Work]):
         Raises:
             ConfigError: this object runs already, or some setting cannot work.
             StoreError: the store cannot be opened.
-            SystemExit: SIGTERM came, and all has ended.
+            CancelledError: this was cancelled; or SIGTERM came, all has ended, and `SystemExit`
+                ends the event loop.
             BaseException: what some work raised that is no `Exception`, when all has ended.
         """
         loop = asyncio.get_running_loop()
@@ -63,7 +64,7 @@ class Spread(Group[Work]):
                     member.start()
                     await tasks.serve(member.leave)
                 finally:
-                    await others_have_ended(one)
+                    await leave_loop(one)
         finally:
             self._member = None
 

@@ -17,7 +17,7 @@ from incumbent.stores.api import Store
 from incumbent.workloads import tasks as runner
 from incumbent.workloads.env import Workload
 from incumbent.workloads.settings import Plan, refuse_unknown
-from incumbent.workloads.sigterm import heeded, others_have_ended
+from incumbent.workloads.sigterm import heeded, leave_loop
 from incumbent.workloads.standing import Pauses, Standing
 
 __all__ = ["Work"]
@@ -90,7 +90,8 @@ class Work:
 
         Raises:
             NotElected, StoreError, WorkStuck, Withdrawn: see `Election.lead`.
-            SystemExit: SIGTERM came, and nothing of the work is left.
+            CancelledError: this was cancelled; or SIGTERM came, nothing of the work is left, and
+                `SystemExit` ends the event loop.
         """
         self._plan.check(begins=True)
         asked = asyncio.Event()
@@ -105,7 +106,7 @@ class Work:
                 try:
                     return await self._led(asked, timeout_s)
                 finally:
-                    await others_have_ended(one)
+                    await leave_loop(one)
         finally:
             self._asked.remove(asked)
 

@@ -9,8 +9,8 @@ Rules
 1. A handler is set where the default one is, on the main thread, and nowhere else. Whoever sets one
    later has it; whoever restores what was before, as uvicorn does, restores ours.
 2. Work that runs on the main thread (`heeded`) is told to stop. When it has, the lease is released,
-   and `SystemExit(143)` is raised where it was run: what else was entered there is left, too. It
-   does not just return: a program that would begin anew could not be ended.
+   and `SystemExit(143)` is raised where it was run, or out of the event loop: what else was entered
+   there is left, too. It does not just return: a program that would begin anew could not be ended.
 3. Else the work in the background (`beside`) is stopped, and then the signal does what it does by
    default. Not in the handler: the main thread may hold a lock, a logger's say, that the work needs
    in order to end.
@@ -37,7 +37,7 @@ from typing import Any
 
 from incumbent.runtime.flag import Flag
 
-__all__ = ["STATUS", "Heeded", "at_exit", "beside", "heeded", "others_have_ended"]
+__all__ = ["STATUS", "Heeded", "at_exit", "beside", "heeded", "leave_loop"]
 
 STATUS = 128 + signal.SIGTERM
 LOOK_EVERY_S = 0.05
@@ -97,14 +97,25 @@ def heeded(stop: Stop) -> Iterator[Heeded]:
         raise SystemExit(STATUS)
 
 
-async def others_have_ended(one: Heeded) -> None:
-    """Wait, now that this one has ended, for the other work of the loop that was told to.
+async def leave_loop(one: Heeded) -> None:
+    """Leave the event loop by `SystemExit`, if the signal came and no other work in it goes on.
 
-    `SystemExit` leaves the loop at once, and what is left in it is cancelled.
+    By a callback: a task that raises it has an exception that nobody fetches, and asyncio says so.
+    `asyncio.run` cancels all tasks then, this one among them, and raises it on.
+
+    Raises:
+        CancelledError: it did.
     """
     one.ended = True
-    while one.told and not all(other.ended for other in _state.heeded):  # noqa: ASYNC110
-        await asyncio.sleep(LOOK_EVERY_S)
+    if one.told:
+        loop = asyncio.get_running_loop()
+        if all(other.ended for other in _state.heeded if other.told):
+            loop.call_soon(_exit)
+        await loop.create_future()
+
+
+def _exit() -> None:
+    raise SystemExit(STATUS)
 
 
 def beside(stop_all: Stop) -> None:
