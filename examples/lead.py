@@ -1,5 +1,6 @@
 """A poller that leads whenever it is elected. End it with Ctrl-C."""
 
+import signal
 import sys
 
 import incumbent
@@ -12,6 +13,7 @@ def poll(term: incumbent.Term) -> None:
         print("polling as", term.identity, flush=True)
 
 
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 try:
     incumbent.Election("inbox").lead(poll)
 except KeyboardInterrupt:  # By then the work has been stopped, and its term given up.

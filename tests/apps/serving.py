@@ -28,7 +28,10 @@ T = TypeVar("T")
 
 
 class Web(ServerProcess):
-    """One server process of the application `app`, "module:name"; `words` are its own options."""
+    """One server process of the application `app`, "module:name"; `words` are its own options.
+
+    Its `kind` is a server, or "program" for a module that serves by itself.
+    """
 
     def __init__(
         self,
@@ -43,10 +46,13 @@ class Web(ServerProcess):
         bind = {
             "uvicorn": ["--host", "127.0.0.1", "--port", str(self.port)],
             "gunicorn": ["--bind", f"127.0.0.1:{self.port}", "--no-control-socket"],
+            "flask": ["run", "--debug", "--port", str(self.port)],
+            "program": [str(self.port)],
         }[kind]
+        command = {"flask": ["flask", "--app", app], "program": [app]}.get(kind, [kind, app])
         super().__init__(
             f"{kind}-{self.port}",
-            [sys.executable, "-m", kind, app, *bind, *words],
+            [sys.executable, "-m", *command, *bind, *words],
             log_path=folder / f"{kind}-{self.port}.log",
             ready=lambda: self.get(ready)[0] == 200,
             environment={"PYTHONPATH": str(ROOT), **environment},

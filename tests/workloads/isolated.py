@@ -6,7 +6,7 @@ import fcntl
 import os
 import time
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import incumbent
 from incumbent import aio
@@ -52,7 +52,7 @@ async def stubborn_later(tick: incumbent.Tick) -> None:
     stubborn(tick)
 
 
-def made(face: str, url: str) -> incumbent.Job | aio.Job:
+def made(face: str, url: str) -> incumbent.Job[..., Any] | aio.Job[..., Any]:
     """Return the job of a face."""
     if face == "sync":
         return incumbent.every("300ms", name="stubborn", store=url, ttl_s=2, isolate=True)(stubborn)

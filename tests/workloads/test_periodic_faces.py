@@ -278,7 +278,7 @@ def test_the_wrong_kind_of_function_is_refused_at_once(memory: MemoryStore) -> N
         with pytest.raises(ConfigError, match=r"synchronous is decorated without saying when"):
             decorate(synchronous)  # type: ignore[arg-type]  # as one forgets the brackets
     with pytest.raises(TypeError, match="async def"):
-        aio.every("1s", store=memory)(synchronous)
+        aio.every("1s", store=memory)(synchronous)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="makes no name"):
         incumbent.every("1s", store=memory)(lambda: None)
     jobs = AioJobs("w", store=memory)

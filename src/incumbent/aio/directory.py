@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable
+from inspect import signature
 from typing import Any
 
 from incumbent.aio.work import Work
@@ -18,6 +19,8 @@ class Directory(Work):
 
     A file is claimed by a rename, handled, and moved to `done`; or, after its retries, to `failed`.
     """
+
+    _more = tuple(signature(Filing).parameters)
 
     def __init__(
         self,

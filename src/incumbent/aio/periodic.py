@@ -10,9 +10,9 @@ A run that has had its `timeout_s`, or whose term ends, is cancelled and awaited
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from functools import update_wrapper
-from typing import Any, Unpack
+from typing import Any, Generic, ParamSpec, TypeVar, Unpack
 
 from incumbent.aio.work import Work
 from incumbent.workloads.periodic import Periodic, Spec, Tick
@@ -22,6 +22,9 @@ from incumbent.workloads.periodic.spec import MAIN, by_cron, by_interval, name_f
 from incumbent.workloads.schedule import Schedule
 
 __all__ = ["Job", "Jobs", "Tick", "cron", "every"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Jobs(Adding, Work):
@@ -43,12 +46,15 @@ class Jobs(Adding, Work):
         super().__init__(name, self._periodic, **settings)
 
 
-class Job(Work):
+class Job(Work, Generic[P, R]):
     """One periodic task with an election of its own. Called, it is still its function."""
+
+    _called = "incumbent.aio.every() or cron()"
+    _more = tuple(Settings.__annotations__)
 
     def __init__(
         self,
-        func: Callable[..., Any],
+        func: Callable[P, Coroutine[Any, Any, R]],
         schedule: Schedule,
         *,
         name: str | None = None,
@@ -73,7 +79,7 @@ class Job(Work):
         self._func = func
         update_wrapper(self, func)
 
-    def __call__(self, *args: Any, **values: Any) -> Any:
+    def __call__(self, *args: P.args, **values: P.kwargs) -> Coroutine[Any, Any, R]:
         """Call the function, here and now, whoever leads."""
         return self._func(*args, **values)
 
@@ -84,7 +90,7 @@ def every(
     name: str | None = None,
     tz: str = "UTC",
     **settings: Unpack[Settings],
-) -> Callable[[Callable[..., Any]], Job]:
+) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Job[P, R]]:
     """Make of a coroutine function a `Job` that runs at each multiple of an interval.
 
     Args:
@@ -105,7 +111,7 @@ def cron(
     name: str | None = None,
     tz: str = "UTC",
     **settings: Unpack[Settings],
-) -> Callable[[Callable[..., Any]], Job]:
+) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Job[P, R]]:
     """Make of a coroutine function a `Job` that runs at the times of a line of cron.
 
     Args:
@@ -122,8 +128,8 @@ def cron(
 
 def _deciding(
     schedule: Schedule, name: str | None, settings: Settings
-) -> Callable[[Callable[..., Any]], Job]:
-    def decorate(func: Callable[..., Any]) -> Job:
+) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Job[P, R]]:
+    def decorate(func: Callable[P, Coroutine[Any, Any, R]]) -> Job[P, R]:
         return Job(func, schedule, name=name, **settings)
 
     return decorate

@@ -44,6 +44,8 @@ class Poller(Work):
         func: the function itself.
     """
 
+    _called = "incumbent.aio.poll() or Poller()"
+
     def __init__(
         self,
         name: str,

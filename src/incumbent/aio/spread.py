@@ -20,6 +20,7 @@ from incumbent.aio.election import Term
 from incumbent.errors import LeadershipLost
 from incumbent.runtime import term as plain
 from incumbent.runtime.face import name_of
+from incumbent.workloads.sigterm import heeded, leave_loop
 from incumbent.workloads.spread.group import Group
 from incumbent.workloads.spread.member import Misuse, Seat
 
@@ -36,7 +37,9 @@ class Spread(Group[Work]):
 
         If a term is to end first, its work is cancelled and awaited. A work that raises an
         exception loses its term to others, and is run here again after a pause. Who cancels this
-        cancels all work, and it is over when everything has been given up.
+        cancels all work, and it is over when everything has been given up. On the main thread
+        SIGTERM does what `stop` does, unless somebody handles that signal already: see
+        `workloads.sigterm`.
 
         Args:
             deadman: have the kernel end this process if some work outlives its term.
@@ -44,6 +47,8 @@ class Spread(Group[Work]):
         Raises:
             ConfigError: this object runs already, or some setting cannot work.
             StoreError: the store cannot be opened.
+            CancelledError: this was cancelled; or SIGTERM came, all has ended, and `SystemExit`
+                ends the event loop.
             BaseException: what some work raised that is no `Exception`, when all has ended.
         """
         loop = asyncio.get_running_loop()
@@ -54,8 +59,12 @@ class Spread(Group[Work]):
         tasks = _Tasks(self.work, loop)
         member = self._enter(tasks, make, deadman=deadman)
         try:
-            member.start()
-            await tasks.serve(member.leave)
+            with heeded(member.leave) as one:
+                try:
+                    member.start()
+                    await tasks.serve(member.leave)
+                finally:
+                    await leave_loop(one)
         finally:
             self._member = None
 

@@ -25,11 +25,11 @@ from typing import Any, Generic, TypeVar
 
 from incumbent.clock import boottime
 from incumbent.core.events import Why
-from incumbent.errors import ConfigError, LeadershipLost, Withdrawn
+from incumbent.errors import ConfigError, LeadershipLost, StoreRequired, Withdrawn
 from incumbent.runtime.candidacy import Candidacy, Observer
 from incumbent.runtime.driver import TermFactory
 from incumbent.runtime.isolate import Isolation, refuse_while_loading
-from incumbent.runtime.settings import Settings, check_timeout
+from incumbent.runtime.settings import REQUIREMENTS, Settings, check_timeout
 from incumbent.runtime.term import Term
 from incumbent.stores.api import Store
 from incumbent.threads import on_keepers_thread
@@ -39,6 +39,7 @@ __all__ = [
     "Hold",
     "Misuse",
     "Seat",
+    "checked",
     "name_of",
     "refuse_async",
     "refuse_coroutine",
@@ -62,6 +63,9 @@ class Election:
         observer: Observer | None = None,
     ) -> None:
         """Check the settings; nothing is touched yet.
+
+        That no store was named where one must be (in a container) is said by whoever leads: a
+        module is also imported by what never does, a test or the build of an image.
 
         Args:
             name: the election: what all replicas share.
@@ -93,7 +97,7 @@ class Election:
         self._observer = observer
         self._leading: Seat | None = None
         # As the most demanding call would be: what it could not do either is refused here.
-        self._settings(isolated=True)
+        checked(self._settings, require)
 
     @property
     def leads(self) -> bool:
@@ -125,6 +129,20 @@ class Election:
         """
         if self._leading is not None:
             self._leading.dismiss()
+
+
+def checked(settings: Callable[..., Settings], require: str) -> Settings | None:
+    """Return the settings; or None, after all other checks, if no store was named yet.
+
+    Raises:
+        ConfigError: some setting cannot work; the message says what to change.
+    """
+    try:
+        return settings(isolated=True)
+    except StoreRequired:
+        other = require if require not in REQUIREMENTS else ""
+        settings(isolated=True, store="memory://no-store-yet", require=other)
+        return None
 
 
 E = TypeVar("E", bound=Election)

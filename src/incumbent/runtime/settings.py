@@ -29,7 +29,7 @@ from incumbent.runtime import deadman
 from incumbent.stores import default_url, open_store
 from incumbent.stores.api import Capabilities, Grade, Store
 
-__all__ = ["Settings", "check_timeout", "expect_number"]
+__all__ = ["REQUIREMENTS", "Settings", "check_timeout", "expect_number"]
 
 _OTHERS = (
     "etcd://, consul://, zookeeper://, kubernetes://, postgresql://, mysql://, redis:// without "

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from inspect import signature
 from typing import Any
 
 from incumbent.sync.poller import only_one_thread
@@ -19,6 +20,8 @@ class Directory(Work):
 
     A file is claimed by a rename, handled, and moved to `done`; or, after its retries, to `failed`.
     """
+
+    _more = tuple(signature(Filing).parameters)
 
     def __init__(
         self,

@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import update_wrapper
-from typing import Any, Unpack
+from typing import Any, Generic, ParamSpec, TypeVar, Unpack
 
 from incumbent.sync.work import Work
 from incumbent.workloads.background import Background
@@ -31,6 +31,9 @@ from incumbent.workloads.periodic.spec import MAIN, by_cron, by_interval, name_f
 from incumbent.workloads.schedule import Schedule
 
 __all__ = ["Job", "Jobs", "Tick", "cron", "every"]
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 class Jobs(Adding, Work):
@@ -52,12 +55,15 @@ class Jobs(Adding, Work):
         super().__init__(name, self._periodic, threads=threads, **settings)
 
 
-class Job(Work):
+class Job(Work, Generic[P, R]):
     """One periodic task with an election of its own. Called, it is still its function."""
+
+    _called = "incumbent.every() or cron()"
+    _more = tuple(Settings.__annotations__)
 
     def __init__(
         self,
-        func: Callable[..., Any],
+        func: Callable[P, R],
         schedule: Schedule,
         *,
         name: str | None = None,
@@ -88,7 +94,7 @@ class Job(Work):
             self.background = Background(self)
             self.background.start()
 
-    def __call__(self, *args: Any, **values: Any) -> Any:
+    def __call__(self, *args: P.args, **values: P.kwargs) -> R:
         """Call the function, here and now, whoever leads."""
         return self._func(*args, **values)
 
@@ -100,7 +106,7 @@ def every(
     tz: str = "UTC",
     background: bool = False,
     **settings: Unpack[Settings],
-) -> Callable[[Callable[..., Any]], Job]:
+) -> Callable[[Callable[P, R]], Job[P, R]]:
     """Make of a function a `Job` that runs at each multiple of an interval.
 
     Args:
@@ -123,7 +129,7 @@ def cron(
     tz: str = "UTC",
     background: bool = False,
     **settings: Unpack[Settings],
-) -> Callable[[Callable[..., Any]], Job]:
+) -> Callable[[Callable[P, R]], Job[P, R]]:
     """Make of a function a `Job` that runs at the times of a line of cron.
 
     Args:
@@ -141,8 +147,8 @@ def cron(
 
 def _deciding(
     schedule: Schedule, name: str | None, background: bool, settings: Settings
-) -> Callable[[Callable[..., Any]], Job]:
-    def decorate(func: Callable[..., Any]) -> Job:
+) -> Callable[[Callable[P, R]], Job[P, R]]:
+    def decorate(func: Callable[P, R]) -> Job[P, R]:
         return Job(func, schedule, name=name, background=background, **settings)
 
     return decorate

@@ -59,6 +59,8 @@ class Poller(Work):
         func: the function itself.
     """
 
+    _called = "incumbent.poll() or Poller()"
+
     def __init__(
         self,
         name: str,

@@ -22,6 +22,7 @@ from incumbent.errors import IncumbentError
 from incumbent.runtime.face import refuse_async, refuse_coroutine
 from incumbent.runtime.term import Term
 from incumbent.threads import on_keepers_thread
+from incumbent.workloads.sigterm import heeded
 from incumbent.workloads.spread.group import Group
 from incumbent.workloads.spread.member import Misuse, Seat
 
@@ -38,7 +39,8 @@ class Spread(Group[Work]):
 
         If a term ends first, its `term.lost` is set: the work should return, or let `term.check()`
         raise `LeadershipLost`. A work that raises anything else loses its term to others, and is
-        run here again after a pause.
+        run here again after a pause. On the main thread SIGTERM does what `stop` does, unless
+        somebody handles that signal already: see `workloads.sigterm`.
 
         Args:
             deadman: have the kernel end this process if some work outlives its term.
@@ -47,6 +49,7 @@ class Spread(Group[Work]):
             ConfigError: this object runs already, or some setting cannot work.
             StoreError: the store cannot be opened.
             TypeError: the work is a coroutine function or a generator function.
+            SystemExit: SIGTERM came, and all has ended.
             BaseException: what some work raised that is no `Exception`, when all has ended.
         """
         refuse_async(self.work, "Spread.run()")
@@ -58,8 +61,9 @@ class Spread(Group[Work]):
         threads = _Threads(self.work)
         member = self._enter(threads, Term, deadman=deadman)
         try:
-            member.start()
-            threads.serve(member.leave)
+            with heeded(member.leave):
+                member.start()
+                threads.serve(member.leave)
         finally:
             self._member = None
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import _thread
 import threading
+from collections.abc import Collection
 from contextlib import nullcontext
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from incumbent.clock import boottime
 from incumbent.errors import IncumbentError, Withdrawn
@@ -16,8 +18,9 @@ from incumbent.stores.api import Store
 from incumbent.sync.election import Election
 from incumbent.workloads import threads as runner
 from incumbent.workloads.env import Workload
-from incumbent.workloads.settings import Plan
-from incumbent.workloads.standing import Pauses, Standing
+from incumbent.workloads.settings import Plan, refuse_unknown
+from incumbent.workloads.sigterm import heeded
+from incumbent.workloads.standing import Pauses, Standing, interpreter_ends
 from incumbent.workloads.threads import Around
 
 __all__ = ["Work"]
@@ -28,14 +31,17 @@ W = TypeVar("W", bound="Work")
 class Work:
     """Work that one process does at a time. Kinds of it are subclasses.
 
-    Either `run` it, which returns only if the work ends by itself. Or `start` it in a thread, and
-    `stop` it; as a context manager it does both.
+    Either `run` it, which returns if the work ends by itself, or is stopped. Or `start` it in a
+    thread, and `stop` it; as a context manager it does both.
 
     Attributes:
         election: under which it runs.
         around: makes a context manager that is entered around each call of a function of yours, in
             its thread; for frameworks that give back connections.
     """
+
+    _called: ClassVar[str] = ""
+    _more: ClassVar[Collection[str]] = ()
 
     def __init__(
         self,
@@ -63,7 +69,10 @@ class Work:
 
         Raises:
             ConfigError: some setting cannot work; the message says what to change.
+            TypeError: there is no such option.
         """
+        where = self._called or f"incumbent.{type(self).__name__}()"
+        refuse_unknown(type(self), where, election, self._more)
         self._plan = Plan(name, workload, election, state)
         self._plan.check()
         self._threads = threads
@@ -74,16 +83,40 @@ class Work:
         self._failure: BaseException | None = None
         self._ended_by: BaseException | None = None
         self._stopping = Flag()
+        self._here: list[_Here] = []
 
     def run(self, *, timeout_s: float | None = None) -> Any:
         """Do the work whenever elected, in this thread, until it ends by itself; for ever, mostly.
 
+        On the main thread SIGTERM stops it in order, unless somebody handles that signal already:
+        see `workloads.sigterm`.
+
         Args:
             timeout_s: how long to wait each time to be elected; None for ever, 0 to try once.
 
+        Returns:
+            The result of the work; None after `stop`.
+
         Raises:
             NotElected, StoreError, WorkStuck, Withdrawn: see `Election.lead`.
+            SystemExit: SIGTERM came, and nothing of the work is left.
         """
+        self._plan.check(begins=True)
+        here = _Here(self.election)
+        self._here.append(here)
+        try:
+            with heeded(here.stop):
+                try:
+                    return self._lead(timeout_s)
+                except Withdrawn:
+                    if not here.asked:
+                        raise
+                    return None
+        finally:
+            here.over.set()
+            self._here.remove(here)
+
+    def _lead(self, timeout_s: float | None = None) -> Any:
         return self.election.lead(
             _Running(self._plan, self._threads, self.around), timeout_s=timeout_s, **self._how
         )
@@ -93,7 +126,9 @@ class Work:
 
         Raises:
             IncumbentError: it is running already.
+            ConfigError: no store was named.
         """
+        self._plan.check(begins=True)
         if self.running:
             raise IncumbentError(f"{self._plan.name!r} is running already")
         self._stopping = Flag()
@@ -104,12 +139,22 @@ class Work:
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop the work, hand over, and return when nothing of it is left.
+        """Stop the work and hand over. May be called from any thread, and from a signal handler.
+
+        A `run` returns then, which is not waited for: it may be that of this very thread. What was
+        begun by `start` is waited for, and when this returns nothing of it is left.
 
         Raises:
             Exception: what has ended the work before, if anything has for good.
         """
-        thread, self._thread = self._thread, None
+        for here in list(self._here):
+            here.stop()
+        thread = self._thread
+        if thread is threading.current_thread():
+            self._stopping.set()
+            self.election.withdraw()
+            return
+        self._thread = None
         if thread is None:
             return
         self._stopping.set()
@@ -123,11 +168,26 @@ class Work:
         """In a forked child: forget the thread, which is the parent's."""
         self._thread = None
         self._failure = self._ended_by = None
+        self._here.clear()
+
+    @property
+    def grace_s(self) -> float:
+        """How long the work may take to stop, in seconds.
+
+        Raises:
+            ConfigError: the environment has changed, and some setting cannot work any more.
+        """
+        return self._plan.grace_s
 
     @property
     def running(self) -> bool:
         """Whether it is at work in the background, or waits to be."""
         return self._thread is not None and self._thread.is_alive()
+
+    @property
+    def name(self) -> str:
+        """The name of its election."""
+        return self._plan.name
 
     @property
     def standing(self) -> Standing:
@@ -139,11 +199,13 @@ class Work:
         pauses = Pauses(self._plan.name, boottime)
         while not self._stopping.is_set():
             try:
-                self.run()
+                self._lead()
                 return
             except Withdrawn:
                 return
             except BaseException as error:
+                if interpreter_ends(error):
+                    return
                 self._failure = error
                 pause_s = pauses.after(error)
                 if pause_s is None:
@@ -166,6 +228,31 @@ class Work:
     ) -> None:
         """Stop it."""
         self.stop()
+
+
+class _Here:
+    """One `run`, which is told to return."""
+
+    def __init__(self, election: Election) -> None:
+        self._election = election
+        self.asked = False
+        self.over = Flag()
+
+    def stop(self) -> None:
+        """Have it return; do not wait, nor take a lock: see `workloads.sigterm`."""
+        if self.asked:
+            return
+        self.asked = True
+        try:
+            _thread.start_new_thread(self._withdraw, ())
+        except RuntimeError:  # There is no thread to be had.
+            self._election.withdraw()
+
+    def _withdraw(self) -> None:
+        """Withdraw until it is over: it may only just be about to become a candidate."""
+        while not self.over.is_set():
+            self._election.withdraw()
+            self.over.wait(0.05)
 
 
 class _Running:

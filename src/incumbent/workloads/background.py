@@ -13,28 +13,48 @@ Rules
 3. A process that only forks the workers has none either (gunicorn's arbiter that preloads the
    application): were it to lead, the kernel's timer would end the whole server. It is known by what
    imports us: the arbiter, and not in a worker.
-4. Nor has a process that imports the module only for isolated work.
-5. At the interpreter's exit it is stopped, and hands over.
+4. Nor has a process that imports the module only for isolated work; nor any for whose environment
+   `INCUMBENT_BACKGROUND` is `off`: a shell, a migration, a test.
+5. Nor has one that watches files while a child serves. That shows itself only after the import, so
+   for the first `LOOK_FOR_S` it is looked at again and again, and the work is stopped then.
+6. At the interpreter's exit it is stopped, and hands over; at SIGTERM see `sigterm`.
 """
 
 from __future__ import annotations
 
+import _thread
 import atexit
+import logging
 import multiprocessing
 import os
 import sys
 import threading
-from types import FrameType
+from contextlib import suppress
 from typing import Any, Protocol
 
+from incumbent.clock import boottime
+from incumbent.errors import ConfigError
 from incumbent.runtime import isolate
+from incumbent.runtime.flag import Flag
+from incumbent.workloads import sigterm
+from incumbent.workloads.serving import forks_workers, may_come_to_watch, watches_files
 
 __all__ = ["Background"]
 
 AFTER_FORK_S = 0.3
+LOOK_FOR_S = 60.0
+LOOK_EVERY_S = 0.2
+RELEASE_S = 2.0
+"""At SIGTERM, for what follows the end of the work, on top of its grace."""
+
+
+_log = logging.getLogger("incumbent")
 
 
 class _Work(Protocol):
+    @property
+    def grace_s(self) -> float: ...
+
     def start(self) -> None: ...
 
     def stop(self) -> None: ...
@@ -50,11 +70,27 @@ class Background:
         self._wanted = False
 
     def start(self) -> None:
-        """Begin here, if this process is one that works; in those forked from it in any case."""
+        """Begin here, if this process is one that works; in those forked from it in any case.
+
+        Raises:
+            ConfigError: INCUMBENT_BACKGROUND is neither on nor off.
+        """
+        if not _switched_on():
+            return
+        if not isolate.loading and not forks_workers(sys._getframe()):
+            self._start()
         self._wanted = True
         _ALL.add(self)
-        if not isolate.loading and not _in_arbiter(sys._getframe()):
-            self._work.start()
+
+    def _start(self) -> None:
+        self._work.start()
+        sigterm.beside(_stop_in_time)
+        _look_out()
+
+    @property
+    def grace_s(self) -> float:
+        """How long the work may take to stop."""
+        return self._work.grace_s
 
     def stop(self) -> None:
         """End it, and return when it has handed over."""
@@ -72,10 +108,11 @@ class Background:
 
     def _begin(self) -> None:
         if self._wanted and not _is_helper():
-            self._work.start()
+            self._start()
 
 
 _ALL: set[Background] = set()
+_looking = 0
 _imported_in: Any = multiprocessing.parent_process()
 
 
@@ -83,28 +120,68 @@ def _is_helper() -> bool:
     return multiprocessing.parent_process() is not _imported_in
 
 
-def _in_arbiter(frame: FrameType | None) -> bool:
-    """Tell whether gunicorn's arbiter loads the application in order to fork workers with it."""
-    found = False
-    while frame is not None:
-        if frame.f_globals.get("__name__") == "gunicorn.arbiter":
-            if frame.f_code.co_name == "spawn_worker":
-                return False
-            found = True
-        frame = frame.f_back
-    return found
-
-
 def _forked() -> None:
     for background in list(_ALL):
         background.forked()
 
 
-def _stop() -> None:
-    for background in list(_ALL):
+def _switched_on() -> bool:
+    said = os.environ.get("INCUMBENT_BACKGROUND", "").strip().lower()
+    if said in ("", "on", "1", "true", "yes"):
+        return True
+    if said in ("off", "0", "false", "no"):
+        return False
+    raise ConfigError(f"INCUMBENT_BACKGROUND={said!r}: use 'on' or 'off'")
+
+
+def _look_out() -> None:
+    """Stop everything if it turns out that this process only watches files."""
+    global _looking
+    if may_come_to_watch() and _looking != os.getpid():
+        _looking = os.getpid()
+        with suppress(RuntimeError):  # The interpreter ends.
+            threading.Thread(target=_look, name="incumbent-look", daemon=True).start()
+
+
+def _look() -> None:
+    never = Flag()
+    for _ in range(int(LOOK_FOR_S / LOOK_EVERY_S)):
+        if watches_files():
+            _log.info("this process only watches files: its work is done by the one that serves")
+            _stop_in_time()
+            return
+        never.wait(LOOK_EVERY_S)
+
+
+def _stop_in_time() -> None:
+    """Stop all of it at once, and return when it has, or has had its time."""
+    ending = [(background, Flag()) for background in list(_ALL)]
+    for background, ended in ending:
+        try:
+            _thread.start_new_thread(_stop_one, (background, ended))
+        except RuntimeError:  # There is no thread to be had.
+            _stop_one(background, ended)
+    limit_s = max((background.grace_s for background, _ in ending), default=0) + RELEASE_S
+    until_s = boottime() + limit_s
+    for _, ended in ending:
+        ended.wait(max(0.0, until_s - boottime()))
+
+
+def _stop_one(background: Background, ended: Flag) -> None:
+    try:
         background.stop()
+    except Exception:
+        _log.debug("it had failed before", exc_info=True)  # Which was said then.
+    finally:
+        ended.set()
 
 
-atexit.register(_stop)
+def _at_exit() -> None:
+    sigterm.at_exit()
+    for background in list(_ALL):
+        _stop_one(background, Flag())
+
+
+atexit.register(_at_exit)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forked)

@@ -7,18 +7,21 @@ Nobody waits for what was started in the background, so nobody could be told of 
 2. What cannot pass (a setting that cannot work, a package that is missing) is not: the work has
    failed, and `stop` raises the reason.
 3. Either is logged, and shown by `Work.standing` for as long as it is so.
+4. A program may end while work in a thread has only just begun: then no thread is to be had, which
+   is no failure of the work, and nobody's to read.
 """
 
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from incumbent.errors import ConfigError, UnsupportedPlatform
 from incumbent.runtime.face import Election
 
-__all__ = ["Pauses", "Standing"]
+__all__ = ["Pauses", "Standing", "interpreter_ends"]
 
 FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
@@ -78,3 +81,10 @@ class Pauses:
         )
         self._begun_at = self._now() + pause_s
         return pause_s
+
+
+def interpreter_ends(error: BaseException) -> bool:
+    """Tell whether `error` says no more than that the interpreter is about to end."""
+    if not isinstance(error, RuntimeError):
+        return False
+    return "interpreter shutdown" in str(error) or not threading.main_thread().is_alive()

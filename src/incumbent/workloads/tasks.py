@@ -9,6 +9,7 @@ from typing import Any
 from incumbent.runtime.checkpoints import Archive
 from incumbent.runtime.face import Misuse, name_of
 from incumbent.runtime.term import Term
+from incumbent.workloads.cancelled import unless_ours
 from incumbent.workloads.env import Clock, Env, Workload
 
 __all__ = ["run"]
@@ -37,4 +38,4 @@ async def _call(func: Callable[..., Any], *args: Any) -> Any:
             f"{name_of(func)} returned {result!r}, which cannot be awaited: the work of "
             "incumbent.aio needs coroutine functions (async def)"
         )
-    return await result
+    return await unless_ours(result)

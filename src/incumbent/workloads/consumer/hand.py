@@ -19,6 +19,7 @@ from incumbent.errors import IncumbentError, SourceUnavailable
 from incumbent.fencing.progress import Database
 from incumbent.runtime.face import Misuse, name_of, refuse_coroutine
 from incumbent.runtime.term import Term
+from incumbent.workloads.cancelled import unless_ours
 from incumbent.workloads.sources.api import Item
 
 __all__ = ["Bare", "Hand", "Outcome", "Taker"]
@@ -165,7 +166,7 @@ class Hand(ABC):
                 "consumer of incumbent.aio needs a coroutine function (async def)"
             )
         else:
-            await result
+            await unless_ours(result)
 
 
 class Bare(Hand):

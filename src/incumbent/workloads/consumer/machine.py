@@ -25,7 +25,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from incumbent.errors import ConfigError, IncumbentError, SourceUnavailable
+from incumbent.errors import ConfigError, IncumbentError, LeadershipLost, SourceUnavailable
 from incumbent.fencing.both import through
 from incumbent.fencing.progress import KEEP
 from incumbent.runtime.checkpoints import Progress
@@ -243,6 +243,8 @@ class _Run:
                 # The hand began nothing, since the term is to end: this is about to be cancelled.
                 self._term.check()
                 await self._env.clock.sleep(_FIRST_WAIT_S)
+                if self._term.ended:  # A coroutine has swallowed what was to cancel it, and us.
+                    raise LeadershipLost(f"{self._term.name!r} is to end: {self._term.cause}")
 
     def _several(self) -> bool:
         """Tell whether the hand may be given several items at a time."""

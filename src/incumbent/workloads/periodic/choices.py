@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Literal, TypedDict
 
 from incumbent.errors import ConfigError
 
@@ -107,18 +107,18 @@ class Choices:
 class Chosen(TypedDict, total=False):
     """The choices as arguments: see `Choices`."""
 
-    missed: str
+    missed: Literal["latest", "skip", "all"]
     missed_limit: int
     late_s: float
-    on_overrun: str
-    on_interrupted: str
+    on_overrun: Literal["skip", "latest", "all"]
+    on_interrupted: Literal["rerun", "skip"]
     reruns: int
     jitter_s: float
     timeout_s: float | None
     retries: int
     backoff_s: float
     history: int
-    errors: str
+    errors: Literal["log", "raise"]
 
 
 class Settings(Chosen, total=False):

@@ -10,6 +10,7 @@ from incumbent.core.records import check_identity, check_name
 from incumbent.errors import ConfigError
 from incumbent.runtime.candidacy import Observer
 from incumbent.runtime.driver import TermFactory
+from incumbent.runtime.face import checked
 from incumbent.runtime.settings import Settings, expect_number
 from incumbent.stores.api import Store
 from incumbent.workloads.spread.balance import Rules
@@ -81,7 +82,9 @@ class Group(Generic[W]):
             as_=as_,
             require=require,
         )
-        _refuse_misfit(self._settings(isolated=True))
+        settings = checked(self._settings, require)
+        if settings is not None:
+            _refuse_misfit(settings)
         self._names = self._checked(names)
         self._rules = Rules(_homes(preferred), _priorities(priority), _limit(at_most))
         self._pause_s = _pause(pause_s)
@@ -118,6 +121,7 @@ class Group(Generic[W]):
         """
         if self._member is not None:
             raise ConfigError(f"the spread {self.group!r} runs already: make another object")
+        _refuse_misfit(self._settings(isolated=True))
         self._member = Member(
             self._settings(armed=deadman),
             self._names,
@@ -141,6 +145,10 @@ class Group(Generic[W]):
                 "turn it is to ask for a handover: no election in it can have that name"
             )
         return dict.fromkeys(checked)
+
+
+# Python names this one where an argument is wrong, and users know it by the name of its subclasses.
+Group.__init__.__qualname__ = "Spread.__init__"
 
 
 def _refuse_misfit(settings: Settings) -> None:
