@@ -21,6 +21,7 @@ STREAM = "incumbent.workloads.sources.redis"
 
 _TEST = "tests/workloads/test_consumer.py::test_"
 _DEATHS = "tests/workloads/test_consumer_deaths.py::test_"
+_TROUBLE = "tests/workloads/test_consumer_trouble.py::test_"
 _POSTGRES = "tests/workloads/test_consumer_postgresql.py::test_"
 _REDIS = "tests/workloads/test_consumer_redis.py::test_"
 
@@ -53,14 +54,26 @@ PLANTED_CONSUMERS: tuple[Mutant, ...] = (
         "            await self._work(items)\n"
         "        while True:\n"
         "            items = await self._source.next(limit)\n"
-        "            self._wait_s = 0.0\n"
         "            await self._work(items)\n",
         "        while True:\n"
         "            items = await self._source.next(limit)\n"
-        "            self._wait_s = 0.0\n"
         "            await self._work(items)\n"
         "            await self._work(await self._source.regain(limit))\n",
         test=f"{_TEST}a_successor_begins_with_what_was_in_hand[sync]",
+    ),
+    planted(
+        "consumer: what cannot be buried is given and handled in a hot loop",
+        MACHINE,
+        "            items = await self._source.next(limit)\n",
+        "            items = await self._source.next(limit)\n            self._wait_s = 0.0\n",
+        test=f"{_TROUBLE}one_that_cannot_be_buried_is_no_hot_loop[sync]",
+    ),
+    planted(
+        "consumer: a failure whose text nobody can keep is never settled",
+        MACHINE,
+        "        reason = said(error)\n",
+        '        reason = f"{type(error).__name__}: {error}"\n',
+        test=f"{_TROUBLE}whatever_a_failure_says_it_is_buried_and_the_rest_goes_on[sync-error0]",
     ),
     planted(
         "consumer: a failed item goes to the end of those in hand",
