@@ -56,6 +56,8 @@ _STEADY_S = 10.0
 says nothing: one that cannot be buried is given each time."""
 REMIND_S = 60.0
 """How often trouble that lasts is said again."""
+_REASONS = 5
+"""How many different reasons of it are said meanwhile."""
 
 _log = logging.getLogger("incumbent")
 
@@ -152,7 +154,8 @@ class _Run:
         self._hand = self._new_hand(machine.handler)
         self._wait_s = 0.0
         self._open_at_s = math.inf
-        self._told_at_s = -math.inf
+        self._said_at_s = -math.inf
+        self._said: set[str] = set()
         self._noted: Progress | None = None
         self._begins = bool(machine.deaths)
         self._begun: Item | None = None
@@ -375,8 +378,11 @@ class _Run:
 
     async def _pause(self, reason: str) -> None:
         now_s = self._env.clock.now()
-        if not self._wait_s or now_s - self._told_at_s >= REMIND_S:
-            self._told_at_s = now_s
+        if not self._wait_s or now_s - self._said_at_s >= REMIND_S:
+            self._said_at_s = now_s
+            self._said.clear()
+        if reason not in self._said and len(self._said) < _REASONS:
+            self._said.add(reason)
             _log.warning("%s: %s; it is tried until it is over", self._term.name, reason)
         await self._env.clock.sleep(self._wait_s)
         self._wait_s = min(max(2 * self._wait_s, _FIRST_WAIT_S), _LONGEST_WAIT_S)

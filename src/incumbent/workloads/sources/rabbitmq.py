@@ -17,6 +17,9 @@ queue is refused. There the queue's own argument helps, x-single-active-consumer
 declared: `exclusive=no` relies on it, once the broker has said that the queue has it. The broker
 says so only in refusing a declaration that differs, so one is made.
 
+A queue that does not exist when a term begins is a mistake, and ends the work. One that is deleted
+while it is consumed is waited for.
+
 The order
 ---------
 What was in hand when a connection ends comes again at the head of the queue, in its order, before
@@ -108,6 +111,7 @@ class RabbitQueue:
         self._bell = asyncio.Event()
         self._broken = ""
         self._dead: set[str] = set()
+        self._consumed = False
 
     # -- coming and going -------------------------------------------------------------------------
 
@@ -131,6 +135,7 @@ class RabbitQueue:
             await self._connection.connect(timeout=CONNECT_S)
             self._connection.close_callbacks.add(self._lost)
             await self._consume(HELD * opening.limit)
+            self._consumed = True
         except Exception as error:
             raise self._meant(error) from error
 
@@ -338,6 +343,11 @@ class RabbitQueue:
         text = _words(error)
         if isinstance(error, IncumbentError):
             return error
+        if isinstance(error, told.ChannelNotFoundEntity) and self._consumed:
+            # Whoever changes what a queue is has to delete it, and declares it at once, or soon.
+            return SourceUnavailable(
+                f"the queue {self._queue!r} was deleted; it is consumed when it is declared anew"
+            )
         if isinstance(error, told.ChannelNotFoundEntity):
             return ConfigError(f"{self.name}: there is no such queue; declare it, durable: {text}")
         if isinstance(error, (told.ProbableAuthenticationError, told.AuthenticationError)):

@@ -324,7 +324,8 @@ class RedisStream:
             elif new and not self._told_again:
                 self._told_again = True
                 _log.warning(
-                    "%s: the group was set back; %s and more were done before, and are passed over",
+                    "%s: the group was set back; %s (and more, perhaps) have no higher numbers "
+                    "than what was done last, and are passed over",
                     self.name,
                     those,
                 )
