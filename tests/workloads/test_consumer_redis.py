@@ -93,8 +93,7 @@ def slow_way(server: Redis, *, bytes_a_second: int) -> Iterator[str]:
         with suppress(OSError):
             while piece := await source.read(20_000):
                 if slow:
-                    # sleep: the rate is what is tried
-                    await asyncio.sleep(len(piece) / bytes_a_second)
+                    await asyncio.sleep(len(piece) / bytes_a_second)  # sleep: it is the rate
                 sink.write(piece)
                 await sink.drain()
         sink.close()

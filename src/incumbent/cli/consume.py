@@ -19,6 +19,7 @@ from incumbent.cli.run import refusal
 from incumbent.cli.voice import Voice
 from incumbent.cli.wording import in_options
 from incumbent.cli.working import Piece, observer, refuse_one_process, work_on
+from incumbent.errors import ConfigError
 from incumbent.runtime.settings import Settings
 from incumbent.workloads.command import Command
 
@@ -79,6 +80,11 @@ def command(
     input, and INCUMBENT_ITEM (its id), INCUMBENT_ATTEMPT and INCUMBENT_TOKEN, the fencing token.
     It is done if COMMAND ends with 0; after a crash it may come again.
     """
+    if "://" not in source:
+        raise ConfigError(
+            f"{source!r} is no URL of a queue. SOURCE comes first, then NAME: incumbent consume "
+            "'redis://HOST/0?stream=orders' orders -- COMMAND"
+        )
     voice = Voice(name, json=options.json, verbosity=options.verbosity)
     election: dict[str, Any] = {
         "store": options.store,

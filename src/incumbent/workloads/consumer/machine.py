@@ -30,6 +30,7 @@ from incumbent.errors import ConfigError, IncumbentError, SourceUnavailable
 from incumbent.fencing.both import through
 from incumbent.fencing.progress import KEEP
 from incumbent.runtime.checkpoints import Progress
+from incumbent.workloads.command import CommandFailed
 from incumbent.workloads.consumer.begun import Deadly
 from incumbent.workloads.consumer.hand import Bare, Hand, Outcome
 from incumbent.workloads.consumer.places import open_place
@@ -286,12 +287,13 @@ class _Run:
         """Say so, and wait, if it is to be tried again."""
         machine = self._machine
         _log.warning(
-            "%s: item %s failed, attempt %d of %d",
+            "%s: item %s failed, attempt %d of %d: %s",
             self._term.name,
             item.id,
             item.attempt,
             machine.retries + 1,
-            exc_info=error,
+            said(error),
+            exc_info=None if isinstance(error, CommandFailed) else error,
         )
         if item.attempt <= machine.retries:
             pause_s = machine.backoff_s * 2 ** (item.attempt - 1)
@@ -383,7 +385,7 @@ class _Run:
             self._said.clear()
         if reason not in self._said and len(self._said) < _REASONS:
             self._said.add(reason)
-            _log.warning("%s: %s; it is tried until it is over", self._term.name, reason)
+            _log.warning("%s: %s (tried again until this is over)", self._term.name, reason)
         await self._env.clock.sleep(self._wait_s)
         self._wait_s = min(max(2 * self._wait_s, _FIRST_WAIT_S), _LONGEST_WAIT_S)
         self._term.check()
