@@ -51,6 +51,13 @@ PLANTED_BROKERS: tuple[Mutant, ...] = (
         test=f"{_RABBITMQ}a_queue_that_is_deleted_is_said_and_waited_for[sync]",
     ),
     planted(
+        "queue of RabbitMQ: headers that the client only reads hold the queue up",
+        RABBITMQ,
+        "{**_writable(message.headers), ",
+        "{**message.headers, ",
+        test=f"{_RABBITMQ}one_with_headers_that_the_client_only_reads_is_buried",
+    ),
+    planted(
         "queue of RabbitMQ: a message without an id is handled",
         RABBITMQ,
         "        if not identity:\n",

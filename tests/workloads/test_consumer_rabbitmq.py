@@ -344,6 +344,34 @@ def test_a_failure_of_any_length_and_letters_is_buried(
     assert reason.startswith("ValueError: \\udcffxxx")
 
 
+class Latin(str):
+    """A word that is written as another client may write it."""
+
+    __slots__ = ()
+
+    def encode(self, encoding: str = "", errors: str = "") -> bytes:
+        return b"caf\xe9"
+
+
+def test_one_with_headers_that_the_client_only_reads_is_buried(
+    memory: MemoryStore, queue: Queue
+) -> None:
+    face, seen = Face("sync"), list[str]()
+
+    def handle(item: Item) -> None:
+        seen.append(item.id)
+        if item.id == "i0":
+            raise ValueError("poison")
+
+    queue.put("i0", headers={"place": Latin(), "deep": [{"place": Latin()}], "count": 7})
+    queue.put("i1")
+    face.start(consumer(face, queue.source(), memory, handle, retries=0))
+    until(lambda: "i1" in seen, "the rest goes on")
+    face.stop()
+    assert seen == ["i0", "i1"]
+    assert queue.left("orders.dead") == [("i0", "ValueError: poison")]
+
+
 def test_what_arrived_on_a_connection_that_ended_is_not_returned(
     queue: Queue,
 ) -> None:

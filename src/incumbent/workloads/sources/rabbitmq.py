@@ -304,7 +304,7 @@ class RabbitQueue:
         place = place or f"{self._queue}.dead"
         copy = Message(
             message.body,
-            headers={**message.headers, "x-incumbent-reason": reason},
+            headers={**_writable(message.headers), "x-incumbent-reason": reason},
             content_type=message.content_type,
             content_encoding=message.content_encoding,
             correlation_id=message.correlation_id,
@@ -381,6 +381,23 @@ def _adopt(told: re.Match[str], arguments: dict[str, Any], flags: dict[str, bool
     else:
         return False
     return True
+
+
+def _writable(value: Any) -> Any:
+    """Return what was read as the client can write it: bytes and large numbers it only reads."""
+    from pamqp.encode import encode_table_value
+
+    if isinstance(value, dict):
+        return {name: _writable(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_writable(each) for each in value]
+    if isinstance(value, bytes):
+        return bytearray(value)
+    try:
+        encode_table_value(value)
+    except Exception:
+        return str(value)
+    return value
 
 
 def _text(value: Any) -> str:
