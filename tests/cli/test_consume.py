@@ -13,6 +13,7 @@ import pytest
 
 from tests.cli.conftest import Start
 from tests.cli.processes import run
+from tests.servers.ports import claim_port
 from tests.servers.redis import Redis
 from tests.workloads.consuming import until
 
@@ -126,3 +127,42 @@ def test_a_source_that_is_none_is_refused_at_once(url: str) -> None:
     done = run("consume", "nats://h", "lines", "--store", url, "--", "true")
     assert done.code == 2
     assert "no source answers to nats://" in done.err
+
+
+@pytest.mark.parametrize("loud", [[], ["-vv"]])
+def test_that_the_broker_is_away_is_said_and_nothing_is_said_twice(
+    url: str, start: Start, loud: list[str]
+) -> None:
+    source = f"redis://127.0.0.1:{claim_port()}/0?stream=lines"
+    process = start("consume", source, "lines", "--store", url, *TTL, *loud, "--", "true")
+    assert process.process.stderr is not None
+    told: list[str] = []
+    while not told or "tried again until this is over" not in told[-1]:
+        told.append(process.process.stderr.readline())
+        assert told[-1], told
+    process.signal(signal.SIGTERM)
+    told += process.process.stderr.readlines()
+    assert process.wait() == 128 + signal.SIGTERM
+    for words in ("elected: 'lines'", f"lines: {source}: ", "stopping the work of 'lines'"):
+        assert sum(words in line for line in told) == 1, told
+
+
+def test_a_failed_command_is_one_line_for_each_attempt(
+    url: str, start: Start, stream: Stream
+) -> None:
+    stream.put(b"bad")
+    words = ("--retries", "1", "--", "sh", "-c", "exit 3")
+    process = start("consume", stream.url, "lines", "--store", url, *TTL, *words)
+    stream.until_done()
+    process.signal(signal.SIGTERM)
+    told = process.errors()
+    for number in (1, 2):
+        said = f"failed, attempt {number} of 2: CommandFailed: the command ended with 3\n"
+        assert told.count(said) == 1, told
+    assert "Traceback" not in told
+
+
+def test_a_name_in_the_place_of_the_source_is_refused(url: str) -> None:
+    done = run("consume", "orders", "lines", "--store", url, "--", "true")
+    assert done.code == 2
+    assert "'orders' is no URL of a queue. SOURCE comes first" in done.err

@@ -41,7 +41,21 @@ PLANTED_BROKERS: tuple[Mutant, ...] = (
         RABBITMQ,
         "on_consumer_cancel_callbacks.add(self._cancelled)",
         "on_consumer_cancel_callbacks.discard(self._cancelled)",
-        test=f"{_RABBITMQ}a_queue_that_is_deleted_is_said",
+        test=f"{_RABBITMQ}a_queue_that_is_deleted_is_said_and_waited_for[sync]",
+    ),
+    planted(
+        "queue of RabbitMQ: one that is declared anew ends the work",
+        RABBITMQ,
+        "            self._consumed = True\n",
+        "",
+        test=f"{_RABBITMQ}a_queue_that_is_deleted_is_said_and_waited_for[sync]",
+    ),
+    planted(
+        "queue of RabbitMQ: headers that the client only reads hold the queue up",
+        RABBITMQ,
+        "{**_writable(message.headers), ",
+        "{**message.headers, ",
+        test=f"{_RABBITMQ}one_with_headers_that_the_client_only_reads_is_buried",
     ),
     planted(
         "queue of RabbitMQ: a message without an id is handled",
@@ -118,6 +132,22 @@ PLANTED_BROKERS: tuple[Mutant, ...] = (
         "        if await self._connected().topic(self._topic) != self._is:\n",
         "        if False:\n",
         test=f"{_KAFKA}partitions_that_are_added_are_read_from_their_beginning",
+    ),
+    planted(
+        "topic: a dead letter that is too large is not tried with less of its reason",
+        KAFKA,
+        "                if size <= _SHORT:\n",
+        "                if True:\n",
+        test=f"{_KAFKA}one_that_is_nearly_too_large_is_buried_with_as_much_of_the_reason_as_goes"
+        "[600]",
+    ),
+    planted(
+        "topic: the client is left to say how large a dead letter may be",
+        LINE,
+        '    "message.max.bytes": 1_000_000_000,\n',
+        "",
+        test=f"{_KAFKA}one_that_is_nearly_too_large_is_buried_with_as_much_of_the_reason_as_goes"
+        "[20000]",
     ),
     planted(
         "topic: silence is taken for peace when all brokers are down",

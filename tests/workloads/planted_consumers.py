@@ -21,6 +21,7 @@ STREAM = "incumbent.workloads.sources.redis"
 
 _TEST = "tests/workloads/test_consumer.py::test_"
 _DEATHS = "tests/workloads/test_consumer_deaths.py::test_"
+_TROUBLE = "tests/workloads/test_consumer_trouble.py::test_"
 _POSTGRES = "tests/workloads/test_consumer_postgresql.py::test_"
 _REDIS = "tests/workloads/test_consumer_redis.py::test_"
 
@@ -53,14 +54,26 @@ PLANTED_CONSUMERS: tuple[Mutant, ...] = (
         "            await self._work(items)\n"
         "        while True:\n"
         "            items = await self._source.next(limit)\n"
-        "            self._wait_s = 0.0\n"
         "            await self._work(items)\n",
         "        while True:\n"
         "            items = await self._source.next(limit)\n"
-        "            self._wait_s = 0.0\n"
         "            await self._work(items)\n"
         "            await self._work(await self._source.regain(limit))\n",
         test=f"{_TEST}a_successor_begins_with_what_was_in_hand[sync]",
+    ),
+    planted(
+        "consumer: what cannot be buried is given and handled in a hot loop",
+        MACHINE,
+        "            items = await self._source.next(limit)\n",
+        "            items = await self._source.next(limit)\n            self._wait_s = 0.0\n",
+        test=f"{_TROUBLE}one_that_cannot_be_buried_is_no_hot_loop[sync]",
+    ),
+    planted(
+        "consumer: a failure whose text nobody can keep is never settled",
+        MACHINE,
+        "        reason = said(error)\n",
+        '        reason = f"{type(error).__name__}: {error}"\n',
+        test=f"{_TROUBLE}whatever_a_failure_says_it_is_buried_and_the_rest_goes_on[sync-error0]",
     ),
     planted(
         "consumer: a failed item goes to the end of those in hand",
@@ -211,8 +224,11 @@ PLANTED_CONSUMERS: tuple[Mutant, ...] = (
     planted(
         "stream: what others of the group have is left to them",
         STREAM,
-        "            await self._claim()\n",
-        "",
+        "            await self._look(stream)\n            await self._claim()\n",
+        "            await self._look(stream)\n",
+        STREAM,
+        "            await self._claim()\n        else:\n",
+        "            pass\n        else:\n",
         test=f"{_REDIS}what_a_predecessor_had_in_hand_comes_first[sync]",
     ),
     planted(
@@ -238,6 +254,42 @@ PLANTED_CONSUMERS: tuple[Mutant, ...] = (
         '        begin = position if position and known <= last else "0"\n',
         '        begin = position or "0"\n',
         test=f"{_REDIS}a_server_that_lost_entries_numbers_new_ones_as_it_likes[sync]",
+    ),
+    planted(
+        "stream: what is done in this term is done again when the group is set back",
+        STREAM,
+        "        self._floor = max(self._floor, _number(items[-1].position))\n",
+        "",
+        test=f"{_REDIS}a_group_that_is_set_back_in_a_live_term_gets_no_item_done_twice"
+        "[sync-set back]",
+    ),
+    planted(
+        "stream: another stream in a live term is passed over",
+        STREAM,
+        " < self._floor:\n                raise",
+        " < (0, 0):\n                raise",
+        test=f"{_REDIS}a_stream_that_is_another_one_in_a_live_term_is_not_passed_over[sync]",
+    ),
+    planted(
+        "stream: what may be new is passed over in silence",
+        STREAM,
+        "                self._doubtful = position\n",
+        "                pass\n",
+        test=f"{_REDIS}what_cannot_be_told_from_what_is_done_is_an_error_in_the_log[sync]",
+    ),
+    planted(
+        "stream: what others take in a live term is waited for",
+        STREAM,
+        "            await self._claim()\n        else:\n",
+        "            pass\n        else:\n",
+        test=f"{_REDIS}what_a_foreign_consumer_takes_is_claimed_in_its_place_and_said_once[sync]",
+    ),
+    planted(
+        "stream: large entries are asked for over and over",
+        STREAM,
+        "                    self._most = count // 2\n",
+        "                    self._most = count\n",
+        test=f"{_REDIS}large_entries_over_a_slow_way_are_asked_for_by_less",
     ),
     planted(
         "stream: deleted entries are passed over in silence",

@@ -66,7 +66,7 @@ def test_items_are_handled_in_order_and_told_after_the_commit(
 
 
 def test_what_the_broker_did_not_hear_is_not_done_again(
-    face: Face, memory: MemoryStore, shelf: Shelf, effects: Effects
+    face: Face, memory: MemoryStore, shelf: Shelf, effects: Effects, caplog: Any
 ) -> None:
     """The commit was there, and the broker went before it was told."""
 
@@ -74,9 +74,10 @@ def test_what_the_broker_did_not_hear_is_not_done_again(
         effects.write(item, db)
         if item.id == "3" and shelf.opened == 1:
             shelf.broken = True
-            threading.Timer(0.02, lambda: setattr(shelf, "broken", False)).start()
 
     face.start(consumer(face, shelf, memory, handle, effects=effects.url, prefetch=3))
+    until(lambda: "the shelf is broken" in caplog.text, "it was not heard")
+    shelf.broken = False
     until(lambda: not shelf.waiting, "all are told")
     face.stop()
     assert effects.rows() == NINE

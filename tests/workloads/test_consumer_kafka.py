@@ -71,7 +71,8 @@ class Topic:
         return f"kafka://{address or self.server.address}/?topic={self.name}{more}"
 
     def put(self, *bodies: str, partition: int = 0, **more: Any) -> None:
-        producer = Producer({"bootstrap.servers": self.server.address, **QUIET})
+        largest = {"message.max.bytes": 2_000_000}  # Other clients leave it to the topic.
+        producer = Producer({"bootstrap.servers": self.server.address, **QUIET, **largest})
         for body in bodies:
             producer.produce(self.name, body.encode(), partition=partition, **more)
         assert producer.flush(LIMIT_S) == 0
@@ -250,6 +251,27 @@ def test_what_fails_is_buried_in_its_turn_with_all_it_had(
     assert headers["kind"] == b"new"
     assert headers["x-incumbent-id"] == f"{topic.name}/0/1".encode()
     assert headers["x-incumbent-reason"] == b"ValueError: cannot be read"
+
+
+@pytest.mark.parametrize("spare", [20_000, 600])
+def test_one_that_is_nearly_too_large_is_buried_with_as_much_of_the_reason_as_goes(
+    memory: MemoryStore, topic: Topic, spare: int
+) -> None:
+    """The topics take 1,048,588 bytes, and the client alone no more than 1,000,000."""
+    face, seen = Face("sync"), list[str]()
+
+    def handle(item: Item) -> None:
+        seen.append(item.text[:5])
+        if item.text.startswith("large"):
+            raise ValueError("x" * 2_000_000)
+
+    topic.put("large".ljust(1_048_588 - spare), "after")
+    face.start(consumer(face, topic.source(), memory, handle, retries=0))
+    until(lambda: "after" in seen, "the rest goes on")
+    face.stop()
+    assert seen == ["large", "after"]
+    ((_, headers),) = topic.all_of(f"{topic.name}.dead", 1)
+    assert len(headers["x-incumbent-reason"]) > (1000 if spare > 2000 else 90)
 
 
 def test_without_effects_the_position_lies_beside_the_election(

@@ -311,17 +311,68 @@ def queue_depth(queue: Queue) -> int:
     return asyncio.run(ask())
 
 
-def test_a_queue_that_is_deleted_is_said(
-    memory: MemoryStore, queue: Queue, effects: Effects
+def test_a_queue_that_is_deleted_is_said_and_waited_for(
+    face: Face, memory: MemoryStore, queue: Queue, effects: Effects, caplog: Any
 ) -> None:
-    face = Face("sync")
     queue.put("i0")
     face.start(consumer(face, queue.source(), memory, effects.write, effects=effects.url))
     handled(effects, 1)
     queue.delete()
-    face.join()
-    assert isinstance(face.failure, ConfigError)
-    assert "no such queue" in str(face.failure)
+    until(lambda: "'orders' was deleted; it is consumed when" in caplog.text, "it is said")
+    again = Queue(queue.server, "orders")
+    again.put("i0", "i1")
+    handled(effects, 2)
+    face.stop()
+    assert effects.rows() == ["i0", "i1"]
+
+
+def test_a_failure_of_any_length_and_letters_is_buried(
+    face: Face, memory: MemoryStore, queue: Queue
+) -> None:
+    """All headers of a message share one frame of 128 KiB."""
+    seen: list[str] = []
+
+    def handle(item: Item) -> None:
+        seen.append(item.id)
+        if item.id == "i0":
+            raise ValueError("\udcff" + "x" * 200_000)
+
+    queue.put(*names(2))
+    face.start(consumer(face, queue.source(), memory, handle, retries=0))
+    until(lambda: "i1" in seen, "the rest goes on")
+    face.stop()
+    assert seen == ["i0", "i1"]
+    ((identity, reason),) = queue.left("orders.dead")
+    assert identity == "i0"
+    assert reason.startswith("ValueError: \\udcffxxx")
+
+
+class Latin(str):
+    """A word that is written as another client may write it."""
+
+    __slots__ = ()
+
+    def encode(self, encoding: str = "", errors: str = "") -> bytes:
+        return b"caf\xe9"
+
+
+def test_one_with_headers_that_the_client_only_reads_is_buried(
+    memory: MemoryStore, queue: Queue
+) -> None:
+    face, seen = Face("sync"), list[str]()
+
+    def handle(item: Item) -> None:
+        seen.append(item.id)
+        if item.id == "i0":
+            raise ValueError("poison")
+
+    queue.put("i0", headers={"place": Latin(), "deep": [{"place": Latin()}], "count": 7})
+    queue.put("i1")
+    face.start(consumer(face, queue.source(), memory, handle, retries=0))
+    until(lambda: "i1" in seen, "the rest goes on")
+    face.stop()
+    assert seen == ["i0", "i1"]
+    assert queue.left("orders.dead") == [("i0", "ValueError: poison")]
 
 
 def test_what_arrived_on_a_connection_that_ended_is_not_returned(

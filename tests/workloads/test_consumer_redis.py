@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Iterator
-from contextlib import closing
+from concurrent.futures import Future
+from contextlib import closing, contextmanager, suppress
 from itertools import cycle
 from pathlib import Path
 from typing import Any
@@ -13,11 +16,13 @@ from redis import Redis as Client
 
 from incumbent import ConfigError, testing
 from incumbent.stores.memory import MemoryStore
+from incumbent.workloads import redis as lines
+from incumbent.workloads.sources import redis as sources
 from incumbent.workloads.sources.api import Item
 from incumbent.workloads.sources.redis import CONSUMER
 from tests.servers.redis import Redis
 from tests.workloads.consuming import Effects, consumer, until
-from tests.workloads.faces import FACES, Face
+from tests.workloads.faces import FACES, LIMIT_S, Face
 
 
 @pytest.fixture(params=FACES)
@@ -78,6 +83,41 @@ def stream(redis_server: Redis) -> Iterator[Stream]:
     with closing(redis_server.client(db=next(DATABASES))) as client:
         client.flushdb()
         yield Stream(redis_server, client)
+
+
+@contextmanager
+def slow_way(server: Redis, *, bytes_a_second: int) -> Iterator[str]:
+    """Lead to a server whose answers come slowly."""
+
+    async def pipe(source: asyncio.StreamReader, sink: asyncio.StreamWriter, slow: bool) -> None:
+        with suppress(OSError):
+            while piece := await source.read(20_000):
+                if slow:
+                    await asyncio.sleep(len(piece) / bytes_a_second)  # sleep: it is the rate
+                sink.write(piece)
+                await sink.drain()
+        sink.close()
+
+    async def lead(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        there, back = await asyncio.open_connection(server.host, server.port)
+        await asyncio.gather(pipe(reader, back, False), pipe(there, writer, True))
+
+    async def serve() -> None:
+        ended.set_result(asyncio.Event())
+        async with await asyncio.start_server(lead, "127.0.0.1", 0) as listening:
+            begun.set_result((asyncio.get_running_loop(), listening.sockets[0].getsockname()[1]))
+            await ended.result().wait()
+
+    begun: Future[tuple[asyncio.AbstractEventLoop, int]] = Future()
+    ended: Future[asyncio.Event] = Future()
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
+    thread.start()
+    loop, port = begun.result(LIMIT_S)
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        loop.call_soon_threadsafe(ended.result().set)
+        thread.join(LIMIT_S)
 
 
 def names(count: int, begin: int = 0) -> list[str]:
@@ -216,6 +256,134 @@ def test_a_server_that_lost_entries_numbers_new_ones_as_it_likes(
     stream.client.xadd("orders", {"n": "i2"}, id="9-1")
     until(lambda: "i2" in effects.rows(), "it is not passed over")
     second.stop()
+
+
+@pytest.mark.parametrize("how", ["set back", "made anew"])
+def test_a_group_that_is_set_back_in_a_live_term_gets_no_item_done_twice(
+    face: Face, memory: MemoryStore, stream: Stream, effects: Effects, how: str, caplog: Any
+) -> None:
+    """No id has to be remembered for that: what is done in this term bounds what is new."""
+    stream.put(*names(20))
+    settings = {"effects": effects.url, "remember": 2, "prefetch": 1}
+    face.start(consumer(face, stream.url, memory, effects.write, **settings))
+    stream.until_done("i19")
+    if how == "made anew":
+        with stream.client.pipeline(transaction=True) as pipeline:
+            pipeline.xgroup_destroy("orders", "orders")
+            pipeline.xgroup_create("orders", "orders", "0")
+            pipeline.execute()
+    else:
+        stream.client.xgroup_setid("orders", "orders", "0")
+    stream.put("i20")
+    until(lambda: "i20" in effects.rows(), "it goes on")
+    face.stop()
+    assert effects.rows() == names(21)
+    assert "the group was set back" in caplog.text
+
+
+def test_a_stream_that_is_another_one_in_a_live_term_is_not_passed_over(
+    face: Face, memory: MemoryStore, stream: Stream, effects: Effects, caplog: Any
+) -> None:
+    for number in (7, 8, 9):
+        stream.client.xadd("orders", {"n": f"i{number}"}, id=f"{number}-1")
+    face.start(consumer(face, stream.url, memory, effects.write, effects=effects.url))
+    stream.until_done("i9")
+    with stream.client.pipeline(transaction=True) as pipeline:
+        pipeline.delete("orders")
+        pipeline.xgroup_create("orders", "orders", "0", mkstream=True)
+        pipeline.xadd("orders", {"n": "i1"}, id="1-1")
+        pipeline.execute()
+    until(lambda: "9-1 was done, and the last number of the stream is 1-1" in caplog.text, "said")
+    face.stop()
+
+
+def test_what_cannot_be_told_from_what_is_done_is_an_error_in_the_log(
+    face: Face, memory: MemoryStore, stream: Stream, effects: Effects, caplog: Any
+) -> None:
+    """A replica that lagged, its clock behind: it gave low numbers before it was opened."""
+    for number in (900, 1000):
+        stream.client.xadd("orders", {"n": f"i{number}"}, id=f"{number}-0")
+    face.start(consumer(face, stream.url, memory, effects.write, effects=effects.url))
+    stream.until_done("i1000")
+    face.stop()
+    stream.client.delete("orders")
+    stream.client.xadd("orders", {"n": "i900"}, id="900-0")
+    stream.client.xgroup_create("orders", "orders", "900-0")
+    for number in (950, 1100):
+        stream.client.xadd("orders", {"n": f"i{number}"}, id=f"{number}-0")
+    second = Face(face.name)
+    second.start(consumer(second, stream.url, memory, effects.write, effects=effects.url))
+    stream.until_done("i1100")
+    second.stop()
+    assert effects.rows() == ["i900", "i1000", "i1100"]
+    assert "950-0 passed over, and perhaps never done" in caplog.text
+
+
+def test_done_entries_that_were_deleted_are_no_loss(
+    face: Face, memory: MemoryStore, stream: Stream, effects: Effects, caplog: Any
+) -> None:
+    stream.put(*names(5))
+    face.start(consumer(face, stream.url, memory, effects.write, effects=effects.url))
+    stream.until_done("i4")
+    face.stop()
+    ((last, _),) = stream.client.xrevrange("orders", count=1)
+    stream.client.xdel("orders", last)
+    stream.client.xgroup_setid("orders", "orders", "0")
+    stream.put("i5")
+    second = Face(face.name)
+    second.start(consumer(second, stream.url, memory, effects.write, effects=effects.url))
+    stream.until_done("i5")
+    second.stop()
+    assert effects.rows() == names(6)
+    assert "perhaps never done" not in caplog.text
+    assert "the group was set back" in caplog.text
+
+
+def test_what_a_foreign_consumer_takes_is_claimed_in_its_place_and_said_once(
+    face: Face, memory: MemoryStore, stream: Stream, effects: Effects, caplog: Any
+) -> None:
+    stream.put("i0")
+    face.start(consumer(face, stream.url, memory, effects.write, effects=effects.url))
+    stream.until_done("i0")
+    for number in (1, 3):
+        with stream.client.pipeline(transaction=True) as pipeline:
+            pipeline.xadd("orders", {"n": f"i{number}", "body": ""})
+            pipeline.xreadgroup("orders", "debugger", {"orders": ">"})
+            pipeline.xadd("orders", {"n": f"i{number + 1}", "body": ""})
+            pipeline.execute()
+        until(lambda: len(effects.rows()) >= number + 2, "it is claimed")  # noqa: B023
+    face.stop()
+    assert effects.rows() == names(5)
+    assert caplog.text.count("take entries, debugger: they are claimed") == 1
+
+
+def test_a_stream_that_is_not_there_is_said(
+    face: Face, memory: MemoryStore, stream: Stream, caplog: Any
+) -> None:
+    face.start(consumer(face, stream.url, memory, lambda item: None))
+    until(lambda: "nothing was ever added to a stream of this name" in caplog.text, "it is said")
+    face.stop()
+    assert "stream=orders" in caplog.text
+
+
+def test_large_entries_over_a_slow_way_are_asked_for_by_less(
+    memory: MemoryStore, stream: Stream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All eight take four tenths of a second, and the last one a quarter of a second alone."""
+    for module in (lines, sources):
+        monkeypatch.setattr(module, "ANSWER_S", 0.15)
+    face, seen = Face("sync"), list[int]()
+    for _ in range(8):
+        stream.client.xadd("orders", {"body": b"x" * 100_000})
+    with slow_way(stream.server, bytes_a_second=2_000_000) as address:
+        url = stream.server.url("stream=orders", database=stream.database, address=address)
+        handle: Any = lambda item: seen.append(len(item.body))  # noqa: E731
+        face.start(consumer(face, url, memory, handle, prefetch=8))
+        until(lambda: len(seen) == 8, "these are done")
+        stream.client.xadd("orders", {"body": b"x" * 500_000})
+        until(lambda: len(seen) == 9, "the large one is done")
+        face.stop()
+    assert seen == [*[100_000] * 8, 500_000]
 
 
 def test_deleted_entries_are_not_passed_over_in_silence(

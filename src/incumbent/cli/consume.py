@@ -14,6 +14,7 @@ import click
 from incumbent.cli.consuming import ItemCommand, consumer_of
 from incumbent.cli.election_options import EPILOG, elected, with_election
 from incumbent.cli.options import Options, common, seconds
+from incumbent.errors import ConfigError
 
 __all__ = ["command"]
 
@@ -52,6 +53,11 @@ def command(
     input, and INCUMBENT_ITEM (its id), INCUMBENT_ATTEMPT and INCUMBENT_TOKEN, the fencing token.
     It is done if COMMAND ends with 0; after a crash it may come again.
     """
+    if "://" not in source:
+        raise ConfigError(
+            f"{source!r} is no URL of a queue. SOURCE comes first, then NAME: incumbent consume "
+            "'redis://HOST/0?stream=orders' orders -- COMMAND"
+        )
     asked = elected(options, name, values)
     run = asked.command(ItemCommand.wrapped(command))
     consumer = consumer_of(

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from typing import TextIO
 
-__all__ = ["show_log"]
+__all__ = ["Loud", "show_log"]
 
 
 def show_log(write: Callable[[str], None], *, observed: bool = False) -> None:
@@ -19,17 +20,29 @@ def show_log(write: Callable[[str], None], *, observed: bool = False) -> None:
         write: takes one text, in any thread.
         observed: an observer hears what happens to the candidate, which is not repeated.
     """
-    if not logging.getLogger().handlers:
+    loud = logging.getLogger().handlers
+    if not loud:
         logging.getLogger("incumbent").addHandler(_Handler(write, observed))
+    for handler in loud:
+        if observed and isinstance(handler, Loud):
+            handler.addFilter(_unobserved)
+
+
+class Loud(logging.StreamHandler[TextIO]):
+    """Shows all of the log on the standard error."""
+
+
+def _unobserved(record: logging.LogRecord) -> bool:
+    """Tell whether no observer was told the same."""
+    return not getattr(record, "observed", False)
 
 
 class _Handler(logging.Handler):
     def __init__(self, write: Callable[[str], None], observed: bool) -> None:
         super().__init__(logging.WARNING)
         self._write = write
-        self._observed = observed
+        if observed:
+            self.addFilter(_unobserved)
 
     def emit(self, record: logging.LogRecord) -> None:
-        told = self._observed and record.name == "incumbent" and record.levelno < logging.ERROR
-        if not told:
-            self._write(self.format(record))
+        self._write(self.format(record))

@@ -137,7 +137,10 @@ def _louder(context: click.Context, _: click.Parameter, value: int) -> None:
     if options.verbosity > 1:
         import logging
 
-        logging.basicConfig(level=logging.DEBUG, format="%(name)s: %(levelname)s: %(message)s")
+        from incumbent.cli.logs import Loud
+
+        form = "%(name)s: %(levelname)s: %(message)s"
+        logging.basicConfig(level=logging.DEBUG, format=form, handlers=[Loud()])
 
 
 def _quieter(context: click.Context, _: click.Parameter, value: int) -> None:

@@ -305,7 +305,8 @@ class Candidacy:
         self._guarded(self.on_closed, None)
 
     def _report(self, event: str, term: Term | None, text: str) -> None:
-        logger.log(_LEVELS.get(event, logging.WARNING), "%s", text)
+        told = {"observed": self._observer is not None}
+        logger.log(_LEVELS.get(event, logging.WARNING), "%s", text, extra=told)
         if self._observer is not None:
             identity = self._driver.identity if self._driver is not None else ""
             token = term.token if term is not None else None

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     Headers = list[tuple[str, str | bytes | None]]
 
-__all__ = ["Line", "Topic"]
+__all__ = ["Line", "TooLarge", "Topic"]
 
 T = TypeVar("T")
 ANSWER_S = 5.0
@@ -52,6 +52,8 @@ _WRITING = {
     "enable.idempotence": True,
     "message.timeout.ms": 5000,
     "linger.ms": 0,
+    # Else the client refuses what the topic takes: the brokers say how large is too large.
+    "message.max.bytes": 1_000_000_000,
 }
 _ALWAYS = {
     "log_level": 0,
@@ -61,6 +63,10 @@ _ALWAYS = {
 }
 
 _log = logging.getLogger("incumbent")
+
+
+class TooLarge(ConfigError):
+    """The brokers refuse a record for its size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +129,11 @@ class Line:
     async def send(
         self, name: str, value: bytes | None, key: bytes | None, headers: Headers
     ) -> None:
-        """Add a record, and return when all replicas in sync have it."""
+        """Add a record, and return when all replicas in sync have it.
+
+        Raises:
+            TooLarge: it is; another one may go.
+        """
         await self._asked(lambda: self._sent(name, value, key, headers))
 
     async def close(self) -> None:
@@ -239,7 +249,8 @@ class Line:
         text = " ".join(error.str().split())
         for code, change in _CHANGES.items():
             if _is(error, code):
-                return ConfigError(f"{self._name}: {change} ({text})")
+                kind = TooLarge if code == "MSG_SIZE_TOO_LARGE" else ConfigError
+                return kind(f"{self._name}: {change} ({text})")
         return SourceUnavailable(text)
 
     def refused(self, error: KafkaError) -> IncumbentError:

@@ -20,7 +20,7 @@ from redis.backoff import NoBackoff
 from incumbent.errors import ConfigError, IncumbentError, SourceUnavailable
 from incumbent.stores.api import StoreURL
 
-__all__ = ["Line", "Refused"]
+__all__ = ["ANSWER_S", "Line", "Refused", "Word"]
 
 ANSWER_S = 10.0
 """How long an answer may take, beside what a command asks to wait for."""
@@ -93,13 +93,13 @@ class Line:
             raise self._meaning(answer)
         return answer
 
-    async def at_once(self, *commands: Sequence[Word]) -> list[Any]:
+    async def at_once(self, *commands: Sequence[Word], wait_s: float = 0.0) -> list[Any]:
         """Send commands as one transaction, and return their answers.
 
         Raises:
             SourceUnavailable, Refused, ConfigError: see `ask`; also if one of them is refused.
         """
-        answers = await self.ask_all([("MULTI",), *commands, ("EXEC",)])
+        answers = await self.ask_all([("MULTI",), *commands, ("EXEC",)], wait_s=wait_s)
         for answer in (*answers, *(answers[-1] if isinstance(answers[-1], list) else ())):
             if isinstance(answer, Exception):
                 raise self._meaning(answer)
@@ -148,6 +148,8 @@ class Line:
         await self.close()
         if isinstance(error, _FORBIDDEN):
             return self._meaning(error)
+        if isinstance(error, TimeoutError):
+            return SourceUnavailable("no whole answer has come in time")
         return SourceUnavailable(" ".join(str(error).split()) or type(error).__name__)
 
     def _meaning(self, error: Exception) -> IncumbentError:

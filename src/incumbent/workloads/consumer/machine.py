@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -29,10 +30,12 @@ from incumbent.errors import ConfigError, IncumbentError, LeadershipLost, Source
 from incumbent.fencing.both import through
 from incumbent.fencing.progress import KEEP
 from incumbent.runtime.checkpoints import Progress
+from incumbent.workloads.command import CommandFailed
 from incumbent.workloads.consumer.begun import Deadly
 from incumbent.workloads.consumer.hand import Bare, Hand, Outcome
 from incumbent.workloads.consumer.places import open_place
 from incumbent.workloads.env import Env
+from incumbent.workloads.reason import said
 from incumbent.workloads.sources import Item, Joining, Opening, Source, open_source
 
 __all__ = ["Machine"]
@@ -49,6 +52,13 @@ DEATHS = 5
 LONGEST_PAUSE_S = 30.0
 _FIRST_WAIT_S = 0.05
 _LONGEST_WAIT_S = 2.0
+_STEADY_S = 10.0
+"""A source that was open for so long, and goes then, is a trouble of its own. That it gives items
+says nothing: one that cannot be buried is given each time."""
+REMIND_S = 60.0
+"""How often trouble that lasts is said again."""
+_REASONS = 5
+"""How many different reasons of it are said meanwhile."""
 
 _log = logging.getLogger("incumbent")
 
@@ -144,6 +154,9 @@ class _Run:
         self._source = machine.open_source()
         self._hand = self._new_hand(machine.handler)
         self._wait_s = 0.0
+        self._open_at_s = math.inf
+        self._said_at_s = -math.inf
+        self._said: set[str] = set()
         self._noted: Progress | None = None
         self._begins = bool(machine.deaths)
         self._begun: Item | None = None
@@ -175,6 +188,8 @@ class _Run:
                     await self._consume()
                 except SourceUnavailable as error:
                     await self._source.close()
+                    if self._env.clock.now() - self._open_at_s >= _STEADY_S:
+                        self._wait_s = 0.0
                     await self._pause(f"{self._source.name}: {error}")
         except BaseException:
             await self._take_back()
@@ -187,14 +202,15 @@ class _Run:
                 through(self._hand.close())
 
     async def _consume(self) -> None:
+        self._open_at_s = math.inf
         position = await self._opened()
         limit = self._machine.prefetch
         await self._source.open(Opening(self._term.name, self._term, position, limit))
+        self._open_at_s = self._env.clock.now()
         while items := await self._source.regain(limit):
             await self._work(items)
         while True:
             items = await self._source.next(limit)
-            self._wait_s = 0.0
             await self._work(items)
 
     async def _opened(self) -> str:
@@ -273,12 +289,13 @@ class _Run:
         """Say so, and wait, if it is to be tried again."""
         machine = self._machine
         _log.warning(
-            "%s: item %s failed, attempt %d of %d",
+            "%s: item %s failed, attempt %d of %d: %s",
             self._term.name,
             item.id,
             item.attempt,
             machine.retries + 1,
-            exc_info=error,
+            said(error),
+            exc_info=None if isinstance(error, CommandFailed) else error,
         )
         if item.attempt <= machine.retries:
             pause_s = machine.backoff_s * 2 ** (item.attempt - 1)
@@ -331,7 +348,7 @@ class _Run:
         await self._told([item])
 
     async def _buried(self, item: Item, error: Exception) -> None:
-        reason = f"{type(error).__name__}: {error}"
+        reason = said(error)
         machine = self._machine
         in_source = machine.effects is None or machine.dead_letter is not None
         if in_source:
@@ -364,8 +381,13 @@ class _Run:
             raise
 
     async def _pause(self, reason: str) -> None:
-        if not self._wait_s:
-            _log.warning("%s: %s", self._term.name, reason)
+        now_s = self._env.clock.now()
+        if not self._wait_s or now_s - self._said_at_s >= REMIND_S:
+            self._said_at_s = now_s
+            self._said.clear()
+        if reason not in self._said and len(self._said) < _REASONS:
+            self._said.add(reason)
+            _log.warning("%s: %s (tried again until this is over)", self._term.name, reason)
         await self._env.clock.sleep(self._wait_s)
         self._wait_s = min(max(2 * self._wait_s, _FIRST_WAIT_S), _LONGEST_WAIT_S)
         self._term.check()

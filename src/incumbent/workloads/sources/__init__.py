@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from incumbent.errors import UnknownScheme
+from incumbent.errors import ConfigError, UnknownScheme
 from incumbent.stores.api import StoreURL, missing_extra, redact
 from incumbent.workloads.sources.api import Item, Joining, Opening, Source
 
@@ -41,8 +41,13 @@ def open_source(url: str) -> Source:
     Raises:
         UnknownScheme: there is no such source.
         MissingExtra: there is, but its client library is not installed.
-        ConfigError: it does not understand the rest of the URL.
+        ConfigError: it is no URL, or one whose rest the source does not understand.
     """
+    if "://" not in url:
+        raise ConfigError(
+            f"{redact(url)!r} is no URL of a source: write, for example, "
+            "redis://HOST/0?stream=NAME or postgresql://HOST/DATABASE?queue=NAME"
+        )
     parsed = StoreURL.parse(url)
     module = SOURCES.get(parsed.scheme)
     if module is None:

@@ -46,7 +46,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from incumbent.clock import boottime
 from incumbent.errors import ConfigError, SourceUnavailable
 from incumbent.stores.api import StoreURL
-from incumbent.workloads.kafka import Line, Topic
+from incumbent.workloads.kafka import Line, TooLarge, Topic
 from incumbent.workloads.sources.api import Item, Opening
 
 if TYPE_CHECKING:
@@ -56,6 +56,8 @@ __all__ = ["KafkaTopic", "open"]
 
 LOOK_EVERY_S = 10.0
 """How often the topic is looked at: whether it has more partitions, and whether it is the same."""
+_SHORT = 100
+"""How many characters of a reason are written if the whole one makes a dead letter too large."""
 _TRIES = 5
 _AGAIN_S = 0.3
 _OPTIONS = ("topic", "partition", "id", "gone", "sasl", "ca")
@@ -271,13 +273,19 @@ class KafkaTopic:
         place = place or f"{self._topic}.dead"
         if not _NAME.fullmatch(place):
             raise ConfigError(f"dead_letter={place!r} cannot be the name of a topic")
-        headers = [
-            *_headers(message),
-            ("x-incumbent-id", item.id.encode()),
-            ("x-incumbent-reason", reason.encode(errors="replace")),
-        ]
+        headers = [*_headers(message), ("x-incumbent-id", item.id.encode())]
         await self._connected().make(place)
-        await self._connected().send(place, message.value(), message.key(), headers)
+        # The record itself may have been nearly as large as one can be.
+        for size in (len(reason), _SHORT):
+            why = reason[:size].encode(errors="replace")
+            told = [*headers, ("x-incumbent-reason", why)]
+            try:
+                await self._connected().send(place, message.value(), message.key(), told)
+            except TooLarge:
+                if size <= _SHORT:
+                    raise
+            else:
+                return
 
     async def close(self) -> None:
         """Close the client."""

@@ -20,6 +20,9 @@ queue is refused. There the queue's own argument helps, x-single-active-consumer
 declared: `exclusive=no` relies on it, once the broker has said that the queue has it. The broker
 says so only in refusing a declaration that differs, so one is made.
 
+A queue that does not exist when a term begins is a mistake, and ends the work. One that is deleted
+while it is consumed is waited for.
+
 The order
 ---------
 What was in hand when a connection ends comes again at the head of the queue, in its order, before
@@ -119,6 +122,7 @@ class RabbitQueue:
         self._bell = asyncio.Event()
         self._broken = ""
         self._dead: set[str] = set()
+        self._consumed = False
 
     # -- coming and going -------------------------------------------------------------------------
 
@@ -143,6 +147,7 @@ class RabbitQueue:
             await self._connection.connect(timeout=CONNECT_S)
             self._connection.close_callbacks.add(self._lost)
             await self._consume(HELD * opening.limit)
+            self._consumed = True
         except Exception as error:
             raise self._meant(error) from error
 
@@ -311,7 +316,7 @@ class RabbitQueue:
         place = place or f"{self._queue}.dead"
         copy = Message(
             message.body,
-            headers={**message.headers, "x-incumbent-reason": reason},
+            headers={**_writable(message.headers), "x-incumbent-reason": reason},
             content_type=message.content_type,
             content_encoding=message.content_encoding,
             correlation_id=message.correlation_id,
@@ -352,6 +357,11 @@ class RabbitQueue:
             return error
         if untrusted := _untrusted(error):
             return ConfigError(f"{self.name}: {untrusted}")
+        if isinstance(error, told.ChannelNotFoundEntity) and self._consumed:
+            # Whoever changes what a queue is has to delete it, and declares it at once, or soon.
+            return SourceUnavailable(
+                f"the queue {self._queue!r} was deleted; it is consumed when it is declared anew"
+            )
         if isinstance(error, told.ChannelNotFoundEntity):
             return ConfigError(f"{self.name}: there is no such queue; declare it, durable: {text}")
         if isinstance(error, (told.ProbableAuthenticationError, told.AuthenticationError)):
@@ -385,6 +395,23 @@ def _adopt(told: re.Match[str], arguments: dict[str, Any], flags: dict[str, bool
     else:
         return False
     return True
+
+
+def _writable(value: Any) -> Any:
+    """Return what was read as the client can write it: bytes and large numbers it only reads."""
+    from pamqp.encode import encode_table_value
+
+    if isinstance(value, dict):
+        return {name: _writable(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_writable(each) for each in value]
+    if isinstance(value, bytes):
+        return bytearray(value)
+    try:
+        encode_table_value(value)
+    except Exception:
+        return str(value)
+    return value
 
 
 def _text(value: Any) -> str:
