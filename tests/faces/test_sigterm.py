@@ -131,7 +131,7 @@ def test_a_forked_child_is_ended_by_the_signal_as_ever(start: Start, url: str) -
             there, here = os.pipe()
             child = os.fork()
             if not child:
-                signal.alarm(20)
+                signal.alarm(5)
                 os.write(here, b"x")
                 signal.pause()
                 os._exit(1)
