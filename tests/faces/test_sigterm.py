@@ -13,7 +13,7 @@ from tests.faces.programs import Start
 
 JOB = {
     "sync": """
-        @incumbent.every("50ms", name="w", store=sys.argv[1], ttl_s=6)
+        @incumbent.every("50ms", name="w", store=sys.argv[1], ttl_s=15)
         def job(tick):
             say("begin")
             tick.term.on_lost(lambda _: say("stopping"))
@@ -27,17 +27,21 @@ JOB = {
             say("left")
     """,
     "aio": """
+        there = asyncio.Event()
+
         async def ended(tick):
             while not tick.lost.is_set():
                 await asyncio.sleep(0.01)
 
-        @aio.every("50ms", name="w", store=sys.argv[1], ttl_s=6)
+        @aio.every("50ms", name="w", store=sys.argv[1], ttl_s=15)
         async def job(tick):
+            await there.wait()
             say("begin")
             await asyncio.shield(ended(tick))
 
-        @aio.every("50ms", name="other", store=sys.argv[1], ttl_s=6)
+        @aio.every("50ms", name="other", store=sys.argv[1], ttl_s=15)
         async def other(tick):
+            there.set()
             try:
                 await asyncio.sleep(60)
             finally:
@@ -82,7 +86,7 @@ def test_all_work_of_a_loop_ends_before_the_program_does(start: Start, url: str)
 def test_who_handles_the_signal_keeps_it_and_may_stop_the_work(start: Start, url: str) -> None:
     program = start(
         """
-        @incumbent.every("50ms", name="w", store=sys.argv[1], ttl_s=6)
+        @incumbent.every("50ms", name="w", store=sys.argv[1], ttl_s=15)
         def job(tick):
             say("begin")
             hear()
@@ -105,7 +109,7 @@ def test_who_handles_the_signal_keeps_it_and_may_stop_the_work(start: Start, url
 def test_after_the_run_the_signal_does_what_it_did_before(start: Start, url: str) -> None:
     program = start(
         """
-        job = incumbent.Jobs("w", store=sys.argv[1], ttl_s=6)
+        job = incumbent.Jobs("w", store=sys.argv[1], ttl_s=15)
 
         @job.every("50ms")
         def once(tick):
@@ -126,12 +130,12 @@ def test_after_the_run_the_signal_does_what_it_did_before(start: Start, url: str
 def test_a_forked_child_is_ended_by_the_signal_as_ever(start: Start, url: str) -> None:
     program = start(
         """
-        @incumbent.every("50ms", name="w", store=sys.argv[1], ttl_s=6)
+        @incumbent.every("50ms", name="w", store=sys.argv[1], ttl_s=15)
         def job(tick):
             there, here = os.pipe()
             child = os.fork()
             if not child:
-                signal.alarm(20)
+                signal.alarm(5)
                 os.write(here, b"x")
                 signal.pause()
                 os._exit(1)
@@ -168,9 +172,9 @@ def test_a_spread_gives_everything_up(start: Start, url: str, face: str) -> None
 
         try:
             if sys.argv[2] == "sync":
-                incumbent.Spread("s", names, wait, store=sys.argv[1], ttl_s=6).run()
+                incumbent.Spread("s", names, wait, store=sys.argv[1], ttl_s=15).run()
             else:
-                asyncio.run(aio.Spread("s", names, awaited, store=sys.argv[1], ttl_s=6).run())
+                asyncio.run(aio.Spread("s", names, awaited, store=sys.argv[1], ttl_s=15).run())
             say("it goes on")
         finally:
             say("left")
@@ -190,7 +194,7 @@ def test_a_spread_gives_everything_up(start: Start, url: str, face: str) -> None
 # -- in the background ----------------------------------------------------------------------------
 
 BACKGROUND = """
-    @incumbent.every("50ms", name="w", store=sys.argv[1], ttl_s=6, background=True)
+    @incumbent.every("50ms", name="w", store=sys.argv[1], ttl_s=15, background=True)
     def job(tick):
         say("begin")
         tick.lost.wait()

@@ -17,8 +17,8 @@ Rules
 4. uvicorn handles the signal by itself while it loads an application, and ends by raising it again
    under the handler that was there before. There its own shutdown waits for ours, as for its
    connections.
-5. A forked child has the handler, and none of the work: in it the signal does what it does by
-   default.
+5. A forked child has none of the work: there the default handler is set again. At once, since one
+   of Python's runs only when the child comes by.
 6. A handler may interrupt the main thread anywhere: it takes no lock, and starts threads by
    `_thread` alone (`threading.Thread.start` takes one).
 """
@@ -63,7 +63,6 @@ class _State:
     """What the handler knows. One for the process; a forked child has a new one."""
 
     def __init__(self) -> None:
-        self.pid = os.getpid()
         self.heeded: list[Heeded] = []
         self.stop_all: Stop | None = None
         self.stopping = False
@@ -84,14 +83,14 @@ def heeded(stop: Stop) -> Iterator[Heeded]:
         SystemExit: the signal came, and the body has returned.
     """
     one = Heeded(stop)
-    ours = _take_over()
+    ours, state = _take_over(), _state
     if ours:
-        _state.heeded.append(one)
+        state.heeded.append(one)
     try:
         yield one
     finally:
         if ours:
-            _state.heeded.remove(one)
+            state.heeded.remove(one)
             _give_back()
     if one.told:
         raise SystemExit(STATUS)
@@ -133,20 +132,17 @@ def beside(stop_all: Stop) -> None:
 
 def at_exit() -> None:
     """Wait for what the signal has begun to stop, if the program ends by itself meanwhile."""
-    if _state.stopping and _state.pid == os.getpid():
+    if _state.stopping:
         _state.stopped.wait()
 
 
 def _take_over() -> bool:
-    global _state
     if threading.current_thread() is not threading.main_thread():
         return False
     now = signal.getsignal(signal.SIGTERM)
-    if _state.pid != os.getpid():
-        _state = _State()
-    elif now is _on_term:
+    if now is _on_term:
         return True
-    if now not in (signal.SIG_DFL, _on_term):
+    if now is not signal.SIG_DFL:
         return False
     with suppress(ValueError):  # A subinterpreter has no signals.
         signal.signal(signal.SIGTERM, _on_term)
@@ -162,7 +158,7 @@ def _give_back() -> None:
 
 def _on_term(number: int, frame: FrameType | None) -> None:
     state = _state
-    if state.pid != os.getpid() or state.stopped.is_set():
+    if state.stopped.is_set():
         _default()
     elif state.heeded:
         for one in list(state.heeded):
@@ -191,6 +187,14 @@ def _default() -> None:
     raise SystemExit(STATUS)  # The first process of a container has survived that.
 
 
+def _forked() -> None:
+    global _state
+    _state = _State()
+    with suppress(ValueError):  # A subinterpreter has no signals.
+        if signal.getsignal(signal.SIGTERM) is _on_term:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
 def _uvicorn() -> Any:
     """Return the server that handles the signal, if that is uvicorn's."""
     server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
@@ -213,3 +217,7 @@ def _wait_in(server: Any, stop_all: Stop) -> None:
 
     shutdown._incumbent = True  # type: ignore[attr-defined]
     server.shutdown = shutdown
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forked)

@@ -26,7 +26,7 @@ def note(kind: str, tick: incumbent.Tick) -> None:
         db.execute("INSERT INTO done VALUES (?, ?, ?, ?)", (kind, tick.id, tick.token, os.getpid()))
 
 
-@incumbent.every("100ms", ttl_s=6, background=True)
+@incumbent.every("100ms", ttl_s=15, background=True)
 def linger(tick: incumbent.Tick) -> None:
     """Go on for a while after the term is to end."""
     note("begin", tick)
