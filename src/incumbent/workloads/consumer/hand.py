@@ -20,10 +20,14 @@ from incumbent.runtime.face import name_of, refuse_coroutine
 from incumbent.runtime.term import Term
 from incumbent.workloads.sources.api import Item
 
-__all__ = ["Bare", "Hand", "Outcome"]
+__all__ = ["Bare", "Hand", "Outcome", "Vanished"]
 
 SLICE_S = 0.2
 """After this time a hand comes back between two items: the broker shall hear what is done."""
+
+
+class Vanished(SourceUnavailable):
+    """An item is not where the source had found it: the source is to be read anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +127,8 @@ class Hand(ABC):
             some = items[self.settled : self.settled + count]
             try:
                 await self._settle(some, more=self.settled + len(some) < len(items))
+            except Vanished as error:
+                return Outcome(self.settled, over=error)
             except SourceUnavailable as error:
                 return Outcome(self.settled, gone=str(error))
             except IncumbentError as error:
