@@ -48,7 +48,7 @@ __all__ = ["Sealed"]
 
 T = TypeVar("T")
 
-_PATIENCE = 10
+PATIENCE = 10
 """How often an item may find that the database is not there, when its seal was written."""
 
 _BURY = """\
@@ -354,4 +354,4 @@ class Sealed(Hand):
         """Tell whether what the item in hand has met may be the database's fault once more."""
         item, times = self._blamed
         self._blamed = (self._in_hand, times + 1 if item == self._in_hand else 1)
-        return self._blamed[1] <= _PATIENCE
+        return self._blamed[1] <= PATIENCE

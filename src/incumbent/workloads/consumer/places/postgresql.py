@@ -99,7 +99,7 @@ class PostgresPlace:
 
     async def begin(self, connection: Any) -> Any:
         """Begin a block."""
-        if int(connection.pgconn.transaction_status) != _IDLE:
+        if not connection.closed and int(connection.pgconn.transaction_status) != _IDLE:
             raise ConfigError(
                 "a handler's db was used when its item was over; what that did is undone. Use it "
                 "in the handler only, and a connection of your own elsewhere"
@@ -161,6 +161,8 @@ class PostgresPlace:
 
     async def rollback(self, connection: Any, begun: Any, error: BaseException) -> None:
         """End the block with the error."""
+        if connection.closed:
+            raise error
         if begun is not None:
             await self._exit(begun, error)
 
