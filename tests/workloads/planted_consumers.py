@@ -138,15 +138,15 @@ PLANTED_CONSUMERS: tuple[Mutant, ...] = (
     planted(
         "consumer: several items share a transaction without being told",
         PLACE,
-        'f"{before}COMMIT; BEGIN"',
-        '"SELECT 1"',
+        'f"{before}COMMIT; BEGIN; SAVEPOINT {_SAVEPOINT}"',
+        'f"{before}SAVEPOINT {_SAVEPOINT}"',
         test=f"{_POSTGRES}each_item_is_committed_before_the_next_one_begins[sync]",
     ),
     planted(
         "consumer: what one handler set for its transaction holds for the next one",
         PLACE,
-        'f"{before}COMMIT; BEGIN"',
-        '"COMMIT AND CHAIN"',
+        'f"{before}COMMIT; BEGIN; SAVEPOINT {_SAVEPOINT}"',
+        'f"{before}COMMIT AND CHAIN; SAVEPOINT {_SAVEPOINT}"',
         test=f"{_POSTGRES}each_item_is_committed_before_the_next_one_begins[sync]",
     ),
     planted(
@@ -176,7 +176,7 @@ PLANTED_CONSUMERS: tuple[Mutant, ...] = (
     planted(
         "consumer: what a handler has begun is committed, and the next one begun",
         PLACE,
-        'before = f"{_SAME.format(held)}; " if held else ""',
+        'before = f"{self._same(held)}; " if held else ""',
         'before = ""',
         test=f"{_ENDED}what_follows_the_end_of_the_transaction_is_not_committed"
         "[postgresql-1-COMMIT]",

@@ -5,8 +5,10 @@ become savepoints of it, and its `commit()` and `rollback()` are refused by psyc
 follows at once, the block stays, and the server is told to commit and to begin in one message; not
 by AND CHAIN, which hands on what the handler may have set for its transaction (READ ONLY, say).
 
-What psycopg does not refuse is the statement COMMIT. So the seal tells the number of the
-transaction, which no other one has, and the same message that commits asks for it first.
+What psycopg does not refuse is the statement COMMIT. So the message that commits begins with what
+fails in any other transaction: it releases the savepoint that was set when this one was begun. That
+is the cheapest for the server, but for a second number of a transaction. Where none was set, since
+it would have been a message of its own, the number is compared that the seal has told.
 
 Between the blocks the connection begins transactions by itself, which nobody commits: what uses the
 handler's `db` when its item is over has no effect, and is found at the next block.
@@ -33,6 +35,8 @@ SELECT quote_ident(nspname) FROM pg_class JOIN pg_namespace AS found ON found.oi
 WHERE pg_class.oid IN (to_regclass('incumbent_progress'), to_regclass('incumbent_done'),
                        to_regclass('incumbent_dead'))
 """
+_SAVEPOINT = "incumbent_item"
+_NO_SAVEPOINT = "3B001"
 _IDLE, _OPEN = 0, 2
 _ANOTHER = "incumbent: this is another transaction"
 _SAME = (
@@ -51,13 +55,14 @@ class PostgresPlace:
         self._conninfo = conninfo(parsed)
         self._waits = False
         self._cursor: Any = None
+        self._saved = False
         self._schema = ""
 
     async def connect(self, term: Term, work: str, *, waits: bool) -> Any:
         """Connect, have earlier sessions ended, and make the tables if they are missing."""
         import psycopg
 
-        self._waits, self._cursor = waits, None
+        self._waits, self._cursor, self._saved = waits, None, False
         name = application(work, term.token, _PART)
         kind: Any = psycopg.AsyncConnection if waits else psycopg.Connection
         connection = await settled(
@@ -138,14 +143,19 @@ class PostgresPlace:
     async def commit(self, connection: Any, begun: Any, held: str) -> None:
         """See which one it is, and end the block."""
         if held:
-            await self._send(connection, _SAME.format(held))
+            await self._send(connection, self._same(held))
         await self._exit(begun, None)
 
     async def commit_and_begin(self, connection: Any, begun: Any, held: str) -> Any:
         """Have the server do it all; what comes after something that failed, it does not do."""
-        before = f"{_SAME.format(held)}; " if held else ""
-        await self._send(connection, f"{before}COMMIT; BEGIN")
+        before = f"{self._same(held)}; " if held else ""
+        await self._send(connection, f"{before}COMMIT; BEGIN; SAVEPOINT {_SAVEPOINT}")
+        self._saved = True
         return begun
+
+    def _same(self, held: str) -> str:
+        """Return the statement that fails in any other transaction."""
+        return f"RELEASE {_SAVEPOINT}" if self._saved else _SAME.format(held)
 
     async def _send(self, connection: Any, text: str) -> None:
         if self._cursor is None:
@@ -155,7 +165,8 @@ class PostgresPlace:
             if self._waits:
                 await sent
         except Exception as error:
-            if _ANOTHER in str(error):
+            code = getattr(error, "sqlstate", None)
+            if _ANOTHER in str(error) or (code == _NO_SAVEPOINT and _SAVEPOINT in str(error)):
                 raise Ended from error
             raise
 
@@ -168,6 +179,7 @@ class PostgresPlace:
 
     async def _exit(self, block: Any, error: BaseException | None) -> None:
         kind = type(error) if error else None
+        self._saved = False
         if self._waits:
             await block.__aexit__(kind, error, None)
         else:
