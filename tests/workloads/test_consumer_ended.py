@@ -182,7 +182,7 @@ def test_a_transaction_that_a_handler_begins_is_not_taken_for_ours(
                 db.execute("BEGIN")
         place.write(db, item, "unsealed")
 
-    shelf = Shelf([b"x"] * 2)
+    shelf = Shelf([b"x"] * batch)
     assert isinstance(consume(place, memory, handle, shelf, batch=batch), Ended)
     assert place.said() == ([], [], [])
 
