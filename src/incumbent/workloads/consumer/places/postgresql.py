@@ -10,8 +10,8 @@ fails in any other transaction: it releases the savepoint that was set when this
 is the cheapest for the server, but for a second number of a transaction. Where none was set, since
 it would have been a message of its own, the number is compared that the seal has told.
 
-Between the blocks the connection begins transactions by itself, which nobody commits: what uses the
-handler's `db` when its item is over has no effect, and is found at the next block.
+From the first block on the connection begins transactions by itself, which nobody commits: what
+uses the handler's `db` when its item is over has no effect, and is found at the next block.
 
 Our own tables are named with their schema, for a handler may set another search path.
 """
@@ -80,10 +80,6 @@ class PostgresPlace:
                 found = await settled((await execute(_THERE)).fetchall())
             schemas = {schema for (schema,) in found}
             self._schema = schemas.pop() if len(schemas) == 1 else ""
-            if waits:
-                await connection.set_autocommit(False)
-            else:
-                connection.autocommit = False
         except BaseException:
             await settled(connection.close())
             raise
@@ -109,6 +105,11 @@ class PostgresPlace:
                 "a handler's db was used when its item was over; what that did is undone. Use it "
                 "in the handler only, and a connection of your own elsewhere"
             )
+        if connection.autocommit:
+            if self._waits:
+                await connection.set_autocommit(False)
+            else:
+                connection.autocommit = False
         block = connection.transaction()
         if self._waits:
             await block.__aenter__()
