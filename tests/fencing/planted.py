@@ -113,15 +113,15 @@ PLANTED: tuple[Mutant, ...] = (
     planted(
         "progress: an item that is done is done again",
         PROGRESS,
-        "first=first)",
-        "first=True)",
+        "first=first, known",
+        "first=True, known",
         test=f"{_DONE}an_item_is_done_once_whoever_does_it[sqlite3]",
     ),
     planted(
         "progress: an old token writes ids",
         FENCE,
-        "        self._judge(noted.token)\n        return noted.first\n",
-        "        return noted.first\n",
+        "        self._judge(noted.token)\n        return noted\n",
+        "        return noted\n",
         test=f"{_DONE}an_item_is_done_once_whoever_does_it[sqlite3]",
     ),
     planted(
@@ -141,7 +141,7 @@ PLANTED: tuple[Mutant, ...] = (
     planted(
         "progress: what was not there to be taken moves the checkpoint",
         PROGRESS,
-        'taken=_TAKEN.format(taking=taking), first="taken")',
+        'taken=_TAKEN.format(taking=taking), first="noted, taken")',
         'taken=_TAKEN.format(taking=taking), first="noted")',
         test=f"{_DONE}what_is_not_there_to_be_taken_moves_nothing[psycopg]",
     ),
@@ -171,7 +171,7 @@ PLANTED: tuple[Mutant, ...] = (
     planted(
         "progress: ids are kept for ever",
         PROGRESS,
-        "    if number % max(1, keep // 10) == 0:\n",
+        "    if number % max(1, step or keep // 10) == 0:\n",
         "    if False:\n",
         test=f"{_DONE}ids_of_the_last_items_are_kept_and_no_more[sqlite3]",
     ),

@@ -16,6 +16,9 @@ MACHINE = "incumbent.workloads.consumer.machine"
 SEALED = "incumbent.workloads.consumer.sealed"
 SERVER = "incumbent.workloads.postgresql"
 PLACE = "incumbent.workloads.consumer.places.postgresql"
+FILE = "incumbent.workloads.consumer.places.sqlite"
+OWN = "incumbent.workloads.consumer.places.own"
+PROGRESS = "incumbent.fencing.progress"
 QUEUE = "incumbent.workloads.sources.postgresql"
 STREAM = "incumbent.workloads.sources.redis"
 
@@ -23,21 +26,23 @@ _TEST = "tests/workloads/test_consumer.py::test_"
 _DEATHS = "tests/workloads/test_consumer_deaths.py::test_"
 _TROUBLE = "tests/workloads/test_consumer_trouble.py::test_"
 _POSTGRES = "tests/workloads/test_consumer_postgresql.py::test_"
+_ENDED = "tests/workloads/test_consumer_ended.py::test_"
+_IDS = "tests/workloads/test_consumer_ids.py::test_"
 _REDIS = "tests/workloads/test_consumer_redis.py::test_"
 
 PLANTED_CONSUMERS: tuple[Mutant, ...] = (
     planted(
         "consumer: nothing is sealed when the term begins",
         SEALED,
-        "        return await self._transact(self._fence.checkpoint_in)\n",
+        "        return await self._transact(self._read)\n",
         '        return ""\n',
         test=f"{_TEST}a_position_is_committed_with_the_effect[sync]",
     ),
     planted(
         "consumer: an item is handled without a seal and an id",
         SEALED,
-        "        return await self._fence.once_in(",
-        "        return True\n        return await self._fence.once_in(",
+        "        noted = await self._noted(db, item)\n        if noted.known and",
+        "        return True\n        if noted.known and",
         test=f"{_TEST}what_the_broker_did_not_hear_is_not_done_again[sync]",
     ),
     planted(
@@ -92,8 +97,8 @@ PLANTED_CONSUMERS: tuple[Mutant, ...] = (
     planted(
         "consumer: a commit of which nobody heard is taken for one",
         SEALED,
-        "            meant = self._meant(error)\n            gone =",
-        "            meant = self._meant(error)\n"
+        "            meant = self._meant(error, committing=committing)\n            gone =",
+        "            meant = self._meant(error, committing=committing)\n"
         "            if committing and isinstance(meant, SourceUnavailable):\n"
         "                return result\n"
         "            gone =",
@@ -102,8 +107,8 @@ PLANTED_CONSUMERS: tuple[Mutant, ...] = (
     planted(
         "consumer: a commit of which nobody heard is taken for none, and the item for another",
         SEALED,
-        "self._fence.once_in(db, item.id, item.position",
-        'self._fence.once_in(db, f"{item.id} {id(self._connection)}", item.position',
+        "self._fence.noted_in(db, item.id, item.position",
+        'self._fence.noted_in(db, f"{item.id} {id(self._connection)}", item.position',
         test=f"{_TEST}a_commit_of_which_nobody_heard_is_asked_about[sync]",
     ),
     planted(
@@ -132,32 +137,29 @@ PLANTED_CONSUMERS: tuple[Mutant, ...] = (
     planted(
         "consumer: a transaction of which a statement failed is committed",
         SEALED,
-        "            await self._place.whole(self._connection)\n",
+        "        await self._place.whole(self._connection, db, self._held)\n",
         "",
         test=f"{_POSTGRES}a_statement_that_fails_in_silence_does_not_pass_for_done[sync]",
     ),
     planted(
         "consumer: nobody asks for the term before the commit",
         SEALED,
-        "            self.term.check()\n            committing = True\n",
-        "            committing = True\n",
+        "            self.term.check()\n            self._theirs = committing = True\n",
+        "            self._theirs = committing = True\n",
         test=f"{_TEST}a_handler_that_outlives_its_term_commits_nothing[sync]",
     ),
     planted(
         "consumer: several items share a transaction without being told",
         PLACE,
-        'await self._cursor.execute("COMMIT; BEGIN")',
-        'await self._cursor.execute("SELECT 1")',
-        PLACE,
-        '            self._cursor.execute("COMMIT; BEGIN")\n        return',
-        '            self._cursor.execute("SELECT 1")\n        return',
+        'f"{before}COMMIT; BEGIN; SAVEPOINT {_SAVEPOINT}"',
+        'f"{before}SAVEPOINT {_SAVEPOINT}"',
         test=f"{_POSTGRES}each_item_is_committed_before_the_next_one_begins[sync]",
     ),
     planted(
         "consumer: what one handler set for its transaction holds for the next one",
         PLACE,
-        '            self._cursor.execute("COMMIT; BEGIN")\n        return',
-        '            self._cursor.execute("COMMIT AND CHAIN")\n        return',
+        'f"{before}COMMIT; BEGIN; SAVEPOINT {_SAVEPOINT}"',
+        'f"{before}COMMIT AND CHAIN; SAVEPOINT {_SAVEPOINT}"',
         test=f"{_POSTGRES}each_item_is_committed_before_the_next_one_begins[sync]",
     ),
     planted(
@@ -170,12 +172,92 @@ PLANTED_CONSUMERS: tuple[Mutant, ...] = (
     planted(
         "consumer: a commit that also begins is taken for none, and the item for another",
         SEALED,
-        "self._fence.once_in(db, item.id, item.position",
-        'self._fence.once_in(db, f"{item.id} {id(self._connection)}", item.position',
+        "self._fence.noted_in(db, item.id, item.position",
+        'self._fence.noted_in(db, f"{item.id} {id(self._connection)}", item.position',
         SEALED,
         "taking = None if self._joined is None else self._joined.taking(item)",
         "taking = None",
         test=f"{_POSTGRES}a_commit_that_also_begins_is_asked_about_if_nobody_heard_of_it[sync]",
+    ),
+    planted(
+        "consumer: what a handler has begun is committed as if it were sealed",
+        PLACE,
+        "        if held:\n            await self._send",
+        "        if False:\n            await self._send",
+        test=f"{_ENDED}a_transaction_that_a_handler_begins_is_not_taken_for_ours[postgresql-1]",
+    ),
+    planted(
+        "consumer: what a handler has begun is committed, and the next one begun",
+        PLACE,
+        'before = f"{self._same(held)}; " if held else ""',
+        'before = ""',
+        test=f"{_ENDED}what_follows_the_end_of_the_transaction_is_not_committed"
+        "[postgresql-1-COMMIT]",
+    ),
+    planted(
+        "consumer: of a batch the last seal is as good as the first",
+        PLACE,
+        "        if held and held != noted.transaction:\n",
+        "        if False:\n",
+        test=f"{_ENDED}a_transaction_that_a_handler_begins_is_not_taken_for_ours[postgresql-2]",
+    ),
+    planted(
+        "consumer: nobody looks for the savepoint",
+        OWN,
+        'f"RELEASE SAVEPOINT {_SAVEPOINT}"',
+        '"SELECT 1"',
+        test=f"{_ENDED}what_follows_the_end_of_the_transaction_is_not_committed[function-1-COMMIT]",
+    ),
+    planted(
+        "consumer: nobody looks for the number of the transaction",
+        OWN,
+        "            if str(number) != held:\n",
+        "            if False:\n",
+        test=f"{_ENDED}what_follows_the_end_of_the_transaction_is_not_committed"
+        "[psycopg-1-ROLLBACK]",
+    ),
+    planted(
+        "consumer: SQLite is not told what a handler may",
+        FILE,
+        "        if action != sqlite3.SQLITE_TRANSACTION or self._ours:\n",
+        "        if action:\n",
+        test=f"{_ENDED}sqlite_refuses_it_before_it_happens[with-sqlite]",
+    ),
+    planted(
+        "consumer: an item of which a part is committed counts as done",
+        SEALED,
+        "        asked = [item for item in items if item.id in self._unsent]\n",
+        "        asked: list[Item] = []\n",
+        test=f"{_ENDED}an_item_of_which_a_part_is_committed_is_neither_done_nor_tried_again"
+        "[psycopg]",
+    ),
+    planted(
+        "queue: what a producer has sent twice stays in the table",
+        PROGRESS,
+        "{taking} AND EXISTS (SELECT 1 FROM held WHERE token <= :token) RETURNING 1",
+        "{taking} AND EXISTS (SELECT 1 FROM noted) RETURNING 1",
+        test=f"{_IDS}what_a_producer_has_sent_twice_is_taken_out_twice[sync]",
+    ),
+    planted(
+        "queue: a row that is not there is noted as done",
+        SEALED,
+        "        if not noted.known and not noted.first:\n",
+        "        if False:\n",
+        test=f"{_IDS}a_row_that_was_taken_out_by_hand_is_passed_over_without_a_trace[sync]",
+    ),
+    planted(
+        "queue: a row is its number",
+        QUEUE,
+        'name or f"#{tx}/{id_}"',
+        "name or str(id_)",
+        test=f"{_IDS}numbers_of_rows_may_come_again[sync]",
+    ),
+    planted(
+        "consumer: ids are forgotten as soon as fewer are to be kept",
+        SEALED,
+        "        return max(self._remember, self._former) if self._left else self._remember\n",
+        "        return self._remember\n",
+        test=f"{_IDS}fewer_ids_are_kept_only_when_all_that_may_come_again_has_come[sync]",
     ),
     planted(
         "queue: rows are read in the order of their numbers",
@@ -197,11 +279,12 @@ PLANTED_CONSUMERS: tuple[Mutant, ...] = (
         "ORDER BY tx, id LIMIT 1 FOR UPDATE\n",
         "ORDER BY tx, id LIMIT 1\n",
         QUEUE,
-        'return f"DELETE FROM {self._table} WHERE id = :id", {"id": item.tag}',
-        "return (\n"
-        '            f"DELETE FROM {self._table} WHERE id IN (SELECT id FROM {self._table} "\n'
-        '            "WHERE id = :id FOR UPDATE SKIP LOCKED)"\n'
-        '        ), {"id": item.tag}',
+        'f"DELETE FROM {self._full_name} WHERE id = :id AND tx = CAST(:tx AS xid8)"',
+        "(\n"
+        '            f"DELETE FROM {self._full_name} WHERE id IN (SELECT id "\n'
+        '            f"FROM {self._full_name} "\n'
+        '            "WHERE id = :id AND tx = CAST(:tx AS xid8) FOR UPDATE SKIP LOCKED)"\n'
+        "        )",
         test=f"{_POSTGRES}the_open_transaction_of_somebody_else_is_waited_for[sync]",
     ),
     planted(

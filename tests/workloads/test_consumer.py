@@ -297,10 +297,10 @@ def test_a_commit_of_which_nobody_heard_is_asked_about(
     fates = Random(7)
     commit = SqlitePlace.commit
 
-    async def unheard(self: SqlitePlace, connection: Any, begun: Any) -> None:
+    async def unheard(self: SqlitePlace, connection: Any, begun: Any, held: str) -> None:
         fate = fates.choice(["heard", "heard", "unheard", "lost"])
         if fate != "lost":
-            await commit(self, connection, begun)
+            await commit(self, connection, begun, held)
         if fate != "heard":
             raise SourceUnavailable("nobody knows")
 
@@ -322,7 +322,7 @@ def test_a_handler_that_commits_is_told_so(
     face.start(consumer(face, shelf, memory, handle, effects=effects.url))
     face.join()
     assert isinstance(face.failure, ConfigError)
-    assert "the consumer commits" in str(face.failure)
+    assert "The consumer commits" in str(face.failure)
     assert effects.rows() == []
 
 

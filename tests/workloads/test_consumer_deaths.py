@@ -27,7 +27,7 @@ from tests.servers.postgresql import Postgres
 from tests.workloads.consuming import Effects, consumer, until
 from tests.workloads.deadly import DIED
 from tests.workloads.faces import FACES, LIMIT_S, Face
-from tests.workloads.test_consumer_postgresql import QUEUES, TABLES, Queue, names
+from tests.workloads.queues import Queue, names
 
 ROOT = Path(__file__).parents[2]
 NOTE = "SELECT checkpoint FROM incumbent_progress WHERE work = 'begun:orders'"
@@ -61,7 +61,7 @@ def effects(tmp_path: Path) -> Effects:
 def queue(postgres: Postgres) -> Iterator[Queue]:
     made = Queue(postgres)
     yield made
-    postgres.execute(f"DROP TABLE IF EXISTS {', '.join((*TABLES, *QUEUES))}")
+    made.drop()
 
 
 def noted(effects: Effects) -> tuple[str, int]:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers.postgresql import Postgres
-from tests.workloads.test_consumer_postgresql import QUEUES, TABLES, Queue, names
+from tests.workloads.queues import Queue, names
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 def queue(postgres: Postgres) -> Iterator[Queue]:
     made = Queue(postgres)
     yield made
-    postgres.execute(f"DROP TABLE IF EXISTS {', '.join((*TABLES, *QUEUES))}")
+    made.drop()
 
 
 def start(queue: Queue, folder: Path, held: str) -> subprocess.Popen[str]:

@@ -19,13 +19,11 @@ from incumbent.stores.memory import MemoryStore
 from incumbent.workloads.consumer.places.postgresql import PostgresPlace
 from incumbent.workloads.postgresql import application
 from incumbent.workloads.sources.api import Item
-from incumbent.workloads.sources.postgresql import PostgresQueue, schema
+from incumbent.workloads.sources.postgresql import PostgresQueue
 from tests.servers.postgresql import Postgres
 from tests.workloads.consuming import Effects, consumer, until
 from tests.workloads.faces import FACES, Face
-
-TABLES = ("effect", "incumbent_progress", "incumbent_done", "incumbent_dead")
-QUEUES = ("incumbent_queue", "incumbent_queue_dead")
+from tests.workloads.queues import Queue, add, names
 
 
 @pytest.fixture(params=FACES)
@@ -38,62 +36,11 @@ def memory() -> MemoryStore:
     return testing.memory_store()
 
 
-class Queue:
-    """A queue with a table of effects beside it."""
-
-    def __init__(self, server: Postgres) -> None:
-        self.server = server
-        self.effects = server.url()
-        self.source = f"{server.url()}?queue=orders&poll_s=0.5"
-        self.server.execute(f"DROP TABLE IF EXISTS {', '.join((*TABLES, *QUEUES))}")
-        self.server.execute(schema())
-        self.server.execute(
-            "CREATE TABLE effect (n BIGSERIAL, item TEXT NOT NULL, token BIGINT NOT NULL)"
-        )
-
-    def put(self, *items: str) -> None:
-        """Produce some, in one transaction."""
-        with self.server.transaction() as connection:
-            add(connection, *items)
-
-    def write(self, item: Item, db: Any) -> Any:
-        """Be a handler; what is returned may have to be awaited."""
-        return db.execute("INSERT INTO effect (item, token) VALUES (%s, %s)", [item.id, item.token])
-
-    def rows(self, query: str = "SELECT item FROM effect ORDER BY n") -> list[Any]:
-        """Return the first column."""
-        return [row[0] for row in self.server.execute(query)]
-
-    def end_sessions(self) -> None:
-        """End those of the consumers."""
-        self.server.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            "WHERE application_name LIKE 'incumbent/%'"
-        )
-
-    def until_empty(self) -> None:
-        """Wait until everything is handled."""
-        until(lambda: not self.rows("SELECT 1 FROM incumbent_queue LIMIT 1"), "it is empty")
-
-
-def add(connection: Any, *items: str) -> None:
-    for item in items:
-        connection.execute(
-            "INSERT INTO incumbent_queue (queue, item, body) VALUES ('orders', %s, %s)",
-            [item, f"body {item}".encode()],
-        )
-    connection.execute("SELECT pg_notify('incumbent_queue', 'orders')")
-
-
 @pytest.fixture
 def queue(postgres: Postgres) -> Iterator[Queue]:
     made = Queue(postgres)
     yield made
-    postgres.execute(f"DROP TABLE IF EXISTS {', '.join((*TABLES, *QUEUES))}")
-
-
-def names(count: int, begin: int = 0) -> Sequence[str]:
-    return [f"i{number}" for number in range(begin, begin + count)]
+    made.drop()
 
 
 @pytest.mark.parametrize("batch", [1, 10])
@@ -347,11 +294,11 @@ def test_a_commit_that_also_begins_is_asked_about_if_nobody_heard_of_it(
     happened: set[str] = set()
     commit = PostgresPlace.commit_and_begin
 
-    async def unheard(self: PostgresPlace, connection: Any, begun: Any) -> Any:
+    async def unheard(self: PostgresPlace, connection: Any, begun: Any, held: str) -> Any:
         fate = fates.choice(["heard", "unheard", "lost"])
         happened.add(fate)
         if fate != "lost":
-            begun = await commit(self, connection, begun)
+            begun = await commit(self, connection, begun, held)
         if fate != "heard":
             raise SourceUnavailable("nobody knows")
         return begun

@@ -85,8 +85,10 @@ class Fence:
             keep: of how many items the ids are remembered, at least.
 
         Raises:
-            StaleToken, LeadershipLost, ConfigError: see `sql`.
+            StaleToken, LeadershipLost, ConfigError: see `sql`. ConfigError also in the handler of
+                a consumer under the name of its own work: its ids are noted before it is called.
         """
+        self._refuse_handled()
         return through(self.once_in(progress.database(connection), item, checkpoint, keep))
 
     async def once_async(
@@ -95,8 +97,9 @@ class Fence:
         """Do the same on a connection of asyncio: see `sql_async`.
 
         Raises:
-            StaleToken, LeadershipLost, ConfigError: see `sql`.
+            StaleToken, LeadershipLost, ConfigError: see `once`.
         """
+        self._refuse_handled()
         db = progress.database(connection, waits=True)
         return await self.once_in(db, item, checkpoint, keep)
 
@@ -132,7 +135,15 @@ class Fence:
         """
         await self._advance(progress.database(connection, waits=True), checkpoint)
 
+    def _refuse_handled(self) -> None:
+        if progress.handled.get() == self.resource:
+            raise ConfigError(
+                f"the consumer {self.resource!r} notes its items and its checkpoint itself, before "
+                "it calls the handler: leave this out, or use the fence of another name"
+            )
+
     async def _advance(self, db: progress.Database, checkpoint: str) -> None:
+        self._refuse_handled()
         await self.checkpoint_in(db)
         await progress.advance(db, self.resource, checkpoint)
 
@@ -151,10 +162,28 @@ class Fence:
         Raises:
             StaleToken, LeadershipLost, ConfigError: see `sql`.
         """
+        return (await self.noted_in(db, item, checkpoint, keep, taking)).first
+
+    async def noted_in(
+        self,
+        db: progress.Database,
+        item: str,
+        checkpoint: str,
+        keep: int,
+        taking: progress.Taking | None,
+        step: int = 0,
+    ) -> progress.Noted:
+        """Do the same, and return all that was found.
+
+        Raises:
+            StaleToken, LeadershipLost, ConfigError: see `sql`.
+        """
         self._check()
-        noted = await progress.note(db, self.resource, self.token, item, keep, taking, checkpoint)
+        noted = await progress.note(
+            db, self.resource, self.token, item, keep, taking, checkpoint, step
+        )
         self._judge(noted.token)
-        return noted.first
+        return noted
 
     async def checkpoint_in(self, db: progress.Database) -> str:
         """Do what `checkpoint` does, for who has the connection in the hands of `progress` already.

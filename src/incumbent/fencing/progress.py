@@ -35,6 +35,7 @@ or characters that do not print) are kept as their SHA-256.
 from __future__ import annotations
 
 import re
+from contextvars import ContextVar
 from functools import lru_cache
 from hashlib import sha256
 from typing import Any, NamedTuple, Protocol
@@ -56,14 +57,19 @@ __all__ = [
     "advance",
     "database",
     "done",
+    "handled",
     "kept",
     "note",
     "read",
+    "span",
     "tables",
 ]
 
 KEEP = 10_000
 """Of how many items the ids are kept."""
+
+handled: ContextVar[str] = ContextVar("handled", default="")
+"""The work of which a handler has an item in hand, with its id noted already."""
 
 LONGEST_ID = 200
 _HASHED = "sha256:"
@@ -130,7 +136,7 @@ noted AS (
                      THEN :checkpoint ELSE incumbent_progress.checkpoint END
     RETURNING token, items
 )
-SELECT token, items, (SELECT number FROM noted), EXISTS (SELECT 1 FROM {first})
+SELECT token, items, (SELECT number FROM noted), EXISTS (SELECT 1 FROM {first}), txid_current()
 FROM sealed
 """
 """All of it in one statement, for PostgreSQL.
@@ -139,14 +145,16 @@ The row is locked before the id is written: `held` waits for whoever has it, and
 needs what it found. The id is looked for in the index and not in the snapshot, so what was
 committed meanwhile is seen. The row is written as one in conflict, and so as it is after the wait.
 """
-_TAKEN = "taken AS ({taking} AND EXISTS (SELECT 1 FROM noted) RETURNING 1),\n"
+_TAKEN = "taken AS ({taking} AND EXISTS (SELECT 1 FROM held WHERE token <= :token) RETURNING 1),\n"
 _AGAIN = "UPDATE incumbent_done SET number = :number WHERE work = :work AND item = :item"
 _ADVANCE = "UPDATE incumbent_progress SET checkpoint = :checkpoint WHERE work = :work"
 _FORGET = "DELETE FROM incumbent_done WHERE work = :work AND number <= :number"
+_SPAN = "SELECT MIN(number), MAX(number) FROM incumbent_done WHERE work = :work"
 
 Taking = tuple[str, dict[str, Any]]
 
 _NAME = re.compile(r"(?<!:):([a-z_]+)")
+_OURS = re.compile(r"\bincumbent_(?:progress|done|dead)\b")
 
 
 class Noted(NamedTuple):
@@ -155,12 +163,18 @@ class Noted(NamedTuple):
     Attributes:
         token: the greatest that this work has seen. If it is above ours, nothing was written.
         checkpoint: what was committed last, if that was asked; "" if nothing was.
-        first: whether the item was written now, and so was not done before.
+        first: whether the item was written now, and so was not done before; and was there to be
+            taken, if it had to be.
+        known: whether it was done before.
+        transaction: the number that PostgreSQL has given to this transaction, and to no other; ""
+            elsewhere.
     """
 
     token: int
     checkpoint: str = ""
     first: bool = False
+    known: bool = False
+    transaction: str = ""
 
 
 class Database(Protocol):
@@ -216,6 +230,7 @@ async def note(
     keep: int = KEEP,
     taking: Taking | None = None,
     checkpoint: str = "",
+    step: int = 0,
 ) -> Noted:
     """Seal, and write the id of an item.
 
@@ -226,8 +241,10 @@ async def note(
         item: its id.
         keep: of how many items the ids are kept.
         taking: a DELETE with a condition, and its values, that takes the item out of a table. It is
-            carried out if the id was written now; if it deletes nothing, the item was not there.
+            carried out for a known id as well: the producer has sent that twice, and the second one
+            has to go, too.
         checkpoint: written if the item is done now; "" to leave what is there.
+        step: after how many items the others are forgotten; 0 for a tenth of `keep`.
     """
     values: dict[str, Any] = {"work": work, "token": token, "item": kept(item), "step": 1}
     if db.dialect == "postgresql":
@@ -241,7 +258,7 @@ async def note(
             await db.run(_SEAL, {**values, "step": 0})
             rows = await db.run(statement, values)
         await db.refuse_autocommit()
-        highest, number, noted, first = rows[0]
+        highest, number, noted, first, transaction = rows[0]
     else:
         mysql = db.dialect in ("mysql", "mariadb")
         await db.run(_SEAL_MYSQL if mysql else _SEAL, values)
@@ -252,14 +269,16 @@ async def note(
             return Noted(int(highest))
         await db.run(_NOTE_MYSQL if mysql else _NOTE, {**values, "number": number})
         ((noted,),) = await db.run(_FOUND + _locking(db), values)
-        first = noted == number and (taking is None or await db.changed(*taking) > 0)
+        taken = taking is None or await db.changed(*taking) > 0
+        first, transaction = noted == number and taken, ""
         if first and checkpoint:
             await advance(db, work, checkpoint)
-    if noted != number and highest <= token:
+    known = noted != number and highest <= token
+    if known:
         await db.run(_AGAIN, {**values, "number": number})
-    if number % max(1, keep // 10) == 0:
+    if number % max(1, step or keep // 10) == 0:
         await db.run(_FORGET, {"work": work, "number": number - keep})
-    return Noted(int(highest), first=first)
+    return Noted(int(highest), first=first, known=known, transaction=str(transaction))
 
 
 async def done(db: Database, work: str, item: str) -> bool:
@@ -267,13 +286,22 @@ async def done(db: Database, work: str, item: str) -> bool:
     return bool(await db.run(_FOUND, {"work": work, "item": kept(item)}))
 
 
+async def span(db: Database, work: str) -> int:
+    """Return over how many numbers the ids reach back, for who wants to keep fewer of them."""
+    ((least, greatest),) = await db.run(_SPAN, {"work": work})
+    return 0 if least is None else int(greatest) - int(least) + 1
+
+
 async def advance(db: Database, work: str, checkpoint: str) -> None:
     """Write the checkpoint; the transaction is sealed already."""
     await db.run(_ADVANCE, {"work": work, "checkpoint": checkpoint})
 
 
-def database(connection: Any, *, waits: bool = False) -> Database:
+def database(connection: Any, *, waits: bool = False, schema: str = "") -> Database:
     """Return what speaks to `connection`, which is one of asyncio if `waits`.
+
+    With a `schema`, quoted as SQL wants it, our tables are those of this schema, wherever the
+    session looks for others. That is for drivers alone.
 
     Raises:
         ConfigError: it is none that is known here.
@@ -281,10 +309,10 @@ def database(connection: Any, *, waits: bool = False) -> Database:
     if library_of(connection) == "sqlalchemy":
         return _SqlAlchemy(connection, waits=waits)
     if waits and library_of(connection) == "psycopg":
-        return _Waiting(connection)
+        return _Waiting(connection, schema)
     if waits and library_of(connection) != "sqlite3":
         raise unknown(connection)
-    return _Driver(connection)
+    return _Driver(connection, schema)
 
 
 def _locking(db: Database) -> str:
@@ -303,13 +331,17 @@ def kept(item: str) -> str:
 def _noting(taking: str) -> str:
     if not taking:
         return _NOTE_AT_ONCE.format(taken="", first="noted")
-    return _NOTE_AT_ONCE.format(taken=_TAKEN.format(taking=taking), first="taken")
+    return _NOTE_AT_ONCE.format(taken=_TAKEN.format(taking=taking), first="noted, taken")
 
 
 @lru_cache(maxsize=256)
-def _marked(statement: str, mark: str) -> tuple[str, tuple[str, ...]]:
+def _marked(statement: str, mark: str, schema: str) -> tuple[str, tuple[str, ...]]:
     names = tuple(_NAME.findall(statement))
-    return _NAME.sub(mark, statement), names
+    text = _NAME.sub(mark, statement)
+    if schema:
+        before = schema.replace("%", "%%")
+        text = _OURS.sub(lambda found: f"{before}.{found[0]}", text)
+    return text, names
 
 
 def _gives_rows(cursor: Any) -> bool:
@@ -321,8 +353,9 @@ def _gives_rows(cursor: Any) -> bool:
 class _Driver:
     """A driver of the DB-API, which blocks."""
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Any, schema: str) -> None:
         self._connection = connection
+        self._schema = schema
         self._cursor: Any = None
         self._mark, self.dialect = mark_and_dialect(connection)
 
@@ -334,7 +367,7 @@ class _Driver:
         return int(self._execute(statement, values).rowcount)
 
     def _execute(self, statement: str, values: dict[str, Any]) -> Any:
-        text, names = _marked(statement, self._mark)
+        text, names = _marked(statement, self._mark, self._schema)
         if self._cursor is None:
             self._cursor = self._connection.cursor()
         self._cursor.execute(text, [values[name] for name in names])
@@ -347,18 +380,19 @@ class _Driver:
 class _Waiting:
     """psycopg with asyncio."""
 
-    def __init__(self, connection: Any) -> None:
+    def __init__(self, connection: Any, schema: str) -> None:
         self._connection = connection
+        self._schema = schema
         self._mark, self.dialect = mark_and_dialect(connection)
 
     async def run(self, statement: str, values: dict[str, Any]) -> list[tuple[Any, ...]]:
-        text, names = _marked(statement, self._mark)
+        text, names = _marked(statement, self._mark, self._schema)
         async with self._connection.cursor() as cursor:
             await cursor.execute(text, [values[name] for name in names])
             return [tuple(row) for row in await cursor.fetchall()] if _gives_rows(cursor) else []
 
     async def changed(self, statement: str, values: dict[str, Any]) -> int:
-        text, names = _marked(statement, self._mark)
+        text, names = _marked(statement, self._mark, self._schema)
         async with self._connection.cursor() as cursor:
             await cursor.execute(text, [values[name] for name in names])
             return int(cursor.rowcount)

@@ -118,10 +118,11 @@ def same_database(one: str, other: str) -> bool:
     """Tell whether two connection strings say that they lead to the same database."""
     from psycopg.conninfo import conninfo_to_dict
 
-    def place(info: str) -> tuple[str, str, str]:
+    def place(info: str) -> tuple[str, ...]:
         found: dict[str, Any] = dict(conninfo_to_dict(info))
         name = found.get("dbname") or found.get("user") or ""
-        return str(found.get("host", "")), str(found.get("port", "5432")), str(name)
+        server = (str(found.get(key, "")) for key in ("host", "hostaddr", "service"))
+        return *server, str(found.get("port", "5432")), str(name)
 
     return place(one) == place(other)
 

@@ -22,10 +22,14 @@ from incumbent.runtime.term import Term
 from incumbent.workloads.cancelled import unless_ours
 from incumbent.workloads.sources.api import Item
 
-__all__ = ["Bare", "Hand", "Outcome", "Taker"]
+__all__ = ["Bare", "Hand", "Outcome", "Taker", "Vanished"]
 
 SLICE_S = 0.2
 """After this time a hand comes back between two items: the broker shall hear what is done."""
+
+
+class Vanished(SourceUnavailable):
+    """An item is not where the source had found it: the source is to be read anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +144,8 @@ class Hand(ABC):
             some = items[self.settled : self.settled + count]
             try:
                 await self._settle(some, more=self.settled + len(some) < len(items))
+            except Vanished as error:
+                return Outcome(self.settled, over=error)
             except SourceUnavailable as error:
                 return Outcome(self.settled, gone=str(error))
             except IncumbentError as error:

@@ -4,7 +4,7 @@
     the token is raised, the id is written     (a greater token: StaleToken; the id is there: done)
     the item is taken out of the source        (if the source is a table of the same database)
     handler(item, db)
-    is the transaction whole? is the term?
+    is the transaction whole, and still the same? is the term there?
     commit                                     (and begin, if another item follows at once)
 
 The checks before the commit are for those that only were slow. For one that was paused between its
@@ -16,6 +16,16 @@ A transaction that was begun with a commit holds nothing until its first stateme
 A transaction is whole if it is still open and no statement of it has failed. A handler that catches
 the error of a statement would else have its effects undone by the server, at a commit that
 succeeds, and the item would be counted as done.
+
+It is the same if nothing has ended it since the seal: what comes after a COMMIT of the handler's is
+under no seal, and a half of an effect may be there already, with the id. That ends the run. The id
+tells what has happened: it is there before we have committed, so the handler has. Then the item is
+put among the dead letters, for it is neither done nor to be done again without somebody's look. The
+id is asked for whenever a handler has failed, and it is remembered of which ids no commit was sent.
+
+What the database says to a handler is not always said of itself: a function in it may raise what a
+conflict raises, and a handler may stand in its own way. So the server is blamed ten times for one
+item, if the seal before had succeeded each time; from then on each is a failed attempt.
 """
 
 from __future__ import annotations
@@ -26,20 +36,32 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from incumbent.errors import IncumbentError, SourceUnavailable
-from incumbent.fencing.progress import Database, database, kept
+from incumbent.fencing import progress
+from incumbent.fencing.progress import Database, Noted, done, kept
 from incumbent.runtime.term import Term
 from incumbent.workloads.consumer.begun import Begun
-from incumbent.workloads.consumer.hand import Hand, Taker
-from incumbent.workloads.consumer.places import Place
+from incumbent.workloads.consumer.hand import Hand, Taker, Vanished
+from incumbent.workloads.consumer.places import Ended, Place
 from incumbent.workloads.sources.api import Item, Joining
 
 __all__ = ["Sealed"]
 
 T = TypeVar("T")
 
+PATIENCE = 10
+"""How often an item may find that the database is not there, when its seal was written."""
+
 _BURY = """\
 INSERT INTO incumbent_dead (work, item, body, headers, reason, attempts, token)
 VALUES (:work, :item, :body, :headers, :reason, :attempts, :token)
+ON CONFLICT (work, item) DO UPDATE SET body = excluded.body, headers = excluded.headers,
+    reason = excluded.reason, attempts = excluded.attempts, token = excluded.token
+"""
+_BURY_MYSQL = """\
+INSERT INTO incumbent_dead (work, item, body, headers, reason, attempts, token)
+VALUES (:work, :item, :body, :headers, :reason, :attempts, :token)
+ON DUPLICATE KEY UPDATE body = VALUES(body), headers = VALUES(headers),
+    reason = VALUES(reason), attempts = VALUES(attempts), token = VALUES(token)
 """
 
 _log = logging.getLogger("incumbent")
@@ -82,6 +104,12 @@ class Sealed(Hand):
         self._db: Database | None = None
         self._theirs = False
         self._begun: Any = None
+        self._written: set[str] = set()
+        self._in_hand = ""
+        self._unsent: set[str] = set()
+        self._held = ""
+        self._blamed = ("", 0)
+        self._former = self._left = 0
 
     def _together(self) -> int:
         return self._batch
@@ -96,8 +124,14 @@ class Sealed(Hand):
             )
         except Exception as error:
             raise self._meant(error) from error
-        self._db = database(self._connection, waits=self.waits)
-        return await self._transact(self._fence.checkpoint_in)
+        self._db = self._place.database(self._connection)
+        return await self._transact(self._read)
+
+    async def _read(self, db: Database) -> str:
+        checkpoint = await self._fence.checkpoint_in(db)
+        span = await progress.span(db, self._fence.resource)
+        self._former = self._left = span if span > self._remember + self._remember // 10 else 0
+        return checkpoint
 
     async def close(self) -> None:
         """Disconnect; the server undoes what is not committed."""
@@ -113,22 +147,26 @@ class Sealed(Hand):
         """Mark the item as done, and have it in the table of the dead letters if `keep`."""
 
         async def steps(db: Database) -> None:
-            first = await self._begins(db, item)
-            if first and isinstance(self._handler, Taker):
-                first = await self._handler.take(item, db)
-            if first and keep:
-                values = {
-                    "work": self._fence.resource,
-                    "item": kept(item.id),
-                    "body": item.body,
-                    "headers": json.dumps(dict(item.headers)),
-                    "reason": reason.replace("\0", "\\0"),
-                    "attempts": item.attempt,
-                    "token": self._fence.token,
-                }
-                await db.run(_BURY, values)
+            noted = await self._noted(db, item)
+            fresh = not noted.known or item.id in self._unsent
+            if fresh and isinstance(self._handler, Taker):
+                fresh = await self._handler.take(item, db)
+            if fresh and keep:
+                await self._keep(db, item, reason)
 
         await self._transact(steps)
+
+    async def _keep(self, db: Database, item: Item, reason: str) -> None:
+        values = {
+            "work": self._fence.resource,
+            "item": kept(item.id),
+            "body": item.body,
+            "headers": json.dumps(dict(item.headers)),
+            "reason": reason.replace("\0", "\\0"),
+            "attempts": item.attempt,
+            "token": self._fence.token,
+        }
+        await db.run(_BURY_MYSQL if db.dialect in ("mysql", "mariadb") else _BURY, values)
 
     async def begin(self, item: Item) -> int | None:
         """Note with which item the term begins."""
@@ -148,25 +186,106 @@ class Sealed(Hand):
         async def steps(db: Database) -> None:
             for item in items:
                 if await self._begins(db, item):
-                    self._theirs = True
-                    await self._call(item, self._connection)
-                    self._theirs = False
+                    await self._whole_call(db, item)
 
-        await self._transact(steps, more=more)
+        try:
+            await self._transact(steps, more=more)
+        except SourceUnavailable:
+            raise
+        except Exception as error:
+            await self._see_what_is_there(items, error)
+            raise
+
+    async def _whole_call(self, db: Database, item: Item) -> None:
+        self._theirs, self._in_hand = True, item.id
+        handled = progress.handled.set(self._fence.resource)
+        try:
+            await self._call(item, self._connection)
+        finally:
+            progress.handled.reset(handled)
+        # What is wrong with the transaction now is the handler's doing.
+        await self._place.whole(self._connection, db, self._held)
+        self._theirs = False
+
+    async def _see_what_is_there(self, items: Sequence[Item], error: Exception) -> None:
+        """Put aside what a handler has committed by itself.
+
+        Raises:
+            Ended: there is something.
+        """
+        asked = [item for item in items if item.id in self._unsent]
+        if not asked:
+            return
+        try:
+            if self._db is None:
+                await self.open()
+            there = await self._transact(lambda db: self._put_aside(db, asked))
+        except Exception as unknown:
+            if isinstance(error, Ended):
+                ids = ", ".join(item.id for item in asked)
+                _log.error(
+                    "%s: whether a handler has committed a part of these, nobody can tell (%s): %s",
+                    self._fence.resource,
+                    unknown,
+                    ids,
+                )
+            return
+        if there:
+            self._unsent.difference_update(there)
+            _log.error(
+                "%s: a handler has committed by itself: its items are among the dead letters, and "
+                "their effects may be there in part: %s",
+                self._fence.resource,
+                ", ".join(there),
+            )
+            if not isinstance(error, Ended):
+                raise Ended from error
+
+    async def _put_aside(self, db: Database, items: Sequence[Item]) -> list[str]:
+        await self._fence.checkpoint_in(db)
+        there = []
+        for item in items:
+            if await done(db, self._fence.resource, item.id):
+                there.append(item.id)
+                await self._keep(db, item, f"Ended: {Ended()}")
+        return there
 
     async def _rest(self) -> None:
         """End a transaction that was begun for an item which did not come."""
         begun, self._begun = self._begun, None
         if begun is not None:
             try:
-                await self._place.commit(self._connection, begun)
+                await self._place.commit(self._connection, begun, "")
             except Exception:
                 await self.close()
 
     async def _begins(self, db: Database, item: Item) -> bool:
         """Seal, write the id and take the item; tell whether it was there to be done."""
+        noted = await self._noted(db, item)
+        if noted.known and item.id in self._unsent - self._written:
+            raise Ended
+        if not noted.known and not noted.first:
+            raise Vanished(f"item {item.id} is there no more, or was changed: reading anew")
+        if noted.first:
+            self._held = await self._place.hold(db, noted, self._held)
+        return noted.first
+
+    async def _noted(self, db: Database, item: Item) -> Noted:
         taking = None if self._joined is None else self._joined.taking(item)
-        return await self._fence.once_in(db, item.id, item.position, self._remember, taking)
+        keep, step = self._kept(), self._remember // 10
+        noted = await self._fence.noted_in(db, item.id, item.position, keep, taking, step)
+        if not noted.known:
+            self._written.add(item.id)
+        return noted
+
+    def _kept(self) -> int:
+        """Return of how many items the ids are kept now.
+
+        Where more were kept before, as many are for one turn of them: whatever was handed out
+        under the former settings comes in this time.
+        """
+        self._left = max(0, self._left - 1)
+        return max(self._remember, self._former) if self._left else self._remember
 
     async def _transact(
         self, steps: Callable[[Database], Awaitable[T]], *, more: bool = False
@@ -183,22 +302,27 @@ class Sealed(Hand):
         if self._db is None:
             raise SourceUnavailable("there is no connection")
         self.term.check()
-        self._theirs, committing = False, False
+        self._theirs, committing, self._held = False, False, ""
+        self._written = set()
         begun, self._begun = self._begun, None
         try:
             if begun is None:
                 begun = await self._place.begin(self._connection)
             result = await steps(self._db)
-            self._theirs = True  # What is wrong with the transaction now is the handler's doing.
-            await self._place.whole(self._connection)
             self.term.check()
-            committing = True
+            self._theirs = committing = True
             if more:
-                self._begun = await self._place.commit_and_begin(self._connection, begun)
+                self._begun = await self._place.commit_and_begin(
+                    self._connection, begun, self._held
+                )
             else:
-                await self._place.commit(self._connection, begun)
+                await self._place.commit(self._connection, begun, self._held)
         except BaseException as error:
-            meant = self._meant(error)
+            if committing and not isinstance(error, Ended):
+                self._unsent -= self._written
+            else:
+                self._unsent |= self._written
+            meant = self._meant(error, committing=committing)
             gone = isinstance(meant, SourceUnavailable) or not isinstance(error, Exception)
             if gone or committing:
                 await self.close()
@@ -207,6 +331,7 @@ class Sealed(Hand):
             if meant is error:
                 raise
             raise meant from error
+        self._unsent -= self._written
         return result
 
     async def _undo(self, begun: Any, error: BaseException) -> None:
@@ -215,12 +340,21 @@ class Sealed(Hand):
         except Exception:
             await self.close()
 
-    def _meant(self, error: BaseException) -> BaseException:
+    def _meant(self, error: BaseException, *, committing: bool = False) -> BaseException:
         """Return what an error is: nobody's but the database's, the end, or the handler's."""
         if isinstance(error, IncumbentError) or not isinstance(error, Exception):
             return error
-        if gone := self._place.lost(error, self._connection):
+        if self._theirs and not committing and self._place.refused(self._connection):
+            return Ended()
+        gone = self._place.lost(error, self._connection)
+        if gone and (committing or not self._theirs or self._bears()):
             return SourceUnavailable(f"{self._place.name}: {gone}")
         if self._theirs:
             return error
         return IncumbentError(f"{self._place.name}: {' '.join(str(error).split())}")
+
+    def _bears(self) -> bool:
+        """Tell whether what the item in hand has met may be the database's fault once more."""
+        item, times = self._blamed
+        self._blamed = (self._in_hand, times + 1 if item == self._in_hand else 1)
+        return self._blamed[1] <= PATIENCE

@@ -34,6 +34,9 @@ If the effects lie elsewhere, or nowhere, the row is deleted when they are commi
 
 Numbers of transactions belong to one server's history. In a copy that was restored by `pg_dump`
 they mean nothing; a row from the future of the server is refused with the statement that mends it.
+
+The number of a row may come again: after TRUNCATE … RESTART IDENTITY, a table made anew, a restore.
+So a row is meant by (`tx`, `id`) everywhere, and that is its id if the producer gave none.
 """
 
 from __future__ import annotations
@@ -76,7 +79,7 @@ CREATE TABLE IF NOT EXISTS {table} (
 );
 CREATE INDEX IF NOT EXISTS {table}_order ON {table} (queue, tx, id);
 CREATE TABLE IF NOT EXISTS {table}_dead (
-    LIKE {table}, reason TEXT NOT NULL, PRIMARY KEY (id)
+    LIKE {table}, reason TEXT NOT NULL, PRIMARY KEY (tx, id)
 );
 """
 _READ = """\
@@ -94,10 +97,26 @@ FROM {table} WHERE queue = %s AND tx >= pg_snapshot_xmin(pg_current_snapshot())
 """
 _BURY = """\
 INSERT INTO {table}_dead (id, tx, queue, item, body, headers, reason)
-SELECT id, tx, %s, item, body, headers, %s FROM {table} WHERE id = %s
-ON CONFLICT (id) DO NOTHING
+SELECT id, tx, %(place)s, item, body, headers, %(reason)s FROM {table}
+WHERE id = %(id)s AND tx = %(tx)s::text::xid8
+ON CONFLICT DO NOTHING
+"""
+_LOST = """\
+SELECT 1 FROM {table} AS row WHERE id = %(id)s AND tx = %(tx)s::text::xid8
+AND NOT EXISTS (SELECT 1 FROM {table}_dead AS dead WHERE dead.id = row.id AND dead.tx = row.tx)
+"""
+_DONE = """\
+DELETE FROM {table} USING unnest(%s::bigint[], %s::text[]) AS done (id, tx)
+WHERE {table}.id = done.id AND {table}.tx = done.tx::xid8
+"""
+_FULL_NAME = """\
+SELECT format('%%I.%%I', nspname, relname) FROM pg_class
+JOIN pg_namespace ON pg_namespace.oid = relnamespace WHERE pg_class.oid = to_regclass(%s)
 """
 _NAME = re.compile(r"[a-z_][a-z0-9_]{0,49}")
+_OTHER_FORM = ("42703", "42704", "42804", "42809", "42830", "42883", "42P01")
+"""A column, key, type, kind of table, operator or table that is not there, or is another one."""
+
 _SHORT_WAIT_S = 0.02
 """How long to wait for transactions that are in the way; most end at once."""
 _SAID_AFTER_S = 10.0
@@ -117,10 +136,11 @@ class PostgresQueue:
     remembers = True
 
     def __init__(self, url: StoreURL, queue: str, table: str, poll_s: float) -> None:
-        self.name = f"{named(url)}?queue={queue}"
+        other = "" if table == TABLE else f"&table={table}"
+        self.name = f"{named(url)}?queue={queue}{other}"
         self._conninfo = conninfo(url, *_OPTIONS)
         self._queue = queue
-        self._table = table
+        self._table = self._full_name = table
         self._poll_s = poll_s
         self._joined = False
         self._connection: psycopg.AsyncConnection[Any] | None = None
@@ -138,7 +158,9 @@ class PostgresQueue:
 
     def taking(self, item: Item) -> tuple[str, dict[str, Any]]:
         """Return the statement that deletes the row; it waits for whoever else is at it."""
-        return f"DELETE FROM {self._table} WHERE id = :id", {"id": item.tag}
+        number, tx = item.tag
+        statement = f"DELETE FROM {self._full_name} WHERE id = :id AND tx = CAST(:tx AS xid8)"
+        return statement, {"id": number, "tx": tx}
 
     # -- as a source ------------------------------------------------------------------------------
 
@@ -154,6 +176,8 @@ class PostgresQueue:
             )
             await end_earlier(self._connection.execute, opening.term, opening.work, _PART)
             await self._make()
+            cursor = await self._connection.execute(_FULL_NAME, [self._table])
+            (self._full_name,) = await cursor.fetchone() or (self._table,)
             # First this, then the read: what is sent in between is heard.
             await self._connection.execute(f"LISTEN {self._table}")
             await self._connection.execute(_LOCK_HEAD.format(table=self._table), [self._queue])
@@ -208,8 +232,8 @@ class PostgresQueue:
         if found:
             self._after = (found[-1][1], found[-1][0])
         return [
-            Item(name or str(number), bytes(body), headers=_words(headers), tag=number)
-            for number, _, name, body, headers in found
+            Item(name or f"#{tx}/{id_}", bytes(body), headers=_words(headers), tag=(id_, tx))
+            for id_, tx, name, body, headers in found
         ]
 
     async def _is_held_up(self) -> bool:
@@ -242,13 +266,26 @@ class PostgresQueue:
         """Delete the rows, unless that was a part of the effects."""
         if self._joined:
             return
-        numbers = [item.tag for item in items]
-        await self._run(f"DELETE FROM {self._table} WHERE id = ANY(%s)", [numbers])
+        ids, transactions = zip(*(item.tag for item in items), strict=True)
+        await self._run(_DONE.format(table=self._table), [list(ids), list(transactions)])
 
     async def bury(self, item: Item, place: str, reason: str) -> None:
         """Copy the row into the table of the dead ones; `place` is a name of a queue there."""
-        values = [place or self._queue, reason.replace("\0", "\\0"), item.tag]
+        values = {
+            "place": place or self._queue,
+            "reason": reason.replace("\0", "\\0"),
+            "id": item.tag[0],
+            "tx": item.tag[1],
+        }
         await self._run(_BURY.format(table=self._table), values)
+        cursor = await self._run(_LOST.format(table=self._table), values)
+        if await cursor.fetchone():
+            dead = f"{self._table}_dead"
+            raise ConfigError(
+                f"{self.name}: {dead} has a row with the number of the one that failed, and is "
+                "not of the form of now, in which a number may come again: ALTER TABLE "
+                f"{dead} DROP CONSTRAINT {dead}_pkey, ADD PRIMARY KEY (tx, id)"
+            )
 
     async def close(self) -> None:
         """Disconnect."""
@@ -261,11 +298,11 @@ class PostgresQueue:
 
     # -- helpers ----------------------------------------------------------------------------------
 
-    async def _run(self, statement: str, values: Sequence[Any]) -> None:
+    async def _run(self, statement: str, values: Any) -> psycopg.AsyncCursor[Any]:
         import psycopg
 
         try:
-            await self._connected().execute(statement, values)
+            return await self._connected().execute(statement, values)
         except psycopg.Error as error:
             raise self._meant(error) from error
 
@@ -278,6 +315,11 @@ class PostgresQueue:
         text = " ".join(str(error).split())
         if why := gone(error, self._connection):
             return SourceUnavailable(why)
+        if (error.sqlstate or "").startswith(_OTHER_FORM):
+            return ConfigError(
+                f"{self.name}: {self._table!r} is a table of another form ({text}): give the name "
+                f"of another one by &table=, which is made then. Its form:\n{schema(self._table)}"
+            )
         return ConfigError(f"{self.name}: {text}")
 
 

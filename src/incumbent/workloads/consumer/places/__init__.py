@@ -15,24 +15,41 @@ from inspect import isawaitable
 from typing import Any, Protocol
 
 from incumbent.errors import ConfigError
+from incumbent.fencing.progress import Database, Noted
 from incumbent.runtime.term import Term
 from incumbent.stores.api import StoreURL, redact
 
-__all__ = ["DEAD", "Place", "open_place", "settled"]
+__all__ = ["Ended", "Place", "dead", "open_place", "settled"]
 
-DEAD = """\
+_DEAD = """\
 CREATE TABLE IF NOT EXISTS incumbent_dead (
-    work VARCHAR(200) NOT NULL,
-    item VARCHAR(200) NOT NULL,
+    work VARCHAR(200){exact} NOT NULL,
+    item VARCHAR(200){exact} NOT NULL,
     body {blob} NOT NULL,
-    headers TEXT NOT NULL,
-    reason TEXT NOT NULL,
+    headers {text} NOT NULL,
+    reason {text} NOT NULL,
     attempts INTEGER NOT NULL,
     token BIGINT NOT NULL,
     PRIMARY KEY (work, item)
 )
 """
-"""The dead letters of consumers whose effects lie in a database."""
+_KINDS = {
+    "postgresql": ("BYTEA", "TEXT", ""),
+    "sqlite": ("BLOB", "TEXT", ""),
+    "mysql": ("LONGBLOB", "LONGTEXT{0}", " CHARACTER SET utf8mb4 COLLATE utf8mb4_bin"),
+}
+
+
+class Ended(ConfigError):
+    """A handler has ended the transaction of its item, or has tried to."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "a handler has ended the transaction that it was given. The consumer commits, "
+            "when the handler has returned: leave commit, rollback, `with db:` and whatever else "
+            "ends a transaction out (in MySQL also CREATE, ALTER, TRUNCATE), and do not go on "
+            "after an error with which the server ends one, as MySQL does at a deadlock: raise it"
+        )
 
 
 class Place(Protocol):
@@ -54,23 +71,57 @@ class Place(Protocol):
         """Begin a transaction, and return what `commit` and `rollback` want to have."""
         ...
 
-    async def whole(self, connection: Any) -> None:
-        """Raise unless a transaction is open in which no statement failed."""
+    async def hold(self, db: Database, noted: Noted, held: str) -> str:
+        """Return what tells the open transaction, which was sealed just now, from all others.
+
+        Args:
+            db: of the connection.
+            noted: by the seal.
+            held: what this has returned in the same transaction before; "" if nothing.
+
+        Raises:
+            Ended: it is another transaction than the one of `held`.
+        """
         ...
 
-    async def commit(self, connection: Any, begun: Any) -> None:
-        """Commit. Whatever this raises, the connection is closed afterwards."""
+    async def whole(self, connection: Any, db: Database, held: str) -> None:
+        """Return if the transaction of `held` is open, and no statement of it has failed.
+
+        What only a way to the server can tell may be left to `commit`.
+
+        Raises:
+            Ended: it is not.
+        """
         ...
 
-    async def commit_and_begin(self, connection: Any, begun: Any) -> Any:
+    def refused(self, connection: Any) -> bool:
+        """Tell whether the handler was kept from ending the transaction."""
+        ...
+
+    async def commit(self, connection: Any, begun: Any, held: str) -> None:
+        """Commit. Whatever this raises, the connection is closed afterwards.
+
+        Raises:
+            Ended: the transaction is not the one of `held`, and was not committed.
+        """
+        ...
+
+    async def commit_and_begin(self, connection: Any, begun: Any, held: str) -> Any:
         """Commit, and begin the next transaction if that saves a way to the server; else None.
 
         Returns what `begin` does. Whatever this raises, the connection is closed afterwards.
+
+        Raises:
+            Ended: see `commit`.
         """
         ...
 
     async def rollback(self, connection: Any, begun: Any, error: BaseException) -> None:
         """Undo everything, because of `error`."""
+        ...
+
+    def database(self, connection: Any) -> Database:
+        """Return what our own statements go through."""
         ...
 
     async def close(self, connection: Any) -> None:
@@ -106,6 +157,12 @@ def open_place(effects: str | Callable[[], Any]) -> Place:
         f"effects={redact(effects)!r}: use postgresql://…, sqlite:///PATH, or a function that "
         "returns a new connection of another database"
     )
+
+
+def dead(dialect: str) -> str:
+    """Return the statement that makes the table of the dead letters, beside the effects."""
+    blob, text, exact = _KINDS["mysql" if dialect == "mariadb" else dialect]
+    return _DEAD.format(blob=blob, text=text.format(exact), exact=exact)
 
 
 async def settled(result: Any) -> Any:

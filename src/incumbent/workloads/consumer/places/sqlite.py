@@ -3,19 +3,24 @@
 With asyncio its statements block the loop, for as long as they take; they are short, and there is
 no other way that is not a thread. A writer holds the whole database: a transaction is begun when an
 item is there, and waits for other writers.
+
+SQLite asks us before it begins or ends a transaction, so a handler cannot: neither by a statement,
+nor by `with db:` or a script. What SQLite ends by itself (INSERT OR ROLLBACK) leaves none open.
 """
 
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from incumbent.errors import ConfigError
-from incumbent.fencing.progress import tables
+from incumbent.fencing.progress import Database, Noted, database, tables
 from incumbent.runtime.term import Term
 from incumbent.stores.api import StoreURL
-from incumbent.workloads.consumer.places import DEAD
+from incumbent.workloads.consumer.places import Ended, dead
 
 __all__ = ["SqlitePlace"]
 
@@ -28,19 +33,37 @@ _PASSING = {
     sqlite3.SQLITE_CANTOPEN,
     sqlite3.SQLITE_PROTOCOL,
 }
-_COMMITS = "the consumer commits, when the handler has returned: leave commit() and rollback() out"
+_OURS = "/* by the consumer */"
+"""Part of our own statements: sqlite3 keeps those that were prepared, by their text."""
+
+
+class _Guard:
+    """Is asked by SQLite what a statement may do, when it is prepared."""
+
+    def __init__(self) -> None:
+        self.refused = False
+        self._ours = False
+
+    def __call__(self, action: int, *about: object) -> int:
+        if action != sqlite3.SQLITE_TRANSACTION or self._ours:
+            return sqlite3.SQLITE_OK
+        self.refused = True
+        return sqlite3.SQLITE_DENY
+
+    @contextmanager
+    def ours(self) -> Iterator[None]:
+        """Let the consumer's own statement pass."""
+        self._ours = True
+        try:
+            yield
+        finally:
+            self._ours = False
 
 
 class _Connection(sqlite3.Connection):
     """A connection on which the handler ends no transaction."""
 
-    def commit(self) -> NoReturn:
-        """Refuse."""
-        raise ConfigError(_COMMITS)
-
-    def rollback(self) -> NoReturn:
-        """Refuse."""
-        raise ConfigError(_COMMITS)
+    guard: _Guard
 
 
 class SqlitePlace:
@@ -65,8 +88,10 @@ class SqlitePlace:
             factory=_Connection,
         )
         try:
-            for statement in (*tables("sqlite"), DEAD.format(blob="BLOB")):
+            for statement in (*tables("sqlite"), dead("sqlite")):
                 connection.execute(statement)
+            connection.guard = _Guard()
+            connection.set_authorizer(connection.guard)
         except BaseException:
             connection.close()
             raise
@@ -74,25 +99,38 @@ class SqlitePlace:
 
     async def begin(self, connection: Any) -> Any:
         """Begin as a writer: one that reads first may be refused the write later."""
-        connection.execute("BEGIN IMMEDIATE")
+        _execute(connection, "BEGIN IMMEDIATE")
 
-    async def whole(self, connection: Any) -> None:
+    async def hold(self, db: Database, noted: Noted, held: str) -> str:
+        """There is nothing to tell: the handler can begin no other."""
+        return ""
+
+    async def whole(self, connection: Any, db: Database, held: str) -> None:
         """See whether it is open; a failed statement undoes itself alone."""
-        if not connection.in_transaction:
-            raise ConfigError(_COMMITS)
+        if connection.guard.refused or not connection.in_transaction:
+            raise Ended
 
-    async def commit(self, connection: Any, begun: Any) -> None:
+    def refused(self, connection: Any) -> bool:
+        """Ask the guard."""
+        refused: bool = connection.guard.refused
+        return refused
+
+    async def commit(self, connection: Any, begun: Any, held: str) -> None:
         """Commit."""
-        connection.execute("COMMIT")
+        _execute(connection, "COMMIT")
 
-    async def commit_and_begin(self, connection: Any, begun: Any) -> None:
+    async def commit_and_begin(self, connection: Any, begun: Any, held: str) -> None:
         """Commit; whoever begins holds up all other writers."""
-        await self.commit(connection, begun)
+        await self.commit(connection, begun, held)
 
     async def rollback(self, connection: Any, begun: Any, error: BaseException) -> None:
         """Undo."""
         if connection.in_transaction:
-            connection.execute("ROLLBACK")
+            _execute(connection, "ROLLBACK")
+
+    def database(self, connection: Any) -> Database:
+        """Speak to it as it is."""
+        return database(connection)
 
     async def close(self, connection: Any) -> None:
         """Close the file."""
@@ -103,3 +141,8 @@ class SqlitePlace:
         code = getattr(error, "sqlite_errorcode", None)
         passing = isinstance(error, sqlite3.Error) and code is not None and code & 255 in _PASSING
         return str(error) if passing else ""
+
+
+def _execute(connection: _Connection, statement: str) -> None:
+    with connection.guard.ours():
+        connection.execute(f"{statement} {_OURS}")
