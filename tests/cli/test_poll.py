@@ -150,7 +150,10 @@ def test_what_cannot_be_meant_is_refused(
             'directory = "."\ncommand = ["true"]\ndone = "x"\ndelete = true',
             "leave one of them out",
         ),
-        ('directory = "."\ncall = "asyncio:sleep"', r"use incumbent.aio.Directory"),
+        (
+            'directory = "."\ncall = "asyncio:sleep"',
+            r"a coroutine function, and work from a file is done in threads",
+        ),
     ],
 )
 def test_a_section_that_cannot_be_meant_is_refused(

@@ -45,6 +45,8 @@ LINGER_S = 2.0
 OPEN_S = 30.0
 """After which a store that neither opens nor refuses cannot be opened."""
 STOP_S = 1.0
+SETTLED_S = 0.3
+"""At the interpreter's exit, for what is about to end: some steps, and no request."""
 
 _opened_by: WeakKeyDictionary[Store, int] = WeakKeyDictionary()
 """Which process opened a store of some server first. In a child of it the object has the parent's
@@ -179,6 +181,7 @@ class Keeper:
         for shared in list(self._hubs.values()):
             with suppress(Exception):
                 await shared.shut()
+            await shared.settled()
         if self._deadman is not None and self._watchdog is not None and self._watchdog.idle:
             self._deadman.close()
         self.alarms.close()
@@ -364,7 +367,17 @@ class _Shared:
                     await asyncio.wait([opening])
                 await self._store.close()
         finally:
-            self._shutting = None
+            # An opening that was cancelled gives back what it has: that is another one's task.
+            if self._shutting is asyncio.current_task():
+                self._shutting = None
+
+    async def settled(self) -> None:
+        """Wait for what was under way when it was shut: a task that is left makes a noise later."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(SETTLED_S):
+                while self._tasks or self._shutting is not None:
+                    shutting = [] if self._shutting is None else [self._shutting]
+                    await asyncio.wait([*self._tasks, *shutting])
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._keeper.loop.create_task(work)
