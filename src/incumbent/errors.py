@@ -17,6 +17,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from incumbent.core.records import Checkpoint, Snapshot
 
 __all__ = [
@@ -46,6 +48,7 @@ __all__ = [
     "UnsupportedPlatform",
     "Withdrawn",
     "WorkStuck",
+    "causes",
 ]
 
 
@@ -173,3 +176,15 @@ class StaleToken(IncumbentError):
 
 class WorkStuck(IncumbentError):
     """The work was told to stop and did not within its grace. Its lease is not released."""
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error, then what it came from, and so on: for the boundaries that map errors.
+
+    Each comes once: those of some libraries refer to one another in a circle.
+    """
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        yield error
+        error = error.__cause__ or error.__context__

@@ -49,6 +49,7 @@ from incumbent.errors import (
     StoreFull,
     StoreUnavailable,
     StoreUnusable,
+    causes,
 )
 from incumbent.stores.redis.scripts import FORMAT
 
@@ -349,12 +350,10 @@ def _meanings(address: Address, *, sent: bool) -> Iterator[None]:
     except (theirs.RedisError, OSError, EOFError) as error:
         if sent:
             raise OutcomeUnknown(f"{address.name}: no answer: {error}") from None
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
-            cause = cause.__cause__ or cause.__context__
-        if cause is not None:
-            text = f"the certificate of {address.name} is not trusted: {cause}"
-            raise StoreUnusable(text) from None
+        for cause in causes(error):
+            if isinstance(cause, ssl.SSLCertVerificationError):
+                text = f"the certificate of {address.name} is not trusted: {cause}"
+                raise StoreUnusable(text) from None
         raise StoreUnavailable(f"{address.name} cannot be reached: {error}") from None
 
 

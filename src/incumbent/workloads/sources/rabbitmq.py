@@ -55,7 +55,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 from uuid import uuid4
 
-from incumbent.errors import ConfigError, IncumbentError, SourceUnavailable
+from incumbent.errors import ConfigError, IncumbentError, SourceUnavailable, causes
 from incumbent.stores.api import StoreURL
 from incumbent.workloads.sources.api import Item, Opening
 
@@ -424,17 +424,14 @@ def _words(error: BaseException | None) -> str:
 
 def _untrusted(error: BaseException | None) -> str:
     """Return why there can be no TLS with this broker; "" if that is not what is wrong."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:  # Those of the client go in circles.
-        seen.add(id(error))
-        if isinstance(error, ssl.SSLCertVerificationError):
+    for cause in causes(error):
+        if isinstance(cause, ssl.SSLCertVerificationError):
             return (
-                f"the broker's certificate is not trusted: {error.verify_message}; name the file "
+                f"the broker's certificate is not trusted: {cause.verify_message}; name the file "
                 "of the authority that has signed it by ca=, and the broker by a name in it"
             )
-        if isinstance(error, ssl.SSLError) and error.reason == "WRONG_VERSION_NUMBER":
+        if isinstance(cause, ssl.SSLError) and cause.reason == "WRONG_VERSION_NUMBER":
             return "the broker does not speak TLS on this port: name another, or use rabbitmq://"
-        error = error.__cause__ or error.__context__
     return ""
 
 
