@@ -17,7 +17,7 @@ from incumbent.cli.options import Options
 from incumbent.cli.progress import Progress
 from incumbent.core.events import Evidence, Seen
 from incumbent.core.records import Snapshot
-from incumbent.errors import OutcomeUnknown, StoreUnavailable
+from incumbent.errors import OutcomeUnknown, StoreError, StoreUnavailable
 from incumbent.stores import open_store
 from incumbent.stores.api import Sink, Store
 
@@ -81,11 +81,8 @@ async def requested(store: Store, request: Awaitable[T]) -> T:
     Raises:
         StoreUnavailable: there was no answer in time.
     """
-    try:
-        async with asyncio.timeout(REQUEST_S):
-            return await request
-    except TimeoutError:
-        raise StoreUnavailable(f"{store.url} gave no answer within {REQUEST_S:g} s") from None
+    silent = f"{store.url} gave no answer within {REQUEST_S:g} s"
+    return await _answered(request, StoreUnavailable(silent))
 
 
 async def written(store: Store, request: Awaitable[T]) -> T:
@@ -94,14 +91,19 @@ async def written(store: Store, request: Awaitable[T]) -> T:
     Raises:
         OutcomeUnknown: there was no answer in time, and it may have had its effect.
     """
+    unknown = (
+        f"{store.url} gave no answer within {REQUEST_S:g} s: it is not known whether it was "
+        "done; look, and run this again if it was not"
+    )
+    return await _answered(request, OutcomeUnknown(unknown))
+
+
+async def _answered(request: Awaitable[T], otherwise: StoreError) -> T:
     try:
         async with asyncio.timeout(REQUEST_S):
             return await request
     except TimeoutError:
-        raise OutcomeUnknown(
-            f"{store.url} gave no answer within {REQUEST_S:g} s: it is not known whether it was "
-            "done; look, and run this again if it was not"
-        ) from None
+        raise otherwise from None
 
 
 @asynccontextmanager
