@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from incumbent import ConfigError, StaleToken, testing
+from incumbent import ConfigError, StaleToken
 from incumbent.errors import SourceUnavailable, Withdrawn
 from incumbent.stores.memory import MemoryStore
 from incumbent.sync.consumer import Consumer
@@ -27,11 +27,6 @@ NINE = [str(number) for number in range(1, 10)]
 @pytest.fixture(params=FACES)
 def face(request: pytest.FixtureRequest) -> Face:
     return Face(request.param)
-
-
-@pytest.fixture
-def memory() -> MemoryStore:
-    return testing.memory_store()
 
 
 @pytest.fixture

@@ -10,7 +10,6 @@ from typing import Any
 
 import pytest
 
-from incumbent import testing
 from incumbent.stores.memory import MemoryStore
 from incumbent.workloads.consumer import sealed
 from incumbent.workloads.sources.api import Item
@@ -25,11 +24,6 @@ PATIENCE = 2
 @pytest.fixture(params=FACES)
 def face(request: pytest.FixtureRequest) -> Face:
     return Face(request.param)
-
-
-@pytest.fixture
-def memory() -> MemoryStore:
-    return testing.memory_store()
 
 
 @pytest.fixture(autouse=True)

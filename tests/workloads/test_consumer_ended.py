@@ -14,7 +14,7 @@ import pymysql
 import pytest
 import sqlalchemy
 
-from incumbent import ConfigError, testing
+from incumbent import ConfigError
 from incumbent.fencing.progress import tables
 from incumbent.stores.memory import MemoryStore
 from incumbent.workloads.consumer.places import Ended, dead
@@ -107,11 +107,6 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
         }
         yield Place(effects[kind], lambda: psycopg.connect(url), "postgresql")
         engine.dispose()
-
-
-@pytest.fixture
-def memory() -> MemoryStore:
-    return testing.memory_store()
 
 
 def end(db: Any, statement: str) -> None:

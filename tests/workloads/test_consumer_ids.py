@@ -8,14 +8,13 @@ from typing import Any
 
 import pytest
 
-from incumbent import Consumer, testing
+from incumbent import Consumer
 from incumbent.fencing import Fence
 from incumbent.stores.memory import MemoryStore
 from incumbent.workloads.sources.api import Item
 from incumbent.workloads.sources.memory import MemorySource, Shelf
 from incumbent.workloads.sources.postgresql import schema
 from tests.servers.mariadb import MariaDb
-from tests.servers.postgresql import Postgres
 from tests.workloads.consuming import Effects, consumer, until
 from tests.workloads.faces import FACES, Face
 from tests.workloads.queues import Queue, names
@@ -24,18 +23,6 @@ from tests.workloads.queues import Queue, names
 @pytest.fixture(params=FACES)
 def face(request: pytest.FixtureRequest) -> Face:
     return Face(request.param)
-
-
-@pytest.fixture
-def memory() -> MemoryStore:
-    return testing.memory_store()
-
-
-@pytest.fixture
-def queue(postgres: Postgres) -> Iterator[Queue]:
-    made = Queue(postgres)
-    yield made
-    made.drop()
 
 
 @pytest.fixture

@@ -36,11 +36,6 @@ def face(request: pytest.FixtureRequest) -> Face:
 
 
 @pytest.fixture
-def memory() -> MemoryStore:
-    return testing.memory_store()
-
-
-@pytest.fixture
 def effects(tmp_path: Path) -> Effects:
     return Effects(tmp_path / "effects.db")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from random import Random
@@ -29,18 +29,6 @@ from tests.workloads.queues import Queue, add, names
 @pytest.fixture(params=FACES)
 def face(request: pytest.FixtureRequest) -> Face:
     return Face(request.param)
-
-
-@pytest.fixture
-def memory() -> MemoryStore:
-    return testing.memory_store()
-
-
-@pytest.fixture
-def queue(postgres: Postgres) -> Iterator[Queue]:
-    made = Queue(postgres)
-    yield made
-    made.drop()
 
 
 @pytest.mark.parametrize("batch", [1, 10])

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from redis import Redis as Client
 
-from incumbent import ConfigError, testing
+from incumbent import ConfigError
 from incumbent.stores.memory import MemoryStore
 from incumbent.workloads import redis as lines
 from incumbent.workloads.sources import redis as sources
@@ -28,11 +28,6 @@ from tests.workloads.faces import FACES, LIMIT_S, Face
 @pytest.fixture(params=FACES)
 def face(request: pytest.FixtureRequest) -> Face:
     return Face(request.param)
-
-
-@pytest.fixture
-def memory() -> MemoryStore:
-    return testing.memory_store()
 
 
 @pytest.fixture

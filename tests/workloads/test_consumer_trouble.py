@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from incumbent import testing
 from incumbent.errors import SourceUnavailable
 from incumbent.stores.memory import MemoryStore
 from incumbent.workloads.consumer.machine import REMIND_S
@@ -23,11 +22,6 @@ from tests.workloads.faces import FACES, Face
 @pytest.fixture(params=FACES)
 def face(request: pytest.FixtureRequest) -> Face:
     return Face(request.param)
-
-
-@pytest.fixture
-def memory() -> MemoryStore:
-    return testing.memory_store()
 
 
 @pytest.fixture

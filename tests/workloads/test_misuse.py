@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import incumbent
-from incumbent import ConfigError, aio, testing
+from incumbent import ConfigError, aio
 from incumbent.aio.consumer import Consumer as AioConsumer
 from incumbent.stores.memory import MemoryStore
 from incumbent.sync.consumer import Consumer
@@ -42,11 +42,6 @@ def hiding(func: Any) -> Any:
         return func(*given)
 
     return hidden
-
-
-@pytest.fixture
-def memory() -> MemoryStore:
-    return testing.memory_store()
 
 
 def made(face: str, kind: str, tmp_path: Path, store: MemoryStore, func: Any, shelf: Shelf) -> Any:

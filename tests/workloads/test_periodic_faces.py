@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 import incumbent
-from incumbent import ConfigError, Tick, aio, testing
+from incumbent import ConfigError, Tick, aio
 from incumbent.aio.periodic import Jobs as AioJobs
 from incumbent.errors import LeadershipLost, Withdrawn
 from incumbent.stores.memory import MemoryStore
@@ -27,11 +27,6 @@ from tests.workloads.faces import FACES, LIMIT_S, Face
 @pytest.fixture(params=FACES)
 def face(request: pytest.FixtureRequest) -> Face:
     return Face(request.param)
-
-
-@pytest.fixture
-def memory() -> MemoryStore:
-    return testing.memory_store()
 
 
 def job(face: Face, call: Any, **settings: Any) -> Any:

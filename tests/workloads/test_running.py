@@ -36,11 +36,6 @@ def face(request: pytest.FixtureRequest) -> Face:
     return Face(request.param)
 
 
-@pytest.fixture
-def memory() -> MemoryStore:
-    return testing.memory_store()
-
-
 def test_the_result_of_the_work_is_the_result(face: Face, memory: MemoryStore) -> None:
     async def steps(env: Env) -> Any:
         return [await env.call(face.func(lambda n: n + 1), n) for n in range(3)]

@@ -19,11 +19,6 @@ from incumbent.workloads.standing import interpreter_ends
 from tests.workloads.faces import LIMIT_S
 
 
-@pytest.fixture
-def memory() -> MemoryStore:
-    return testing.memory_store()
-
-
 def released(memory: MemoryStore, name: str) -> bool:
     return not memory.shelf.records[name].session
 

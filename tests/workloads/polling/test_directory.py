@@ -17,7 +17,7 @@ from unittest import mock
 import pytest
 
 import incumbent
-from incumbent import ConfigError, StaleToken, aio, testing
+from incumbent import ConfigError, StaleToken, aio
 from incumbent.errors import IncumbentError, LeadershipLost, Withdrawn
 from incumbent.stores.memory import MemoryStore
 from incumbent.workloads.polling import claims as claims_module
@@ -41,11 +41,6 @@ def inbox(tmp_path: Path) -> Path:
 @pytest.fixture
 def log(tmp_path: Path) -> Log:
     return Log(tmp_path / "log")
-
-
-@pytest.fixture
-def memory() -> MemoryStore:
-    return testing.memory_store()
 
 
 def put(inbox: Path, *names: str) -> None:

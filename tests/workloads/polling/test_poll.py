@@ -64,11 +64,6 @@ def look_async(look: Any) -> Any:
     return func
 
 
-@pytest.fixture
-def memory() -> MemoryStore:
-    return testing.memory_store()
-
-
 @pytest.fixture(params=FACES)
 def looking(request: pytest.FixtureRequest, memory: MemoryStore) -> Looking:
     return Looking(request.param, memory)

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 
 import incumbent
-from incumbent import ConfigError, aio, testing
+from incumbent import ConfigError, aio
 from incumbent.errors import IncumbentError, SourceUnavailable, Withdrawn
 from incumbent.stores.memory import MemoryStore
 from incumbent.workloads.consumer.places import settled
@@ -150,11 +150,6 @@ class Database:
         """Close what the test has opened."""
         for connection in self._open:
             connection.close()
-
-
-@pytest.fixture
-def memory() -> MemoryStore:
-    return testing.memory_store()
 
 
 @pytest.fixture
