@@ -117,7 +117,7 @@ test: apt ## everything that must pass before a commit
 	$(call stage,servers,$(BIN)/python -m tests.servers.build)
 	@$(MAKE) lint
 	@echo '== pytest'
-	@$(BIN)/python -m pytest $(PYTEST_ARGS)
+	@$(BIN)/python -m tests.whole $(PYTEST_ARGS)
 
 .PHONY: conformance
 conformance: apt venv ## the conformance suite over all stores, as a table of stores and cases

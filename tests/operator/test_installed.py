@@ -160,7 +160,8 @@ def test_from_installation_to_deletion(
     standby.process.send_signal(signal.SIGCONT)
     # All that there can be of a Singleton, then one that is strict, then one that is not.
     stage.apply(EVERY["full-partly-singleton"])
-    until(lambda: "HorizontalPodAutoscaler" in _left(stage), "everything is made")
+    last = "reports-companion"
+    until(lambda: last in stage.names("PodDisruptionBudget"), "everything is made")
     until(lambda: _count(stage, "Deployment") == 3, "it is set going")
     stage.apply(EVERY["endpointslice"])
     until(lambda: "EndpointSlice" in _left(stage), "another lock is made")
