@@ -7,3 +7,6 @@ the program that does the work, `sources` what it is done with, `nemesis` breaks
 
 Beside it are programs that each show one thing: `python -m tests.work.dst`, and others.
 """
+
+CUT_OFF = 75
+"""With which a replica ends that could not reach its servers at its start."""

@@ -12,6 +12,8 @@ import argparse
 import asyncio
 import json
 import os
+import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,10 +23,11 @@ import psycopg
 import incumbent
 from incumbent import aio
 from incumbent.aio.consumer import Consumer as AioConsumer
+from incumbent.errors import StoreUnavailable
 from incumbent.sync.consumer import Consumer
 from incumbent.workloads.sources import Item
 from tests.faults.worker import say
-from tests.work import raw
+from tests.work import CUT_OFF, raw
 from tests.work.effects import INSERT, QUEUE
 
 WORK = "work"
@@ -304,7 +307,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--planted", default="")
     options = parser.parse_args(arguments)
     play = _raw if options.raw else _KINDS[options.kind]
-    play(options, os.environ["WORK_EFFECTS"])
+    try:
+        play(options, os.environ["WORK_EFFECTS"])
+    except (StoreUnavailable, psycopg.OperationalError):
+        traceback.print_exc()
+        sys.exit(CUT_OFF)
 
 
 if __name__ == "__main__":

@@ -51,3 +51,13 @@ def test_a_consumer_that_seals_nothing_is_found_out(tmp_path: Path, database: Po
     assert report.verdict(1) == checker.VIOLATED
     assert report.twice or report.stale
     assert not report.lost
+
+
+def test_a_replica_that_ends_by_a_mistake_of_its_own_fails_the_run(
+    tmp_path: Path, database: Postgresql
+) -> None:
+    plan = Plan("consumer", "postgresql", 20, 1, SEED, replicas=2, raw=True, planted="nonsense")
+    outcome = run(replace(plan, faults=("kill",)), tmp_path / "run", database=database)
+    (failure,) = outcome.failures
+    assert "ended by itself, with 1\n" in failure
+    assert "KeyError: 'nonsense'" in failure

@@ -5,7 +5,9 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import pytest
@@ -16,7 +18,7 @@ from incumbent.aio.consumer import Consumer as AioConsumer
 from incumbent.stores.memory import MemoryStore
 from incumbent.sync.consumer import Consumer
 from incumbent.workloads.sources.memory import MemorySource, Shelf
-from tests.workloads.faces import Face
+from tests.workloads.faces import LIMIT_S, Face
 from tests.workloads.polling.stepping import tree
 
 
@@ -35,6 +37,16 @@ class Waiting:
     async def __call__(self, *_: object) -> None: ...
 
 
+class Noting:
+    """Is called and awaited as an `async def` is, and inspect says that it is none."""
+
+    def __init__(self) -> None:
+        self.calls: SimpleQueue[tuple[object, ...]] = SimpleQueue()
+
+    async def __call__(self, *given: object) -> None:
+        self.calls.put(given)
+
+
 def hiding(func: Any) -> Any:
     """Return a function of which cannot be seen what its calls return."""
 
@@ -50,6 +62,8 @@ def made(face: str, kind: str, tmp_path: Path, store: MemoryStore, func: Any, sh
     settings: dict[str, Any] = {"store": store, "deadman": False}
     if kind == "poll":
         return library.Poller("p", func, every=0.02, **settings)
+    if kind == "every":
+        return library.every("50ms", name="p", **settings)(func)
     if kind == "Directory":
         (tmp_path / "inbox").mkdir(exist_ok=True)
         (tmp_path / "inbox" / "a").write_text("the text of a")
@@ -70,19 +84,30 @@ def made(face: str, kind: str, tmp_path: Path, store: MemoryStore, func: Any, sh
 KINDS = ("poll", "Directory", "Rows", "Consumer")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*KINDS, "every"])
 @pytest.mark.parametrize(
     ("face", "func"),
     [
-        *[("sync", each) for each in (steps, stream, later, Waiting())],
+        *[("sync", each) for each in (steps, stream, later, Waiting(), partial(Waiting(), 1))],
         *[("aio", each) for each in (steps, stream)],
     ],
 )
 def test_it_is_refused_at_once(
     kind: str, face: str, func: Any, tmp_path: Path, memory: MemoryStore
 ) -> None:
-    with pytest.raises(TypeError, match=r"generator function|asynchronous|needs a"):
+    with pytest.raises(TypeError, match=r"(generator|coroutine) function|asynchronous|needs a"):
         made(face, kind, tmp_path, memory, func, Shelf([b"a"]))
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "every"])
+@pytest.mark.parametrize("wrap", [lambda func: func, partial], ids=["", "part"])
+def test_an_object_that_is_awaited_is_a_coroutine_function(
+    kind: str, wrap: Any, tmp_path: Path, memory: MemoryStore
+) -> None:
+    noting, runner = Noting(), Face("aio")
+    runner.start(made("aio", kind, tmp_path, memory, wrap(noting), Shelf([b"a"])))
+    assert noting.calls.get(timeout=LIMIT_S)
+    runner.stop()
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -40,6 +40,7 @@ __all__ = [
     "Misuse",
     "Seat",
     "checked",
+    "is_awaited",
     "name_of",
     "refuse_async",
     "refuse_coroutine",
@@ -286,7 +287,14 @@ def refuse_coroutine(
         raise Misuse(_generator(call, where))
 
 
+def is_awaited(call: Callable[..., Any]) -> bool:
+    """Tell whether a call of it has to be awaited: of a function, an object, or a `partial`."""
+    return any(iscoroutinefunction(each) for each in _bodies(call))
+
+
 def _bodies(call: Callable[..., Any]) -> tuple[Any, ...]:
+    while isinstance(call, partial):
+        call = call.func
     return call, getattr(type(call), "__call__", None)  # noqa: B004  to look into it
 
 

@@ -18,12 +18,12 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from importlib import import_module
-from inspect import iscoroutinefunction
 from pathlib import Path
 from typing import Any, TypeVar
 
 from incumbent.core.records import check_name
 from incumbent.errors import ConfigError
+from incumbent.runtime.face import is_awaited
 
 __all__ = ["ELECTION", "Section", "load", "near", "read"]
 
@@ -136,7 +136,7 @@ class Section:
             raise ConfigError(f"{self.where}: call = {call!r}: {error}") from error
         if not callable(found):
             raise ConfigError(f"{self.where}: {call!r} is no function")
-        if iscoroutinefunction(found):
+        if is_awaited(found):
             raise ConfigError(
                 f"{self.where}: {call!r} is a coroutine function, and work from a file is done in "
                 "threads: name a plain one, as `def work(): asyncio.run(main())`"

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from inspect import iscoroutinefunction, signature
+from inspect import signature
 from typing import Any, TypeVar
 
 from incumbent.errors import ConfigError
-from incumbent.runtime.face import name_of, refuse_async, refuse_generator
+from incumbent.runtime.face import is_awaited, name_of, refuse_async, refuse_generator
 from incumbent.workloads.consumer.machine import Machine
 from incumbent.workloads.sources.api import Source
 
@@ -59,7 +59,7 @@ class Front:
         Raises:
             TypeError: it is of the wrong kind for this face, or takes other arguments.
         """
-        if iscoroutinefunction(func) != self._waits:
+        if is_awaited(func) != self._waits:
             wanted, face = (
                 ("a coroutine function", "aio") if self._waits else ("a function", "sync")
             )

@@ -10,7 +10,7 @@ from typing import Any
 
 from incumbent.core.records import check_name
 from incumbent.errors import ConfigError
-from incumbent.runtime.face import name_of, refuse_async
+from incumbent.runtime.face import is_awaited, name_of, refuse_async
 from incumbent.workloads.periodic.choices import Choices
 from incumbent.workloads.periodic.tick import Tick
 from incumbent.workloads.schedule import Cron, Interval, Schedule, seconds_of, zone_of
@@ -54,13 +54,13 @@ class Spec:
         self._takes_tick = _takes_tick(func)
         _check_jitter(schedule, choices)
         if not awaited:
-            if inspect.iscoroutinefunction(func):
+            if is_awaited(func):
                 raise TypeError(
                     f"incumbent.every and incumbent.cron cannot await {name_of(func)}, a coroutine "
                     "function: use incumbent.aio.every and incumbent.aio.cron, or plain `def`"
                 )
             refuse_async(func, "incumbent.every and incumbent.cron")
-        elif not inspect.iscoroutinefunction(func):
+        elif not is_awaited(func):
             raise TypeError(
                 f"incumbent.aio awaits {name_of(func)}, which is no coroutine function: define it "
                 "with `async def`, or use incumbent.every and incumbent.cron"
@@ -72,16 +72,13 @@ class Spec:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Travel to another process: the function by its name, which may mean its task by now."""
-        found = _by_name(self.func.__module__, self.func.__qualname__)
-        if found is not self.func:
-            raise ConfigError(f"{name_of(self.func)} cannot be imported by its name")
-        return _again, (
-            self.name,
-            self.schedule,
-            (self.func.__module__, self.func.__qualname__),
-            self.choices,
-            self.awaited,
-        )
+        where = self.func.__module__, getattr(self.func, "__qualname__", "")
+        if _by_name(*where) is not self.func:
+            raise ConfigError(
+                f"{name_of(self.func)} cannot be imported by its name: define it at the top of a "
+                "module, as a function"
+            )
+        return _again, (self.name, self.schedule, where, self.choices, self.awaited)
 
 
 def by_interval(every: str | float, tz: str = "UTC") -> Schedule:
