@@ -20,6 +20,7 @@ from incumbent.errors import ConfigError, LeadershipLost, StaleToken
 from incumbent.fencing import Fence
 from incumbent.fencing.both import through
 from incumbent.fencing.progress import database, tables
+from incumbent.fencing.sql import TABLE
 from tests.servers.postgresql import Postgres
 
 Connect = Callable[[], Any]
@@ -94,6 +95,26 @@ def test_an_item_is_done_once_whoever_does_it(connect: Connect) -> None:
     with pytest.raises(StaleToken, match="'orders' has seen token 7, and this term has 5"):
         do(old, 5, "c")
     assert effects(new) == ["a", "b"]
+
+
+def test_rows_are_made_of_whatever_the_user_likes(connect: Connect) -> None:
+    db: Any = connect()
+    if isinstance(db, sqlite3.Connection):
+        db.row_factory = lambda cursor, row: {
+            column[0]: value for column, value in zip(cursor.description, row, strict=True)
+        }
+    elif isinstance(db, psycopg.Connection):
+        db.row_factory = psycopg.rows.dict_row
+    else:
+        db.cursorclass = pymysql.cursors.DictCursor
+    assert do(db, 5, "a", "1")
+    assert not do(db, 5, "a")
+    assert fence(6).checkpoint(db) == "1"
+    db.cursor().execute(TABLE)
+    db.commit()
+    fence(7, "rows").sql(db)
+    with pytest.raises(StaleToken, match="'rows' has seen token 7, and this term has 6"):
+        fence(6, "rows").sql(db)
 
 
 def test_what_was_rolled_back_was_not_done(connect: Connect) -> None:

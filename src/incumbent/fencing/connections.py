@@ -6,6 +6,7 @@ A connection of a class that was made from a known one is known as well.
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -14,12 +15,14 @@ from incumbent.errors import ConfigError
 __all__ = [
     "KNOWN",
     "bound_dialect",
+    "cursor_of",
     "library_of",
     "mark_and_dialect",
     "names",
     "refuse_autocommit",
     "refuse_autocommit_below",
     "unknown",
+    "values_of",
 ]
 
 _DIALECTS = {
@@ -61,6 +64,18 @@ def mark_and_dialect(connection: Any) -> tuple[str, str]:
     library = library_of(connection)
     mark = "?" if sys.modules[library].__dict__.get("paramstyle") == "qmark" else "%s"
     return mark, _DIALECTS[library]
+
+
+def cursor_of(connection: Any) -> Any:
+    """Return a cursor; one of psycopg has tuples for rows, whatever its user has chosen for his."""
+    if library_of(connection) != "psycopg":
+        return connection.cursor()
+    return connection.cursor(row_factory=sys.modules["psycopg.rows"].tuple_row)
+
+
+def values_of(row: Any) -> tuple[Any, ...]:
+    """Return what a row has, in the order of the columns, whatever the user has rows made of."""
+    return tuple(row.values() if isinstance(row, Mapping) else row)
 
 
 def bound_dialect(connection: Any) -> str:

@@ -42,11 +42,13 @@ from typing import Any, NamedTuple, Protocol
 
 from incumbent.fencing.connections import (
     bound_dialect,
+    cursor_of,
     library_of,
     mark_and_dialect,
     refuse_autocommit,
     refuse_autocommit_below,
     unknown,
+    values_of,
 )
 
 __all__ = [
@@ -246,11 +248,11 @@ async def note(
         checkpoint: written if the item is done now; "" to leave what is there.
         step: after how many items the others are forgotten; 0 for a tenth of `keep`.
     """
-    values: dict[str, Any] = {"work": work, "token": token, "item": kept(item), "step": 1}
+    values: dict[str, Any] = {"work": work, "token": token, "item": kept(item)}
     if db.dialect == "postgresql":
         values["checkpoint"] = checkpoint
         if taking is not None:
-            values |= taking[1]
+            values.update(taking[1])
         statement = _noting(taking[0] if taking else "")
         rows = await db.run(statement, values)
         if not rows:
@@ -261,7 +263,7 @@ async def note(
         highest, number, noted, first, transaction = rows[0]
     else:
         mysql = db.dialect in ("mysql", "mariadb")
-        await db.run(_SEAL_MYSQL if mysql else _SEAL, values)
+        await db.run(_SEAL_MYSQL if mysql else _SEAL, {**values, "step": 1})
         (found,) = await db.run(_READ + _locking(db), values)
         await db.refuse_autocommit()
         highest, _, number = found
@@ -278,7 +280,7 @@ async def note(
         await db.run(_AGAIN, {**values, "number": number})
     if number % max(1, step or keep // 10) == 0:
         await db.run(_FORGET, {"work": work, "number": number - keep})
-    return Noted(int(highest), first=first, known=known, transaction=str(transaction))
+    return Noted(int(highest), "", first, known, str(transaction))
 
 
 async def done(db: Database, work: str, item: str) -> bool:
@@ -306,11 +308,12 @@ def database(connection: Any, *, waits: bool = False, schema: str = "") -> Datab
     Raises:
         ConfigError: it is none that is known here.
     """
-    if library_of(connection) == "sqlalchemy":
+    library = library_of(connection)
+    if library == "sqlalchemy":
         return _SqlAlchemy(connection, waits=waits)
-    if waits and library_of(connection) == "psycopg":
-        return _Waiting(connection, schema)
-    if waits and library_of(connection) != "sqlite3":
+    if library == "psycopg":
+        return (_Waiting if waits else _Psycopg)(connection, schema)
+    if waits and library != "sqlite3":
         raise unknown(connection)
     return _Driver(connection, schema)
 
@@ -344,12 +347,6 @@ def _marked(statement: str, mark: str, schema: str) -> tuple[str, tuple[str, ...
     return text, names
 
 
-def _gives_rows(cursor: Any) -> bool:
-    """Tell whether the statement has rows. psycopg would make an object of each column for that."""
-    result = getattr(cursor, "pgresult", None)
-    return bool(cursor.description) if result is None else result.nfields > 0
-
-
 class _Driver:
     """A driver of the DB-API, which blocks."""
 
@@ -361,7 +358,7 @@ class _Driver:
 
     async def run(self, statement: str, values: dict[str, Any]) -> list[tuple[Any, ...]]:
         cursor = self._execute(statement, values)
-        return [tuple(row) for row in cursor.fetchall()] if _gives_rows(cursor) else []
+        return [values_of(row) for row in cursor.fetchall()] if cursor.description else []
 
     async def changed(self, statement: str, values: dict[str, Any]) -> int:
         return int(self._execute(statement, values).rowcount)
@@ -377,28 +374,53 @@ class _Driver:
         refuse_autocommit(self._connection)
 
 
-class _Waiting:
-    """psycopg with asyncio."""
+class _Psycopg:
+    """psycopg. What is done here is done for each item, so no more is done than is needed."""
+
+    dialect = "postgresql"
 
     def __init__(self, connection: Any, schema: str) -> None:
         self._connection = connection
         self._schema = schema
-        self._mark, self.dialect = mark_and_dialect(connection)
+        self._cursor: Any = None
 
     async def run(self, statement: str, values: dict[str, Any]) -> list[tuple[Any, ...]]:
-        text, names = _marked(statement, self._mark, self._schema)
-        async with self._connection.cursor() as cursor:
-            await cursor.execute(text, [values[name] for name in names])
-            return [tuple(row) for row in await cursor.fetchall()] if _gives_rows(cursor) else []
+        cursor = self._execute(statement, values)
+        found: list[tuple[Any, ...]] = cursor.fetchall() if cursor.pgresult.nfields else []
+        return found
 
     async def changed(self, statement: str, values: dict[str, Any]) -> int:
-        text, names = _marked(statement, self._mark, self._schema)
-        async with self._connection.cursor() as cursor:
-            await cursor.execute(text, [values[name] for name in names])
-            return int(cursor.rowcount)
+        return int(self._execute(statement, values).rowcount)
+
+    def _execute(self, statement: str, values: dict[str, Any]) -> Any:
+        cursor = self._cursor
+        if cursor is None:
+            cursor = self._cursor = cursor_of(self._connection)
+        text, names = _marked(statement, "%s", self._schema)
+        cursor.execute(text, [values[name] for name in names])
+        return cursor
 
     async def refuse_autocommit(self) -> None:
-        refuse_autocommit(self._connection)
+        if not self._connection.pgconn.transaction_status:
+            refuse_autocommit(self._connection)
+
+
+class _Waiting(_Psycopg):
+    """psycopg with asyncio."""
+
+    async def run(self, statement: str, values: dict[str, Any]) -> list[tuple[Any, ...]]:
+        async with cursor_of(self._connection) as cursor:
+            await self._carry_out(cursor, statement, values)
+            return await cursor.fetchall() if cursor.pgresult.nfields else []
+
+    async def changed(self, statement: str, values: dict[str, Any]) -> int:
+        async with cursor_of(self._connection) as cursor:
+            await self._carry_out(cursor, statement, values)
+            return int(cursor.rowcount)
+
+    async def _carry_out(self, cursor: Any, statement: str, values: dict[str, Any]) -> None:
+        text, names = _marked(statement, "%s", self._schema)
+        await cursor.execute(text, [values[name] for name in names])
 
 
 class _SqlAlchemy:

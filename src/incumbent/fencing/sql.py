@@ -17,11 +17,13 @@ from typing import Any
 
 from incumbent.fencing.connections import (
     bound_dialect,
+    cursor_of,
     library_of,
     mark_and_dialect,
     refuse_autocommit,
     refuse_autocommit_below,
     unknown,
+    values_of,
 )
 
 __all__ = ["TABLE", "seal", "seal_async"]
@@ -57,11 +59,11 @@ def seal(connection: Any, resource: str, token: int) -> int:
         refuse_autocommit_below(used)
         return int(highest)
     raise_it, read = _for_driver(connection)
-    cursor = connection.cursor()
+    cursor = cursor_of(connection)
     try:
         cursor.execute(raise_it, (resource, token))
         cursor.execute(read, (resource,))
-        (highest,) = cursor.fetchone()
+        (highest,) = values_of(cursor.fetchone())
     finally:
         cursor.close()
     refuse_autocommit(connection)
@@ -81,7 +83,7 @@ async def seal_async(connection: Any, resource: str, token: int) -> int:
     if library_of(connection) != "psycopg":
         raise unknown(connection)
     raise_it, read = _for_driver(connection)
-    async with connection.cursor() as cursor:
+    async with cursor_of(connection) as cursor:
         await cursor.execute(raise_it, (resource, token))
         await cursor.execute(read, (resource,))
         (highest,) = await cursor.fetchone()

@@ -163,9 +163,10 @@ class Hand(ABC):
         item.term, item.token = self.term, self.term.token
         result = self._handler(item, *more)
         if not self.waits:
-            refuse_coroutine(
-                result, self._handler, "a consumer for threads", "incumbent.aio.Consumer"
-            )
+            if result is not None:
+                refuse_coroutine(
+                    result, self._handler, "a consumer for threads", "incumbent.aio.Consumer"
+                )
         elif not isawaitable(result):
             raise Misuse(
                 f"{name_of(self._handler)} returned {result!r}, which cannot be awaited: a "

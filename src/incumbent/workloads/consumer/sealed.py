@@ -32,7 +32,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from incumbent.errors import IncumbentError, SourceUnavailable
@@ -40,7 +40,7 @@ from incumbent.fencing import progress
 from incumbent.fencing.progress import Database, Noted, done, kept
 from incumbent.runtime.term import Term
 from incumbent.workloads.consumer.begun import Begun
-from incumbent.workloads.consumer.hand import Hand, Taker, Vanished
+from incumbent.workloads.consumer.hand import Hand, Outcome, Taker, Vanished
 from incumbent.workloads.consumer.places import Ended, Place
 from incumbent.workloads.sources.api import Item, Joining
 
@@ -96,7 +96,7 @@ class Sealed(Hand):
         super().__init__(term, handler, waits=waits)
         self._place = place
         self._batch = batch
-        self._remember = remember
+        self._remember, self._step = remember, remember // 10
         self._joined = joined
         self._fence = term.fence(work)
         self._deaths = Begun(term, self._fence)
@@ -148,6 +148,8 @@ class Sealed(Hand):
 
         async def steps(db: Database) -> None:
             noted = await self._noted(db, item)
+            if not noted.known:
+                self._written.add(item.id)
             fresh = not noted.known or item.id in self._unsent
             if fresh and isinstance(self._handler, Taker):
                 fresh = await self._handler.take(item, db)
@@ -182,6 +184,14 @@ class Sealed(Hand):
             await self.open()
         await self._transact(lambda db: self._deaths.take_back(db, item.id))
 
+    async def work(self, items: Sequence[Item]) -> Outcome:
+        """Handle items; what is asked of the fence meanwhile, is asked by a handler."""
+        handled = progress.handled.set(self._fence.resource)
+        try:
+            return await super().work(items)
+        finally:
+            progress.handled.reset(handled)
+
     async def _settle(self, items: Sequence[Item], *, more: bool) -> None:
         async def steps(db: Database) -> None:
             for item in items:
@@ -198,11 +208,7 @@ class Sealed(Hand):
 
     async def _whole_call(self, db: Database, item: Item) -> None:
         self._theirs, self._in_hand = True, item.id
-        handled = progress.handled.set(self._fence.resource)
-        try:
-            await self._call(item, self._connection)
-        finally:
-            progress.handled.reset(handled)
+        await self._call(item, self._connection)
         # What is wrong with the transaction now is the handler's doing.
         await self._place.whole(self._connection, db, self._held)
         self._theirs = False
@@ -262,7 +268,9 @@ class Sealed(Hand):
     async def _begins(self, db: Database, item: Item) -> bool:
         """Seal, write the id and take the item; tell whether it was there to be done."""
         noted = await self._noted(db, item)
-        if noted.known and item.id in self._unsent - self._written:
+        if not noted.known:
+            self._written.add(item.id)
+        elif item.id in self._unsent - self._written:
             raise Ended
         if not noted.known and not noted.first:
             raise Vanished(f"item {item.id} is there no more, or was changed: reading anew")
@@ -270,13 +278,10 @@ class Sealed(Hand):
             self._held = await self._place.hold(db, noted, self._held)
         return noted.first
 
-    async def _noted(self, db: Database, item: Item) -> Noted:
+    def _noted(self, db: Database, item: Item) -> Coroutine[Any, Any, Noted]:
         taking = None if self._joined is None else self._joined.taking(item)
-        keep, step = self._kept(), self._remember // 10
-        noted = await self._fence.noted_in(db, item.id, item.position, keep, taking, step)
-        if not noted.known:
-            self._written.add(item.id)
-        return noted
+        keep = self._kept() if self._left else self._remember
+        return self._fence.noted_in(db, item.id, item.position, keep, taking, self._step)
 
     def _kept(self) -> int:
         """Return of how many items the ids are kept now.
@@ -284,7 +289,7 @@ class Sealed(Hand):
         Where more were kept before, as many are for one turn of them: whatever was handed out
         under the former settings comes in this time.
         """
-        self._left = max(0, self._left - 1)
+        self._left -= 1
         return max(self._remember, self._former) if self._left else self._remember
 
     async def _transact(

@@ -37,7 +37,10 @@ WHERE pg_class.oid IN (to_regclass('incumbent_progress'), to_regclass('incumbent
 """
 _SAVEPOINT = "incumbent_item"
 _NO_SAVEPOINT = "3B001"
+_RELEASE = f"RELEASE {_SAVEPOINT}".encode()
+_NEXT = f"COMMIT; BEGIN; SAVEPOINT {_SAVEPOINT}".encode()
 _IDLE, _OPEN = 0, 2
+_FAILED = 7
 _ANOTHER = "incumbent: this is another transaction"
 _SAME = (
     "SELECT CAST(CASE WHEN txid_current_if_assigned() = {} THEN '1' "
@@ -54,15 +57,16 @@ class PostgresPlace:
         self.name = named(parsed)
         self._conninfo = conninfo(parsed)
         self._waits = False
-        self._cursor: Any = None
         self._saved = False
+        self._execute: Any = None
         self._schema = ""
 
     async def connect(self, term: Term, work: str, *, waits: bool) -> Any:
         """Connect, have earlier sessions ended, and make the tables if they are missing."""
         import psycopg
+        from psycopg.generators import execute as execute_sent
 
-        self._waits, self._cursor, self._saved = waits, None, False
+        self._waits, self._saved, self._execute = waits, False, execute_sent
         name = application(work, term.token, _PART)
         kind: Any = psycopg.AsyncConnection if waits else psycopg.Connection
         connection = await settled(
@@ -149,27 +153,40 @@ class PostgresPlace:
 
     async def commit_and_begin(self, connection: Any, begun: Any, held: str) -> Any:
         """Have the server do it all; what comes after something that failed, it does not do."""
-        before = f"{self._same(held)}; " if held else ""
-        await self._send(connection, f"{before}COMMIT; BEGIN; SAVEPOINT {_SAVEPOINT}")
+        before = self._same(held) + b"; " if held else b""
+        await self._send(connection, before + _NEXT)
         self._saved = True
         return begun
 
-    def _same(self, held: str) -> str:
+    def _same(self, held: str) -> bytes:
         """Return the statement that fails in any other transaction."""
-        return f"RELEASE {_SAVEPOINT}" if self._saved else _SAME.format(held)
+        return _RELEASE if self._saved else _SAME.format(held).encode()
 
-    async def _send(self, connection: Any, text: str) -> None:
-        if self._cursor is None:
-            self._cursor = connection.cursor()
-        try:
-            sent = self._cursor.execute(text, prepare=False)
-            if self._waits:
-                await sent
-        except Exception as error:
-            code = getattr(error, "sqlstate", None)
-            if _ANOTHER in str(error) or (code == _NO_SAVEPOINT and _SAVEPOINT in str(error)):
-                raise Ended from error
-            raise
+    async def _send(self, connection: Any, text: bytes) -> None:
+        """Have statements carried out without a cursor, whose work costs more than theirs.
+
+        It is what psycopg does for its own COMMIT.
+        """
+        execute = self._execute(connection.pgconn)
+        if self._waits:
+            async with connection.lock:
+                connection.pgconn.send_query(text)
+                last = (await connection.wait(execute))[-1]
+        else:
+            with connection.lock:
+                connection.pgconn.send_query(text)
+                last = connection.wait(execute)[-1]
+        if last.status == _FAILED:
+            self._raise(last, connection)
+
+    def _raise(self, result: Any, connection: Any) -> None:
+        from psycopg import errors
+
+        error = errors.error_from_result(result, connection.info.encoding)
+        said = str(error)
+        if _ANOTHER in said or (error.sqlstate == _NO_SAVEPOINT and _SAVEPOINT in said):
+            raise Ended from error
+        raise error
 
     async def rollback(self, connection: Any, begun: Any, error: BaseException) -> None:
         """End the block with the error."""
