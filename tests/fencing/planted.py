@@ -25,8 +25,8 @@ PLANTED: tuple[Mutant, ...] = (
     planted(
         "fence: the token is compared, and its transaction is over",
         SQL,
-        "        (highest,) = cursor.fetchone()\n    finally:\n",
-        "        (highest,) = cursor.fetchone()\n"
+        "        (highest,) = values_of(cursor.fetchone())\n    finally:\n",
+        "        (highest,) = values_of(cursor.fetchone())\n"
         "        connection.commit()\n"
         "        cursor.execute('SELECT 1')\n"
         "    finally:\n",
@@ -113,8 +113,8 @@ PLANTED: tuple[Mutant, ...] = (
     planted(
         "progress: an item that is done is done again",
         PROGRESS,
-        "first=first, known",
-        "first=True, known",
+        '"", first, known',
+        '"", True, known',
         test=f"{_DONE}an_item_is_done_once_whoever_does_it[sqlite3]",
     ),
     planted(

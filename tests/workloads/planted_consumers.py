@@ -41,8 +41,8 @@ PLANTED_CONSUMERS: tuple[Mutant, ...] = (
     planted(
         "consumer: an item is handled without a seal and an id",
         SEALED,
-        "        noted = await self._noted(db, item)\n        if noted.known and",
-        "        return True\n        if noted.known and",
+        "        noted = await self._noted(db, item)\n        if not",
+        "        return True\n        if not",
         test=f"{_TEST}what_the_broker_did_not_hear_is_not_done_again[sync]",
     ),
     planted(
@@ -151,15 +151,15 @@ PLANTED_CONSUMERS: tuple[Mutant, ...] = (
     planted(
         "consumer: several items share a transaction without being told",
         PLACE,
-        'f"{before}COMMIT; BEGIN; SAVEPOINT {_SAVEPOINT}"',
-        'f"{before}SAVEPOINT {_SAVEPOINT}"',
+        'f"COMMIT; BEGIN; SAVEPOINT {_SAVEPOINT}"',
+        'f"SAVEPOINT {_SAVEPOINT}"',
         test=f"{_POSTGRES}each_item_is_committed_before_the_next_one_begins[sync]",
     ),
     planted(
         "consumer: what one handler set for its transaction holds for the next one",
         PLACE,
-        'f"{before}COMMIT; BEGIN; SAVEPOINT {_SAVEPOINT}"',
-        'f"{before}COMMIT AND CHAIN; SAVEPOINT {_SAVEPOINT}"',
+        'f"COMMIT; BEGIN; SAVEPOINT {_SAVEPOINT}"',
+        'f"COMMIT AND CHAIN; SAVEPOINT {_SAVEPOINT}"',
         test=f"{_POSTGRES}each_item_is_committed_before_the_next_one_begins[sync]",
     ),
     planted(
@@ -189,8 +189,8 @@ PLANTED_CONSUMERS: tuple[Mutant, ...] = (
     planted(
         "consumer: what a handler has begun is committed, and the next one begun",
         PLACE,
-        'before = f"{self._same(held)}; " if held else ""',
-        'before = ""',
+        'before = self._same(held) + b"; " if held else b""',
+        'before = b""',
         test=f"{_ENDED}what_follows_the_end_of_the_transaction_is_not_committed"
         "[postgresql-1-COMMIT]",
     ),
