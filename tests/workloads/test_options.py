@@ -35,6 +35,10 @@ OPTIONS: dict[str, tuple[Callable[[], Any], str]] = {
         lambda: incumbent.Jobs("j", thread=4),
         r"^incumbent\.Jobs\(\) has no option thread=: did you mean threads=\?$",
     ),
+    "Jobs.every": (
+        lambda: incumbent.Jobs("j").every("2s", mised="all"),  # type: ignore[call-arg]
+        r"^every\(\) or cron\(\) of Jobs has no option mised=: did you mean missed=\?$",
+    ),
     "Directory": (
         lambda: incumbent.Directory("/tmp", print, name="d", backoff_s=1),
         r"^incumbent\.Directory\(\) has no option backoff_s=: did you mean backoff=\?$",

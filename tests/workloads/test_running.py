@@ -243,7 +243,7 @@ def test_what_cannot_pass_has_failed_for_good(memory: MemoryStore) -> None:
     thread = work._thread
     assert thread is not None
     thread.join(LIMIT_S)
-    assert work.standing == standing.Standing("w", "failed", None, "no such setting")
+    assert work.standing == standing.Standing("w", "failed", None, "ConfigError: no such setting")
     with pytest.raises(ConfigError, match="no such setting"):
         work.stop()
 

@@ -16,7 +16,7 @@ from incumbent.runtime.settings import Settings
 from incumbent.stores.api import Store
 from incumbent.workloads.env import Workload
 
-__all__ = ["Plan", "refuse_unknown"]
+__all__ = ["Plan", "no_such_option", "refuse_unknown"]
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,11 @@ def refuse_unknown(kind: type, where: str, given: Collection[str], more: Collect
         for each in kind.__mro__:
             if "__init__" in vars(each):
                 known |= set(signature(vars(each)["__init__"]).parameters)
-        near = get_close_matches(name, sorted(known - {"self"}), 1)
-        hint = f": did you mean {near[0]}=?" if near else ""
-        raise TypeError(f"{where} has no option {name}={hint}")
+        raise no_such_option(where, name, known - {"self"})
+
+
+def no_such_option(where: str, name: str, known: Collection[str]) -> TypeError:
+    """Return the error that says so, and which one was meant, perhaps."""
+    near = get_close_matches(name, sorted(known), 1)
+    hint = f": did you mean {near[0]}=?" if near else ""
+    return TypeError(f"{where} has no option {name}={hint}")

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 from incumbent.errors import ConfigError, UnsupportedPlatform
 from incumbent.runtime.face import Election
+from incumbent.workloads.reason import said
 
 __all__ = ["Pauses", "Standing", "interpreter_ends"]
 
@@ -37,7 +38,7 @@ class Standing:
         name: of its election.
         role: "leader", "standby", "failed" (it has ended, or waits to begin anew) or "stopped".
         token: the fencing token under which it leads, if it does.
-        failure: why the last run of it ended, if that was an error.
+        failure: why the last run of it ended, if that was an error: its kind, and what it says.
     """
 
     name: str
@@ -50,7 +51,7 @@ class Standing:
         """Return that of work that was begun, or not, and how its last run failed, if it did."""
         if not begun:
             return cls(election.name, "stopped")
-        text = "" if failure is None else str(failure) or repr(failure)
+        text = "" if failure is None else said(failure)
         if election.leads:
             return cls(election.name, "leader", election.token, text)
         return cls(election.name, "failed" if text else "standby", None, text)

@@ -9,10 +9,12 @@ from incumbent.workloads.periodic import Periodic
 from incumbent.workloads.periodic.choices import Choices, Chosen, refuse_idle
 from incumbent.workloads.periodic.spec import Spec, by_cron, by_interval, name_from
 from incumbent.workloads.schedule import Schedule
+from incumbent.workloads.settings import no_such_option
 
 __all__ = ["Adding"]
 
 F = TypeVar("F", bound=Callable[..., Any])
+_KNOWN = {"name", "tz", *Chosen.__annotations__}
 
 
 class Adding:
@@ -87,6 +89,9 @@ class Adding:
         self._periodic.add(spec)
 
     def _adding(self, schedule: Schedule, name: str | None, chosen: Chosen) -> Callable[[F], F]:
+        for each in chosen:
+            if each not in Chosen.__annotations__:
+                raise no_such_option("every() or cron() of Jobs", each, _KNOWN)
         refuse_idle(chosen)
         choices = Choices(**chosen)
 
