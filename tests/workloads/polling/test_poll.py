@@ -224,21 +224,32 @@ def test_without_a_checkpoint_there_is_none(looking: Looking) -> None:
 # -- threads ------------------------------------------------------------------------------------
 
 
-def test_it_can_still_save_while_the_term_is_handed_over(memory: MemoryStore) -> None:
+def test_it_can_still_save_while_the_term_is_handed_over(
+    memory: MemoryStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
     looking = Looking("sync", memory)
-    begun, go_on = threading.Event(), threading.Event()
+    begun, released = threading.Event(), threading.Event()
+    release = memory.release
+
+    async def released_now(*args: Any) -> Any:
+        released.set()
+        return await release(*args)
+
+    monkeypatch.setattr(memory, "release", released_now)
+    waited: list[bool] = []
 
     def look(poll: Any, save: Callable[[Any], Any]) -> None:
         begun.set()
         assert poll.lost.wait(LIMIT_S)
-        assert go_on.wait(LIMIT_S)
+        waited.append(not released.wait(0.3))
         save("at the end")
 
     looking.start(look)
     assert begun.wait(LIMIT_S)
     looking.face._work.election.withdraw()
-    go_on.set()
     looking.face.join()
+    assert waited == [True], "the term was released while it was at work"
+    assert released.is_set()
     assert memory.shelf.checkpoints["p", "poll"].value == b'"at the end"'
 
 
