@@ -98,8 +98,10 @@ class ChildProcess:
         self.log_path.parent.mkdir(parents=True, exist_ok=True)
         with self.log_path.open("ab") as log:
             output = subprocess.PIPE if self._capture_output else log
+            processors = os.sched_getaffinity(0)
 
             def fork() -> subprocess.Popen[bytes]:
+                os.sched_setaffinity(0, processors)  # Of this thread, and of what it forks.
                 return subprocess.Popen(
                     [sys.executable, "-I", "-S", "-c", _SHIM, str(os.getpid()), *self.command],
                     stdin=subprocess.DEVNULL,

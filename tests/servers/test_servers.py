@@ -240,6 +240,18 @@ class TestProcess:
         sleeper.kill()
         assert sleeper.exit_status == -signal.SIGKILL
 
+    def test_it_runs_where_whoever_starts_it_may_run(self, tmp_path: Path) -> None:
+        everywhere = os.sched_getaffinity(0)
+        try:
+            for number in (min(everywhere), max(everywhere)):
+                os.sched_setaffinity(0, {number})
+                sleeper = ChildProcess("sleeper", SLEEPER, log_path=tmp_path / "log")
+                sleeper.spawn()
+                assert os.sched_getaffinity(sleeper.pid) == {number}
+                sleeper.stop()
+        finally:
+            os.sched_setaffinity(0, everywhere)
+
     def test_a_paused_process_can_be_stopped(self, tmp_path: Path) -> None:
         sleeper = ChildProcess("sleeper", SLEEPER, log_path=tmp_path / "log")
         sleeper.spawn()
