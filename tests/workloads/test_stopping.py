@@ -180,6 +180,42 @@ def test_a_cancellation_by_the_handler_itself_is_a_failure_of_the_item(
     assert calls == ["1", "2", "2", "3"]
 
 
+@pytest.mark.parametrize("kind", ["every", "poll", "consumer"])
+def test_a_cancellation_in_an_ordinary_function_is_a_failure_of_it(
+    memory: MemoryStore, kind: str, tmp_path: Path
+) -> None:
+    """As of one that runs a loop of its own, in which something was cancelled."""
+    calls: list[object] = []
+    again = threading.Event()
+
+    def call(*args: object) -> None:
+        calls.append(args)
+        if len(calls) == 1:
+            raise asyncio.CancelledError
+        again.set()
+
+    def work() -> Any:
+        if kind == "every":
+            return incumbent.every("20ms", name="w", store=memory, deadman=False)(call)
+        if kind == "poll":
+            return incumbent.poll("20ms", name="w", store=memory, deadman=False)(call)
+        made = incumbent.Consumer(
+            "w",
+            lambda: MemorySource(Shelf([b"a"])),
+            effects=f"sqlite://{tmp_path}/effects.db",
+            store=memory,
+            deadman=False,
+            backoff_s=0.0,
+        )
+        made.handler(call)
+        return made
+
+    with work() as made:
+        assert again.wait(LIMIT_S)
+        assert made.standing.role == "leader"
+        assert not made.standing.failure
+
+
 def test_a_cancellation_by_the_function_itself_does_not_end_a_poller(memory: MemoryStore) -> None:
     async def main() -> None:
         polls = 0

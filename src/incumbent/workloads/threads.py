@@ -27,6 +27,7 @@ from incumbent.errors import LeadershipLost
 from incumbent.runtime.checkpoints import Archive
 from incumbent.runtime.face import refuse_coroutine
 from incumbent.runtime.term import Term
+from incumbent.workloads.cancelled import in_a_thread
 from incumbent.workloads.env import Clock, Env, Workload
 
 __all__ = ["Around", "run"]
@@ -69,7 +70,7 @@ class _Call:
         try:
             self._term.check()
             with around():
-                result = self._func(*self._args)
+                result = in_a_thread(self._func, *self._args)
             refuse_coroutine(result, self._func, "incumbent's work for threads")
         except BaseException as error:
             self._tell(self.done.set_exception, _for_a_future(error))

@@ -19,7 +19,7 @@ from incumbent.errors import IncumbentError, SourceUnavailable
 from incumbent.fencing.progress import Database
 from incumbent.runtime.face import Misuse, name_of, refuse_coroutine
 from incumbent.runtime.term import Term
-from incumbent.workloads.cancelled import unless_ours
+from incumbent.workloads.cancelled import in_a_thread, unless_ours
 from incumbent.workloads.sources.api import Item
 
 __all__ = ["Bare", "Hand", "Outcome", "Taker", "Vanished"]
@@ -161,19 +161,20 @@ class Hand(ABC):
 
     async def _call(self, item: Item, *more: Any) -> None:
         item.term, item.token = self.term, self.term.token
-        result = self._handler(item, *more)
         if not self.waits:
+            result = in_a_thread(self._handler, item, *more)
             if result is not None:
                 refuse_coroutine(
                     result, self._handler, "a consumer for threads", "incumbent.aio.Consumer"
                 )
-        elif not isawaitable(result):
+            return
+        result = self._handler(item, *more)
+        if not isawaitable(result):
             raise Misuse(
                 f"{name_of(self._handler)} returned {result!r}, which cannot be awaited: a "
                 "consumer of incumbent.aio needs a coroutine function (async def)"
             )
-        else:
-            await unless_ours(result)
+        await unless_ours(result)
 
 
 class Bare(Hand):
