@@ -27,6 +27,7 @@ _DEATHS = "tests/workloads/test_consumer_deaths.py::test_"
 _TROUBLE = "tests/workloads/test_consumer_trouble.py::test_"
 _POSTGRES = "tests/workloads/test_consumer_postgresql.py::test_"
 _ENDED = "tests/workloads/test_consumer_ended.py::test_"
+_SESSIONS = "tests/workloads/test_consumer_sessions.py::test_"
 _IDS = "tests/workloads/test_consumer_ids.py::test_"
 _REDIS = "tests/workloads/test_consumer_redis.py::test_"
 
@@ -422,5 +423,19 @@ PLANTED_CONSUMERS: tuple[Mutant, ...] = (
         "            if self._begins and (deadly",
         "            if not left and (deadly",
         test=f"{_DEATHS}five_deaths_are_too_many_unless_more_are_asked_for[sync-None]",
+    ),
+    planted(
+        "consumer: what is prepared stays in sessions that a pooler lends to others",
+        SERVER,
+        "    if process != connection.info.backend_pid:\n",
+        "    if False:\n",
+        test=f"{_SESSIONS}behind_a_pooler_nothing_is_prepared[sync]",
+    ),
+    planted(
+        "consumer: what is left open by a handler is gone on with",
+        PLACE,
+        "        if connection.pgconn.pipeline_status or status not in",
+        "        if status not in",
+        test=f"{_SESSIONS}what_a_handler_leaves_open_is_a_failure_of_it[left_pipeline]",
     ),
 )

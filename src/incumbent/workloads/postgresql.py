@@ -18,6 +18,7 @@ the server gives up on the other one (`idle_in_transaction_session_timeout`, TCP
 from __future__ import annotations
 
 from hashlib import sha256
+from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
 from incumbent.errors import ConfigError, MissingExtra
@@ -26,7 +27,16 @@ from incumbent.stores.api import StoreURL
 if TYPE_CHECKING:
     from incumbent.runtime.term import Term
 
-__all__ = ["application", "conninfo", "end_earlier", "gone", "named", "same_database"]
+__all__ = [
+    "STOOD_STILL",
+    "application",
+    "conninfo",
+    "end_earlier",
+    "gone",
+    "named",
+    "same_database",
+    "settle_session",
+]
 
 _PORT = 5432
 _DEFAULTS = {
@@ -36,9 +46,11 @@ _DEFAULTS = {
     "keepalives_count": "3",
     "tcp_user_timeout": "20000",
 }
-_GONE = ("08", "40", "53", "57P", "58", "25006", "55P03", "XX000")
+_CANCELLED = "57014"
+_GONE = ("08", "40", "53", "57P", "58", "25006", "55P03", _CANCELLED, "XX000")
 """Classes and codes that say nothing of the statement: no connection, conflict of transactions, out
-of resources, shutdown, system error, a server that is read-only, a lock that is not to be had."""
+of resources, shutdown, system error, a server that is read-only, a lock that is not to be had, or
+not within the time that the server gives to a statement."""
 
 _MISCONFIGURED = (
     "authentication failed",
@@ -48,6 +60,9 @@ _MISCONFIGURED = (
     "permission denied",
     "no password supplied",
 )
+
+STOOD_STILL = "25P03"
+"""The transaction stood still for longer than the server permits: its handler did."""
 
 _END_EARLIER = """\
 SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
@@ -127,10 +142,11 @@ def same_database(one: str, other: str) -> bool:
     return place(one) == place(other)
 
 
-def gone(error: BaseException, connection: Any) -> str:
+def gone(error: BaseException, connection: Any, *, theirs: bool = False) -> str:
     """Return why the server is not there for us, or "" if it is.
 
-    Who cannot connect because of what was configured is told so: the server is there.
+    Who cannot connect because of what was configured is told so: the server is there. A statement
+    of the user's (`theirs`) that takes longer than the server permits is his to mend.
     """
     import psycopg
 
@@ -140,9 +156,30 @@ def gone(error: BaseException, connection: Any) -> str:
     if connection is None:
         return "" if any(words in text for words in _MISCONFIGURED) else text
     state = error.sqlstate or ""
-    if state == "25P03":
-        return ""  # The transaction stood still for longer than this server permits.
+    if state == STOOD_STILL or (theirs and state == _CANCELLED):
+        return ""
     return text if connection.closed or state.startswith(_GONE) else ""
+
+
+async def settle_session(connection: Any) -> None:
+    """Make a new session what the others are, whatever stands between, and however it was set up.
+
+    A pooler lends the server's sessions to one client after the other. What one has prepared stays
+    there, and is carried out in place of another's statement of the same name: so behind a pooler,
+    which calls the server's process otherwise than that does itself, nothing is prepared.
+
+    A database without an encoding has texts given back as bytes; UTF-8 goes through it as it is.
+    """
+    cursor = connection.execute("SELECT pg_backend_pid()")
+    cursor = await cursor if isawaitable(cursor) else cursor
+    row = cursor.fetchone()
+    (process,) = await row if isawaitable(row) else row
+    if process != connection.info.backend_pid:
+        connection.prepare_threshold = None
+    if connection.info.parameter_status("client_encoding") == "SQL_ASCII":
+        done = connection.execute("SET client_encoding TO 'UTF8'")
+        if isawaitable(done):
+            await done
 
 
 async def end_earlier(execute: Any, term: Term, work: str, part: str) -> None:

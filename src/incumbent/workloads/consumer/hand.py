@@ -73,6 +73,7 @@ class Hand(ABC):
 
     def __init__(self, term: Term, handler: Callable[..., Any], *, waits: bool) -> None:
         self.settled = 0
+        self._alone = 0
         self.term = term
         self.waits = waits
         self._handler = handler
@@ -135,12 +136,12 @@ class Hand(ABC):
             await self._rest()
 
     async def _work(self, items: Sequence[Item]) -> Outcome:
-        self.settled, alone_until = 0, 0
+        self.settled = 0
         back_at_s = boottime() + SLICE_S
         while self.settled < len(items) and not self.term.ended:
             if self.settled and boottime() >= back_at_s:
                 break
-            count = 1 if self.settled < alone_until else self._together()
+            count = 1 if self._alone > 0 else self._together()
             some = items[self.settled : self.settled + count]
             try:
                 await self._settle(some, more=self.settled + len(some) < len(items))
@@ -153,10 +154,11 @@ class Hand(ABC):
             except Exception as error:
                 if len(some) > 1:
                     # All of them are undone: which one it was, they say one by one.
-                    alone_until = self.settled + len(some)
+                    self._alone = len(some)
                     continue
                 return Outcome(self.settled, failed=error)
             self.settled += len(some)
+            self._alone = max(0, self._alone - len(some))
         return Outcome(self.settled)
 
     async def _call(self, item: Item, *more: Any) -> None:

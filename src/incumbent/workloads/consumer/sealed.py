@@ -164,7 +164,7 @@ class Sealed(Hand):
             "item": kept(item.id),
             "body": item.body,
             "headers": json.dumps(dict(item.headers)),
-            "reason": reason.replace("\0", "\\0"),
+            "reason": self._place.written(reason.replace("\0", "\\0"), self._connection),
             "attempts": item.attempt,
             "token": self._fence.token,
         }
@@ -305,9 +305,9 @@ class Sealed(Hand):
             Exception: the handler's; nothing was changed.
         """
         if self._db is None:
-            raise SourceUnavailable("there is no connection")
+            raise SourceUnavailable("the connection was given up, and another one is made")
         self.term.check()
-        self._theirs, committing, self._held = False, False, ""
+        self._theirs, committing, self._held, self._in_hand = False, False, "", ""
         self._written = set()
         begun, self._begun = self._begun, None
         try:
@@ -351,10 +351,11 @@ class Sealed(Hand):
             return error
         if self._theirs and not committing and self._place.refused(self._connection):
             return Ended()
-        gone = self._place.lost(error, self._connection)
-        if gone and (committing or not self._theirs or self._bears()):
+        theirs = self._theirs and not committing
+        gone = self._place.lost(error, self._connection, theirs=theirs)
+        if gone and (not theirs or self._bears()):
             return SourceUnavailable(f"{self._place.name}: {gone}")
-        if self._theirs:
+        if self._theirs or (self._in_hand and self._place.stood_still(error)):
             return error
         return IncumbentError(f"{self._place.name}: {' '.join(str(error).split())}")
 

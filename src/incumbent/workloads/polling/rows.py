@@ -389,7 +389,7 @@ class RowSource:
         if isinstance(error, IncumbentError):
             return error
         text = " ".join(str(error).split()) or repr(error)
-        lost = self._place.lost(error, self._connection)
+        lost = self._place.lost(error, self._connection, theirs=False)
         if lost or (self._connection is not None and not await self._answers()):
             return SourceUnavailable(text)
         return IncumbentError(f"{self.name}: {text}")

@@ -57,6 +57,7 @@ from incumbent.workloads.postgresql import (
     gone,
     named,
     same_database,
+    settle_session,
 )
 from incumbent.workloads.sources.api import Item, Opening
 
@@ -174,6 +175,7 @@ class PostgresQueue:
             self._connection = await psycopg.AsyncConnection.connect(
                 self._conninfo, autocommit=True, application_name=name
             )
+            await settle_session(self._connection)
             await end_earlier(self._connection.execute, opening.term, opening.work, _PART)
             await self._make()
             cursor = await self._connection.execute(_FULL_NAME, [self._table])

@@ -128,8 +128,19 @@ class Place(Protocol):
         """Disconnect, in any state."""
         ...
 
-    def lost(self, error: BaseException, connection: Any) -> str:
-        """Return why the database is not there for us, or "" for an error of another kind."""
+    def lost(self, error: BaseException, connection: Any, *, theirs: bool) -> str:
+        """Return why the database is not there for us, or "" for an error of another kind.
+
+        `theirs`: a statement of the handler has met it.
+        """
+        ...
+
+    def stood_still(self, error: BaseException) -> bool:
+        """Tell whether the server has ended a transaction because nothing was done in it."""
+        ...
+
+    def written(self, text: str, connection: Any) -> str:
+        """Return a text as the database can keep it."""
         ...
 
 

@@ -109,7 +109,15 @@ class OwnPlace:
         """Disconnect."""
         await settled(connection.close())
 
-    def lost(self, error: BaseException, connection: Any) -> str:
+    def stood_still(self, error: BaseException) -> bool:
+        """There is no such limit that is known here."""
+        return False
+
+    def written(self, text: str, connection: Any) -> str:
+        """Nothing is known that could not be written."""
+        return text
+
+    def lost(self, error: BaseException, connection: Any, *, theirs: bool) -> str:
         """Judge by the name of the class."""
         return str(error) if connection is None and _of_the_server(error) else ""
 

@@ -25,7 +25,15 @@ from incumbent.fencing.progress import Database, Noted, database, tables
 from incumbent.runtime.term import Term
 from incumbent.stores.api import StoreURL
 from incumbent.workloads.consumer.places import Ended, dead, settled
-from incumbent.workloads.postgresql import application, conninfo, end_earlier, gone, named
+from incumbent.workloads.postgresql import (
+    STOOD_STILL,
+    application,
+    conninfo,
+    end_earlier,
+    gone,
+    named,
+    settle_session,
+)
 
 __all__ = ["PostgresPlace"]
 
@@ -39,7 +47,7 @@ _SAVEPOINT = "incumbent_item"
 _NO_SAVEPOINT = "3B001"
 _RELEASE = f"RELEASE {_SAVEPOINT}".encode()
 _NEXT = f"COMMIT; BEGIN; SAVEPOINT {_SAVEPOINT}".encode()
-_IDLE, _OPEN = 0, 2
+_IDLE, _ACTIVE, _OPEN, _BROKEN = 0, 1, 2, 3
 _FAILED = 7
 _ANOTHER = "incumbent: this is another transaction"
 _SAME = (
@@ -77,6 +85,7 @@ class PostgresPlace:
             async def execute(statement: str, values: Any = None) -> Any:
                 return await settled(connection.execute(statement, values))
 
+            await settle_session(connection)
             await end_earlier(execute, term, work, _PART)
             found = await settled((await execute(_THERE)).fetchall())
             if len(found) < 3:
@@ -130,10 +139,17 @@ class PostgresPlace:
     async def whole(self, connection: Any, db: Database, held: str) -> None:
         """Look at what the server said last of the transaction; which one it is, `commit` asks."""
         status = int(connection.pgconn.transaction_status)
-        if status == _IDLE:
-            raise Ended
         if connection.closed:
             raise RuntimeError("the connection was closed, by the handler or by the server")
+        if connection.pgconn.pipeline_status:
+            raise RuntimeError("the handler has left a pipeline open: use `with db.pipeline():`")
+        if status == _IDLE:
+            raise Ended
+        if status == _ACTIVE:
+            raise RuntimeError(
+                "the handler has left a statement before its end: read all rows, or close the "
+                "cursor, the stream or the COPY"
+            )
         if status != _OPEN:
             raise RuntimeError(
                 "a statement of the handler failed, and the handler did not raise: nothing of "
@@ -189,8 +205,9 @@ class PostgresPlace:
         raise error
 
     async def rollback(self, connection: Any, begun: Any, error: BaseException) -> None:
-        """End the block with the error."""
-        if connection.closed:
+        """End the block with the error, if the session is one that can be gone on with."""
+        status = int(connection.pgconn.transaction_status)
+        if connection.pgconn.pipeline_status or status not in (_IDLE, _OPEN, _BROKEN):
             raise error
         if begun is not None:
             await self._exit(begun, error)
@@ -211,6 +228,15 @@ class PostgresPlace:
         """Disconnect."""
         await settled(connection.close())
 
-    def lost(self, error: BaseException, connection: Any) -> str:
+    def lost(self, error: BaseException, connection: Any, *, theirs: bool) -> str:
         """Ask what the code of the error says."""
-        return gone(error, connection)
+        return gone(error, connection, theirs=theirs)
+
+    def stood_still(self, error: BaseException) -> bool:
+        """Ask what the code of the error says."""
+        return getattr(error, "sqlstate", None) == STOOD_STILL
+
+    def written(self, text: str, connection: Any) -> str:
+        """Say in escapes what the encoding of the session does not have."""
+        encoding: str = connection.info.encoding
+        return text.encode(encoding, "backslashreplace").decode(encoding)

@@ -136,7 +136,15 @@ class SqlitePlace:
         """Close the file."""
         connection.close()
 
-    def lost(self, error: BaseException, connection: Any) -> str:
+    def stood_still(self, error: BaseException) -> bool:
+        """There is no such limit that is known here."""
+        return False
+
+    def written(self, text: str, connection: Any) -> str:
+        """Nothing is known that could not be written."""
+        return text
+
+    def lost(self, error: BaseException, connection: Any, *, theirs: bool) -> str:
         """Ask what the code of the error says."""
         code = getattr(error, "sqlite_errorcode", None)
         passing = isinstance(error, sqlite3.Error) and code is not None and code & 255 in _PASSING
