@@ -431,11 +431,4 @@ PLANTED_CONSUMERS: tuple[Mutant, ...] = (
         "    if False:\n",
         test=f"{_SESSIONS}behind_a_pooler_nothing_is_prepared[sync]",
     ),
-    planted(
-        "consumer: what is left open by a handler is gone on with",
-        PLACE,
-        "        if connection.pgconn.pipeline_status or status not in",
-        "        if status not in",
-        test=f"{_SESSIONS}what_a_handler_leaves_open_is_a_failure_of_it[left_pipeline]",
-    ),
 )
