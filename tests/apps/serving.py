@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from tests.servers.ports import claim_port
 from tests.servers.process import ServerProcess
 
-__all__ = ["LIMIT_S", "Row", "Web", "judge", "rows", "until"]
+__all__ = ["LIMIT_S", "ROOT", "Row", "Web", "judge", "rows", "until"]
 
 Row = tuple[str, str, int, int]
 """Which work, which tick, under which token, in which process."""

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from incumbent.core.records import Holding
-from tests.apps.serving import LIMIT_S, Web, rows, until
+from tests.apps.serving import LIMIT_S, ROOT, Web, rows, until
 from tests.faces.ending import holding, outcomes
 from tests.processes import descendants
 
 BESIDE = "tests.apps.programs.beside"
 WATCHED = "tests.apps.programs.watched"
+SUPERVISED = "tests.apps.programs.supervised"
+HELPING = "tests.apps.programs.helping"
 
 SERVERS = {
     "uvicorn": ["uvicorn", f"{BESIDE}:app"],
@@ -57,7 +63,46 @@ def test_the_process_that_only_watches_files_leaves_the_work_to_the_other(
         assert worker != web.pid
         until(lambda: rows(ledger)[-1:], lambda last: bool(last) and last[0][3] == worker)
     finally:
-        family = descendants(web.pid) if web.running else []
-        web.kill()
-        for pid in family:
+        _end(web)
+
+
+@pytest.mark.parametrize("way", ["workers", "reload"])
+def test_uvicorns_supervisor_leaves_the_work_to_those_that_serve(
+    way: str, tmp_path: Path, ledger: Path
+) -> None:
+    url = f"sqlite://{tmp_path}/store.db"
+    environment = {"LEDGER": str(ledger), "INCUMBENT_STORE": url}
+    web = Web("program", SUPERVISED, tmp_path, environment, way, ready="/")
+    try:
+        web.start()
+        until(lambda: rows(ledger)[-1:], lambda last: bool(last) and last[0][3] != web.pid)
+        os.kill(web.pid, signal.SIGTERM)
+        web.wait(LIMIT_S)
+    finally:
+        _end(web)
+    assert holding(url, "linger") is Holding.VACANT
+    assert "running" not in outcomes(url, "linger")
+
+
+@pytest.mark.parametrize("method", ["spawn", "forkserver"])
+def test_a_child_that_only_helps_has_none_of_the_work(method: str) -> None:
+    command = [sys.executable, "-m", HELPING, method]
+    ended = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=LIMIT_S, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert json.loads(ended.stdout) == {
+        "script": True,
+        "pool": False,
+        "pool, by import": False,
+        "process": False,
+        "process, by import": True,  # Servers of several workers start them so.
+    }
+
+
+def _end(web: Web) -> None:
+    family = descendants(web.pid) if web.running else []
+    web.kill()
+    for pid in family:
+        with suppress(ProcessLookupError):  # What only helps the supervisor ends by itself.
             os.kill(pid, signal.SIGKILL)

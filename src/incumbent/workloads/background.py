@@ -15,9 +15,14 @@ Rules
    imports us: the arbiter, and not in a worker.
 4. Nor has a process that imports the module only for isolated work; nor any for whose environment
    `INCUMBENT_BACKGROUND` is `off`: a shell, a migration, a test.
-5. Nor has one that watches files while a child serves. That shows itself only after the import, so
-   for the first `LOOK_FOR_S` it is looked at again and again, and the work is stopped then.
-6. At the interpreter's exit it is stopped, and hands over; at SIGTERM see `sigterm`.
+5. Nor has one that waits while children serve: it watches files, or starts anew who has died. That
+   shows itself only after the import, so for the first `LOOK_FOR_S` it is looked at again and
+   again, and the work is stopped then.
+6. A child of `multiprocessing` that imports the module anew (spawn, forkserver) is a helper like
+   one that was forked: the kernel's timer would end a pool's worker, and break the pool. But one
+   that was started by uvicorn's supervisor, which has no work by 5, is to serve, and has perhaps
+   imported everything by then; so what was put off is begun when it is seen to serve.
+7. At the interpreter's exit it is stopped, and hands over; at SIGTERM see `sigterm`.
 """
 
 from __future__ import annotations
@@ -37,7 +42,7 @@ from incumbent.errors import ConfigError
 from incumbent.runtime import isolate
 from incumbent.runtime.flag import Flag
 from incumbent.workloads import sigterm
-from incumbent.workloads.serving import forks_workers, may_come_to_watch, watches_files
+from incumbent.workloads.serving import forks_workers, helps, serves_for_another, supervises
 
 __all__ = ["Background"]
 
@@ -77,10 +82,21 @@ class Background:
         """
         if not _switched_on():
             return
+        if not isolate.loading and helps(sys._getframe()):
+            _PUT_OFF.add(self)
+            _look_out()
+            return
         if not isolate.loading and not forks_workers(sys._getframe()):
             self._start()
         self._wanted = True
         _ALL.add(self)
+
+    def begin(self) -> None:
+        """Begin what was put off."""
+        _PUT_OFF.discard(self)
+        self._wanted = True
+        _ALL.add(self)
+        self._start()
 
     def _start(self) -> None:
         self._work.start()
@@ -95,6 +111,7 @@ class Background:
     def stop(self) -> None:
         """End it, and return when it has handed over."""
         self._wanted = False
+        _PUT_OFF.discard(self)
         _ALL.discard(self)
         self._work.stop()
 
@@ -112,6 +129,7 @@ class Background:
 
 
 _ALL: set[Background] = set()
+_PUT_OFF: set[Background] = set()
 _looking = 0
 _imported_in: Any = multiprocessing.parent_process()
 
@@ -135,9 +153,9 @@ def _switched_on() -> bool:
 
 
 def _look_out() -> None:
-    """Stop everything if it turns out that this process only watches files."""
+    """Stop everything if this process turns out not to serve; begin what was put off if it does."""
     global _looking
-    if may_come_to_watch() and _looking != os.getpid():
+    if _looking != os.getpid():
         _looking = os.getpid()
         with suppress(RuntimeError):  # The interpreter ends.
             threading.Thread(target=_look, name="incumbent-look", daemon=True).start()
@@ -146,10 +164,13 @@ def _look_out() -> None:
 def _look() -> None:
     never = Flag()
     for _ in range(int(LOOK_FOR_S / LOOK_EVERY_S)):
-        if watches_files():
-            _log.info("this process only watches files: its work is done by the one that serves")
+        if supervises():
+            _log.info("this process only starts those that serve: they do its work")
             _stop_in_time()
             return
+        if _PUT_OFF and serves_for_another():
+            for background in list(_PUT_OFF):
+                background.begin()
         never.wait(LOOK_EVERY_S)
 
 
