@@ -9,6 +9,7 @@ __all__ = ["PLANTED_SPREAD"]
 BALANCE = "incumbent.workloads.spread.balance"
 GATE = "incumbent.workloads.spread.gate"
 MEMBER = "incumbent.workloads.spread.member"
+PAUSES = "incumbent.workloads.spread.pauses"
 
 _RULES = "tests/workloads/test_balance.py::test_"
 _REPLICAS = "tests/workloads/test_spread.py::test_"
@@ -105,5 +106,40 @@ PLANTED_SPREAD = (
         "        if place is None or (place.holder and place.term != term):\n",
         "        if place is None:\n",
         test=_REPLICAS + "a_turn_is_given_back_as_soon_as_what_was_asked_for_has_come",
+    ),
+    planted(
+        "who was asked to hand over what belongs to it asks for it back at once",
+        MEMBER,
+        "        if why is Why.STEP_DOWN:\n",
+        "        if why is Why.LOST:\n",
+        test=_REPLICAS + "homes_that_contradict_one_another_come_to_rest",
+    ),
+    planted(
+        "what failed at home is asked home again",
+        MEMBER,
+        "        self._leave_away(name, None)\n",
+        "",
+        test=_REPLICAS + "a_home_where_the_work_failed_leaves_it_to_who_holds_it",
+    ),
+    planted(
+        "what failed at home once is asked home never again",
+        MEMBER,
+        "        self._let_home(name)\n        self.saw(",
+        "        self.saw(",
+        test=_REPLICAS + "a_home_where_the_work_failed_leaves_it_to_who_holds_it",
+    ),
+    planted(
+        "pauses do not grow",
+        PAUSES,
+        "2 * before_s",
+        "before_s",
+        test=_RULES + "each_pause_is_twice_as_long_until_all_was_well",
+    ),
+    planted(
+        "what was asked away is asked home all the same",
+        BALANCE,
+        "            if name not in self._left_away\n            and ",
+        "            if ",
+        test=_RULES + "what_went_away_is_not_asked_home_but_for_balance",
     ),
 )

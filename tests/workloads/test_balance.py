@@ -9,6 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from incumbent.workloads.spread.balance import Place, Rules, View
+from incumbent.workloads.spread.pauses import Pauses
 
 MEMBERS = [f"host-{number}_r" for number in range(20)]
 
@@ -230,6 +231,21 @@ def test_what_failed_here_is_not_asked_for() -> None:
     places = {name: Place("b_1", name) for name in "xyz"}
     assert View("a_1", places, Rules(), unwilling="xyz").next_move() is None
     assert View("a_1", places, Rules(), unwilling="xy").next_move() == "z"
+
+
+def test_what_went_away_is_not_asked_home_but_for_balance() -> None:
+    places = {name: Place("b_1", name) for name in "xy"}
+    home = Rules({"x": "a"})
+    assert View("a_1", {"x": places["x"]}, home).next_move() == "x"
+    assert View("a_1", {"x": places["x"]}, home, left_away="x").next_move() is None
+    assert View("a_1", places, Rules(dict.fromkeys("xy", "a")), left_away="xy").next_move()
+
+
+def test_each_pause_is_twice_as_long_until_all_was_well() -> None:
+    pauses = Pauses(1.0, 5.0)
+    assert [pauses.next("x") for _ in range(5)] == [1.0, 2.0, 4.0, 5.0, 5.0]
+    assert pauses.next("y") == 1.0
+    assert [pauses.next("x", anew=True), pauses.next("x")] == [1.0, 2.0]
 
 
 def test_what_is_under_way_is_not_asked_for_again() -> None:

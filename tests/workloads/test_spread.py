@@ -160,6 +160,65 @@ def test_it_comes_home_once_and_stays(start: Start, stage: Stage) -> None:
     stage.until_even(4, 1)
 
 
+def _after_renewals(stage: Stage, times: int) -> None:
+    """Wait for longer than who wants something takes to ask for it."""
+    stage.until(partial(_renewed, stage, stage.calls["renew"] + times))
+
+
+def test_homes_that_contradict_one_another_come_to_rest(
+    start: Start, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("incumbent.workloads.spread.member.FIRST_ABSENCE_S", NEVER_S)
+    start("a", ["e0"], preferred={"e0": "a"}, ttl_s=1.5)
+    stage.until_even(1, 1)
+    start("b", ["e0"], preferred={"e0": "b"}, ttl_s=1.5)
+    stage.until(lambda: stage.loads == {"b": 1} and not stage.turn.lease_key)
+    _after_renewals(stage, 2)
+    assert stage.begun == [("a", "e0"), ("b", "e0")]
+
+
+def test_what_was_asked_away_is_asked_home_after_a_pause(
+    start: Start, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("incumbent.workloads.spread.member.FIRST_ABSENCE_S", 0.01)
+    start("a", ["e0"], preferred={"e0": "a"})
+    stage.until_even(1, 1)
+    start("b", ["e0"], preferred={"e0": "b"})
+    stage.until(lambda: len(stage.begun) > 3)
+    assert [label for label, _ in stage.begun[:4]] == ["a", "b", "a", "b"]
+
+
+def test_a_home_where_the_work_failed_leaves_it_to_who_holds_it(
+    start: Start, stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("incumbent.workloads.spread.member.FIRST_PAUSE_S", 0.2)
+    failing = threading.Event()
+    failing.set()
+
+    def work(term: incumbent.Term) -> None:
+        if failing.is_set():
+            raise ValueError("not here")
+        term.lost.wait(LIMIT_S)
+
+    b = start("b", ["e0"], ttl_s=1.5)
+    stage.until_even(1, 1)
+    a = Replica(stage, "a", ["e0"], work=work, preferred={"e0": "a"}, ttl_s=1.5).start()
+    expected = ["b", "a", "b"]
+    stage.until(lambda: [label for label, _ in stage.begun] == expected and bool(stage.loads))
+    _after_renewals(stage, 4)
+    assert [label for label, _ in stage.begun] == expected
+    failing.clear()
+    b.stop()
+    stage.until(lambda: stage.loads == {"a": 1})
+    start("c", ["e0"])
+    stage.until(lambda: stage.followers("e0") == 2)
+    a.spread.update(["x"])
+    stage.until(lambda: stage.works["e0"] == ["c"])
+    a.spread.update(["x", "e0"])
+    stage.until(lambda: stage.works["e0"] == ["a"])
+    a.stop()
+
+
 def test_the_home_is_offered_a_vacancy_first(start: Start, stage: Stage) -> None:
     homes = dict.fromkeys(names(6), "b")
     outsider = Outsider(stage, names(6)).take()

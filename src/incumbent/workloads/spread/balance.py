@@ -15,7 +15,10 @@ Rules
 3. **As few as can be.** A move from the most to the least loaded brings one of them nearer to its
    share and neither away from it. So if the least loaded moves first (`patience`), and nobody has a
    home, there are exactly as many moves as elections lie above the shares.
-4. **Home comes before share, and `at_most` before home.**
+4. **Home comes before share, and `at_most` before home.** Rule 2 holds for replicas that agree on
+   the homes. Where they do not (a deploy that moves one), each would fetch the same election home
+   for ever, and so would a home where the work always fails. Hence a replica that lost one in
+   either way leaves it away, for as long as its `Member` says.
 5. **The important move last and are taken first.**
 """
 
@@ -77,6 +80,7 @@ class View:
         places: every election of the group.
         rules: what the user wants.
         unwilling: elections whose work just failed here.
+        left_away: elections that are not asked home now.
     """
 
     def __init__(
@@ -85,11 +89,13 @@ class View:
         places: Mapping[str, Place],
         rules: Rules,
         unwilling: Collection[str] = (),
+        left_away: Collection[str] = (),
     ) -> None:
         self.me = me
         self.rules = rules
         self._places = places
         self._unwilling = unwilling
+        self._left_away = left_away
         self.loads = self._count()
 
     def _count(self) -> Counter[str]:
@@ -151,7 +157,8 @@ class View:
         wanted = [
             name
             for name in self._movable()
-            if self.rules.at_home(name, self.me)
+            if name not in self._left_away
+            and self.rules.at_home(name, self.me)
             and not self.rules.at_home(name, self._places[name].holder)
         ]
         return min(wanted, key=self.rank, default=None)

@@ -16,6 +16,18 @@ What becomes of a term when its work ends, in both faces:
 
 A work that fails wherever it runs must not end one replica after the other: that is why an
 exception ends a term and nothing else.
+
+What becomes of an election that is away from its home, which is here:
+
+| it went away because                        | then it is asked home                            |
+|---------------------------------------------|--------------------------------------------------|
+| we were gone, or lost it                    | as soon as we have the turn                      |
+| we were asked to hand it over               | after a pause, doubled each time: two replicas   |
+|                                             | may each take themselves for the home            |
+| the work failed here                        | not at all, while another holds it: it may be    |
+|                                             | well there, and each try would interrupt it      |
+
+It counts from the last time that it was held here. What has no holder is taken all the same.
 """
 
 from __future__ import annotations
@@ -40,6 +52,7 @@ from incumbent.runtime.settings import Settings
 from incumbent.runtime.term import Term
 from incumbent.workloads.spread.balance import Place, Rules, View
 from incumbent.workloads.spread.gate import HOLD_BACK_S, Gate
+from incumbent.workloads.spread.pauses import Pauses
 
 __all__ = ["Member", "Misuse", "Runner", "Seat"]
 
@@ -56,6 +69,10 @@ FIRST_PAUSE_S = 1.0
 LONGEST_PAUSE_S = 60.0
 """Before an election whose work failed here is contended for again. A term that lasts as long as
 the longest pause makes the next one short again."""
+FIRST_ABSENCE_S = 1.0
+LONGEST_ABSENCE_S = 3600.0
+"""Before an election that was asked away from here is asked home. No long term makes it short:
+where two replicas ask one another, the terms are as long as this."""
 
 
 class Misuse(TypeError):
@@ -122,8 +139,10 @@ class Member:
         self._changes_before = 0
         self._taking: set[str] = set()
         self._held: dict[str, Term] = {}
-        self._failing: dict[str, float] = {}
+        self._failing = Pauses(FIRST_PAUSE_S, LONGEST_PAUSE_S)
         self._unwilling: set[str] = set()
+        self._absences = Pauses(FIRST_ABSENCE_S, LONGEST_ABSENCE_S)
+        self._left_away: dict[str, asyncio.TimerHandle | None] = {}
         self._gate: Gate | None = None
         self._turn: _Turn | None = None
         self._asked: tuple[str, str] | None = None
@@ -242,7 +261,9 @@ class Member:
     def view(self) -> View:
         """What is known now; counted once after each change, as a thousand may ask for it."""
         if self._view is None:
-            self._view = View(self.identity, self._places, self._rules, self._unwilling)
+            self._view = View(
+                self.identity, self._places, self._rules, self._unwilling, self._left_away
+            )
         return self._view
 
     def knows(self, identity: str) -> None:
@@ -268,12 +289,18 @@ class Member:
         """Begin the work of a term."""
         name = seat.settings.name
         self._held[name] = term
+        self._let_home(name)
         self.saw(name, Place(self.identity, term.id))
         self._runner.begin(seat, term)
 
-    def stops(self, seat: Seat, term: Term) -> None:
+    def stops(self, seat: Seat, term: Term, why: Why) -> None:
         """Have it stop."""
-        self.saw(seat.settings.name, Place(self.identity, term.id, leaving=True))
+        name = seat.settings.name
+        if why is Why.STEP_DOWN:
+            loop = asyncio.get_running_loop()
+            absence_s = self._absences.next(name)
+            self._leave_away(name, loop.call_later(absence_s, self._homesick, name))
+        self.saw(name, Place(self.identity, term.id, leaving=True))
         self._runner.stop(seat, term)
 
     def ended(self, name: str, term: Term) -> None:
@@ -283,14 +310,27 @@ class Member:
 
     def failed(self, name: str, lasted_s: float) -> None:
         """Contend for it no more for a while."""
-        before_s = self._failing.get(name, 0.0) if lasted_s < LONGEST_PAUSE_S else 0.0
-        pause_s = min(max(FIRST_PAUSE_S, 2 * before_s), LONGEST_PAUSE_S)
-        self._failing[name] = pause_s
+        pause_s = self._failing.next(name, anew=lasted_s >= LONGEST_PAUSE_S)
+        self._leave_away(name, None)
         self._unwilling.add(name)
         asyncio.get_running_loop().call_later(pause_s, self._willing, name)
 
     def _willing(self, name: str) -> None:
         self._unwilling.discard(name)
+        self.reconsider()
+
+    def _leave_away(self, name: str, until: asyncio.TimerHandle | None) -> None:
+        """Do not ask it home: until that, or until it was held here again."""
+        self._let_home(name)
+        self._left_away[name] = until
+
+    def _let_home(self, name: str) -> None:
+        before = self._left_away.pop(name, None)
+        if before is not None:
+            before.cancel()
+
+    def _homesick(self, name: str) -> None:
+        self._let_home(name)
         self.reconsider()
 
     # -- what is taken ----------------------------------------------------------------------------
@@ -460,7 +500,7 @@ class Seat(Candidacy):
 
     def on_stop(self, term: Term, why: Why, cause: str, deadline: float) -> None:
         """Have the work stop."""
-        self._member.stops(self, term)
+        self._member.stops(self, term, why)
 
     def on_waiting(self, snapshot: Snapshot | None, until: float) -> None:
         """Take in who holds."""
