@@ -37,6 +37,20 @@ PLANTED_BROKERS: tuple[Mutant, ...] = (
         test=f"{_RABBITMQ}a_quorum_queue_is_refused_without_a_single_active_consumer",
     ),
     planted(
+        "queue of RabbitMQ: a stream is taken",
+        RABBITMQ,
+        '                if arguments.get(_KIND) == "stream":\n',
+        "                if False:\n",
+        test=f"{_RABBITMQ}a_stream_is_refused[&exclusive=no]",
+    ),
+    planted(
+        "queue of RabbitMQ: as much is taken as before after it took too long",
+        RABBITMQ,
+        "        if _LATE in self._broken:\n",
+        "        if False:\n",
+        test=f"{_RABBITMQ}what_waits_in_hand_for_too_long_is_not_dropped",
+    ),
+    planted(
         "queue of RabbitMQ: that it was deleted is not noticed",
         RABBITMQ,
         "on_consumer_cancel_callbacks.add(self._cancelled)",

@@ -349,6 +349,18 @@ def test_what_retention_took_is_said_and_skipped_only_if_asked(topic: Topic) -> 
     assert read(topic.source(), 1)[0].text == "i7", "a new work begins at the oldest one"
 
 
+def test_marks_of_transactions_that_retention_took_are_said_to_be_possible(topic: Topic) -> None:
+    """They are numbered, too, and when they are gone nobody knows what they were."""
+    topic.put_in_transactions(["a"])
+    position = read(topic.source(), 1)[-1].position
+    topic.forget(2)
+    topic.put("b")
+    with pytest.raises(ConfigError, match=r"from 1 to 1 .* no more than marks .*gone=skip"):
+        read(topic.source(), 1, position)
+    (item,) = read(topic.source(more="&gone=skip"), 1, position)
+    assert item.text == "b"
+
+
 def test_what_is_taken_while_it_is_read_is_said(topic: Topic) -> None:
     topic.put(*names(5))
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Sequence
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,7 +17,7 @@ from incumbent.errors import SourceUnavailable
 from incumbent.stores.memory import MemoryStore
 from incumbent.workloads.sources import open_source
 from incumbent.workloads.sources.api import Item, Opening
-from incumbent.workloads.sources.rabbitmq import RabbitQueue, _untrusted
+from incumbent.workloads.sources.rabbitmq import _DIFFERS, RabbitQueue, _adopt, _untrusted
 from tests.servers.proxy import Proxy
 from tests.servers.rabbitmq import RabbitMq
 from tests.servers.tls import certify_server
@@ -37,6 +38,17 @@ def face(request: pytest.FixtureRequest) -> Face:
 @pytest.fixture
 def effects(tmp_path: Path) -> Effects:
     return Effects(tmp_path / "effects.db")
+
+
+@pytest.fixture
+def hasty_rabbitmq(tmp_path: Path) -> Iterator[RabbitMq]:
+    """A server of the test's own, which waits for an acknowledgement for a second."""
+    server = RabbitMq(tmp_path / "rabbitmq")
+    (tmp_path / "rabbitmq" / "advanced.config").write_text(
+        "[{rabbit, [{consumer_timeout, 1000}, {channel_tick_interval, 200}]}]."
+    )
+    with server:
+        yield server
 
 
 class Queue:
@@ -235,7 +247,37 @@ def test_a_quorum_queue_is_refused_without_a_single_active_consumer(
         assert says in refusal(queue.source(more=more), memory, effects)
 
 
-@pytest.mark.parametrize("more", [{}, {"x-max-length": 5000, "x-overflow": "reject-publish"}])
+@pytest.mark.parametrize("more", ["", "&exclusive=no"])
+def test_a_stream_is_refused(
+    memory: MemoryStore, rabbitmq: RabbitMq, effects: Effects, more: str
+) -> None:
+    """It lets two consume, and passes over what is sent while nobody does."""
+    queue = Queue(rabbitmq, "stream", **{"x-queue-type": "stream", "x-max-age": "1h"})
+    assert "a stream" in refusal(queue.source(more=more), memory, effects)
+
+
+MORE: list[dict[str, Any]] = [
+    {},
+    {"x-max-length": 5000, "x-overflow": "reject-publish"},
+    {
+        "x-max-length": 5000,
+        "x-max-length-bytes": 5_000_000,
+        "x-overflow": "reject-publish",
+        "x-delivery-limit": 5,
+        "x-dead-letter-exchange": "",
+        "x-dead-letter-routing-key": "dead",
+        "x-dead-letter-strategy": "at-least-once",
+        "x-expires": 3_600_000,
+        "x-message-ttl": 3_600_000,
+        "x-max-in-memory-length": 100,
+        "x-max-in-memory-bytes": 100_000,
+        "x-quorum-initial-group-size": 1,
+        "x-queue-leader-locator": "balanced",
+    },
+]
+
+
+@pytest.mark.parametrize("more", MORE)
 def test_one_with_a_single_active_consumer_is_consumed(
     memory: MemoryStore, rabbitmq: RabbitMq, effects: Effects, more: dict[str, Any]
 ) -> None:
@@ -247,6 +289,50 @@ def test_one_with_a_single_active_consumer_is_consumed(
     handled(effects, 20)
     face.stop()
     assert effects.rows() == names(20)
+
+
+def test_a_classic_queue_with_a_single_active_consumer_is_consumed(
+    memory: MemoryStore, rabbitmq: RabbitMq, effects: Effects
+) -> None:
+    face = Face("sync")
+    queue = Queue(rabbitmq, "classic", **{"x-single-active-consumer": True})
+    queue.put(*names(3))
+    source = queue.source(more="&exclusive=no")
+    face.start(consumer(face, source, memory, effects.write, effects=effects.url))
+    handled(effects, 3)
+    face.stop()
+
+
+def test_a_delivery_limit_of_minus_one_is_understood() -> None:
+    """RabbitMQ 4 knows it, and says so; earlier ones refuse to declare it."""
+    told = _DIFFERS.search(
+        "PRECONDITION_FAILED - inequivalent arg 'x-delivery-limit' for queue 'q' in vhost '/': "
+        "received none but current is the value '-1' of type 'signedint'"
+    )
+    assert told is not None
+    arguments: dict[str, Any] = {}
+    assert _adopt(told, arguments, {})
+    assert arguments == {"x-delivery-limit": -1}
+
+
+def test_what_waits_in_hand_for_too_long_is_not_dropped(
+    memory: MemoryStore, hasty_rabbitmq: RabbitMq, effects: Effects
+) -> None:
+    """The broker's time runs for all in hand, and its queue counts each end of it."""
+
+    def handle(item: Item, db: Any) -> None:
+        time.sleep(0.05)  # sleep: what is in hand takes longer together than the broker waits
+        effects.write(item, db)
+
+    queue = Queue(hasty_rabbitmq, "slow", **SINGLE, **{"x-delivery-limit": 2})
+    queue.put(*names(80))
+    face = Face("sync")
+    source = queue.source(more="&exclusive=no")
+    settings = {"effects": effects.url, "prefetch": 40}
+    face.start(consumer(face, source, memory, handle, **settings))
+    until(lambda: not queue_depth(queue) and "i79" in effects.rows(), "all is done")
+    face.stop()
+    assert effects.rows() == names(80)
 
 
 # -- what cannot work -----------------------------------------------------------------------------

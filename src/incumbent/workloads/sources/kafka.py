@@ -23,7 +23,9 @@ seen by them, and they are only ever compared.
 
 Nothing is passed over in silence. Each of these ends the work, with what is to be changed:
 
-- records from the position on were deleted before they were handled (retention);
+- records from the position on were deleted before they were handled (retention). The marks of
+  transactions are numbered as records are, and no item stands for them: if retention takes the last
+  ones, too, nobody can tell any more that nothing else was there;
 - the log has lost its end, and perhaps grown again: numbers that were done stand for other records.
   So the record that was done last is read once more at each opening. It has to be there, and to
   have the epoch of its leader and the time that it had;
@@ -170,7 +172,8 @@ class KafkaTopic:
             return wanted
         lost = (
             f"{self.name}: partition {number}: the records from {wanted.offset} to {oldest - 1} "
-            "were deleted before they were handled"
+            "were deleted before they were handled (where producers use transactions, these may "
+            "have been no more than marks of them)"
         )
         if not self._skips:
             raise ConfigError(

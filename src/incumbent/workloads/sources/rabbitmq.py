@@ -20,6 +20,10 @@ queue is refused. There the queue's own argument helps, x-single-active-consumer
 declared: `exclusive=no` relies on it, once the broker has said that the queue has it. The broker
 says so only in refusing a declaration that differs, so one is made.
 
+A *stream* is refused. It takes both and means neither, and whoever consumes it begins at what is
+sent next: what came while nobody held it would be passed over. The broker does not speak of a kind
+that is its default for the virtual host, so the declaration names the other one.
+
 A queue that does not exist when a term begins is a mistake, and ends the work. One that is deleted
 while it is consumed is waited for.
 
@@ -41,6 +45,11 @@ and then a message may be handled twice after a crash.
 Acknowledgements are for all up to a message: one for a batch. They are not confirmed, and need not
 be. A delivery that is not acknowledged within the broker's `consumer_timeout` (30 minutes) closes
 the channel: whatever is handled for that long should be split.
+
+That time runs for all that is in hand, and not for the one that is handled. A quorum queue counts
+its end as a delivery of each of them, and after `x-delivery-limit` of these it drops a message that
+nobody has ever begun. So the next channel takes half of what was done in that time, until the term
+ends: that many are done in half of it.
 """
 
 from __future__ import annotations
@@ -77,11 +86,16 @@ more than those whose ids are known."""
 CONNECT_S = 5.0
 _AGAIN_S = 0.1
 _TRIES = 10
+_ARGUMENTS = 50
+"""How often a queue may differ from what was declared: more than there are arguments."""
 _OPTIONS = ("queue", "heartbeat_s", "id", "exclusive", "ca")
 _SINGLE = "x-single-active-consumer"
+_KIND = "x-queue-type"
+_LATE = "delivery acknowledgement on channel"
+"""What the broker says when `consumer_timeout` has closed a channel."""
 _DIFFERS = re.compile(
     r"inequivalent arg '(?P<name>[^']+)'.* but current is "
-    r"(?:none|the value '(?P<value>[^']*)' of type '(?P<kind>[^']*)'|'?(?:true|false)'?)"
+    r"(?:none|the value '(?P<value>[^']*)' of type '(?P<kind>[^']*)'|'?(?P<plain>[^' ]+)'?)"
 )
 _HEADER = re.compile(r"header:(?P<name>.{1,200})")
 
@@ -123,6 +137,8 @@ class RabbitQueue:
         self._broken = ""
         self._dead: set[str] = set()
         self._consumed = False
+        self._most = 65_535
+        self._heard = 0
 
     # -- coming and going -------------------------------------------------------------------------
 
@@ -136,6 +152,7 @@ class RabbitQueue:
         logging.getLogger("aio_pika").setLevel(logging.CRITICAL)
         heartbeat_s = self._heartbeat_s or max(1, round(opening.term.remaining() / 3))
         self._arrived.clear()
+        held = self._held(HELD * opening.limit)
         self._bell, self._broken = asyncio.Event(), ""
         try:
             # Not by `aio_pika.connect`, which leaves one that failed to whoever collects garbage.
@@ -146,10 +163,25 @@ class RabbitQueue:
             )
             await self._connection.connect(timeout=CONNECT_S)
             self._connection.close_callbacks.add(self._lost)
-            await self._consume(HELD * opening.limit)
+            await self._consume(held)
             self._consumed = True
         except Exception as error:
             raise self._meant(error) from error
+
+    def _held(self, wanted: int) -> int:
+        """Return how many messages to take at a time; fewer after they took too long."""
+        held = min(wanted, self._most)
+        if _LATE in self._broken:
+            held = self._most = max(1, min(held, self._heard) // 2)
+            _log.warning(
+                "%s: what was in hand took longer than the broker's consumer_timeout, and a quorum "
+                "queue drops what it has delivered too often: at most %d are taken at a time now. "
+                "Raise consumer_timeout, or lower prefetch",
+                self.name,
+                held,
+            )
+        self._heard = 0
+        return held
 
     async def _consume(self, held: int) -> None:
         for _ in range(_TRIES):
@@ -168,7 +200,7 @@ class RabbitQueue:
         if self._connection is None:
             raise SourceUnavailable("there is no connection")
         channel = await self._connection.channel(publisher_confirms=True, on_return_raises=True)
-        await channel.set_qos(prefetch_count=min(held, 65_535))
+        await channel.set_qos(prefetch_count=held)
         queue = await channel.get_queue(self._queue, ensure=True)
         try:
             await queue.consume(self._take, exclusive=self._exclusive)
@@ -196,17 +228,17 @@ class RabbitQueue:
             return
         await channel.close()
         raise ConfigError(
-            f"{self.name}: this kind of queue lets several consume it exclusively (a quorum queue "
-            "does). Declare it with x-single-active-consumer, and add &exclusive=no"
+            f"{self.name}: this kind of queue lets several consume it exclusively. Declare a "
+            f"quorum queue with {_SINGLE}, and add &exclusive=no; a stream cannot be consumed"
         )
 
     async def _refuse_active(self) -> None:
         """Refuse a queue that gives its messages to several consumers at a time."""
         import aiormq
 
-        arguments: dict[str, Any] = {_SINGLE: True}
+        arguments: dict[str, Any] = {_SINGLE: True, _KIND: "classic"}
         flags = {"durable": True, "auto_delete": False}
-        for _ in range(_TRIES):
+        for _ in range(_ARGUMENTS):
             channel, _queue = await self._another()
             try:
                 await channel.declare_queue(
@@ -219,6 +251,11 @@ class RabbitQueue:
                 told = _DIFFERS.search(_words(error))
                 if told is None or told["name"] == _SINGLE or not _adopt(told, arguments, flags):
                     break
+                if arguments.get(_KIND) == "stream":
+                    raise ConfigError(
+                        f"{self.name}: a stream gives its messages to all who consume it, and what "
+                        "is sent while nobody does to none: use a quorum queue"
+                    ) from None
             else:
                 await channel.close()
                 return
@@ -305,6 +342,7 @@ class RabbitQueue:
         message: AbstractIncomingMessage = items[-1].tag
         try:
             await message.ack(multiple=True)
+            self._heard += len(items)
         except Exception as error:
             raise self._meant(error) from error
 
@@ -384,13 +422,15 @@ def _adopt(told: re.Match[str], arguments: dict[str, Any], flags: dict[str, bool
     name, value, kind = told["name"], told["value"], told["kind"]
     if name in flags:
         flags[name] = not flags[name]
+    elif told["plain"]:
+        arguments[name] = told["plain"]
     elif value is None:
         arguments.pop(name, None)
     elif kind == "longstr":
         arguments[name] = value
     elif kind == "bool":
         arguments[name] = value == "true"
-    elif value.isdigit():
+    elif re.fullmatch(r"-?\d+", value):
         arguments[name] = int(value)
     else:
         return False
