@@ -95,7 +95,13 @@ def slow_way(server: Redis, *, bytes_a_second: int) -> Iterator[str]:
 
     async def lead(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there, back = await asyncio.open_connection(server.host, server.port)
-        await asyncio.gather(pipe(reader, back, False), pipe(there, writer, True))
+        try:
+            await asyncio.gather(pipe(reader, back, False), pipe(there, writer, True))
+        finally:
+            for each in (back, writer):
+                each.close()
+                with suppress(OSError):
+                    await each.wait_closed()
 
     async def serve() -> None:
         ended.set_result(asyncio.Event())
