@@ -84,12 +84,15 @@ class Stage:
         self.name = app.name
         path = SINGLETONS.path(self.namespace)
         wanted = singleton(app, namespace=self.namespace)
+        change = [{"op": "replace", "path": "/spec", "value": wanted["spec"]}]
+        kind = "application/json-patch+json"
         try:
-            found = self.server.request("GET", f"{path}/{app.name}")
-        except ApiError:
+            # Not by what was read: an operator may write the status in between.
+            self.server.request("PATCH", f"{path}/{app.name}", change, content_type=kind)
+        except ApiError as error:
+            if error.status != 404:
+                raise
             self.server.request("POST", path, wanted)
-        else:
-            self.server.request("PUT", f"{path}/{app.name}", {**found, "spec": wanted["spec"]})
 
     def change(self, kind: str, name: str, how: Callable[[Object], None], manager: str) -> None:
         """Change an object as somebody else."""
