@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from incumbent.aio.consumer import Consumer as AioConsumer
+from incumbent.fencing.both import settled
 from incumbent.stores.memory import MemoryStore
 from incumbent.sync.consumer import Consumer
-from incumbent.workloads.consumer.places import settled
 from incumbent.workloads.sources.api import Item
 from incumbent.workloads.sources.memory import MemorySource, Shelf
 from tests.workloads.faces import LIMIT_S, Face

@@ -8,9 +8,10 @@ step, without a loop, and the same text serves a driver of asyncio.
 from __future__ import annotations
 
 from collections.abc import Coroutine
+from inspect import isawaitable
 from typing import Any, TypeVar
 
-__all__ = ["through"]
+__all__ = ["settled", "through"]
 
 T = TypeVar("T")
 
@@ -29,3 +30,8 @@ def through(steps: Coroutine[Any, Any, T]) -> T:
         return result
     steps.close()
     raise AssertionError(f"{steps!r} waits, and nobody here can let it")
+
+
+async def settled(result: Any) -> Any:
+    """Return a result; await it first, if it is one of asyncio's."""
+    return await result if isawaitable(result) else result

@@ -366,7 +366,7 @@ class _Driver:
     def _execute(self, statement: str, values: dict[str, Any]) -> Any:
         text, names = _marked(statement, self._mark, self._schema)
         if self._cursor is None:
-            self._cursor = self._connection.cursor()
+            self._cursor = cursor_of(self._connection)
         self._cursor.execute(text, [values[name] for name in names])
         return self._cursor
 
@@ -374,38 +374,16 @@ class _Driver:
         refuse_autocommit(self._connection)
 
 
-class _Psycopg:
-    """psycopg. What is done here is done for each item, so no more is done than is needed."""
-
-    dialect = "postgresql"
-
-    def __init__(self, connection: Any, schema: str) -> None:
-        self._connection = connection
-        self._schema = schema
-        self._cursor: Any = None
+class _Psycopg(_Driver):
+    """psycopg, which would make an object of each column for its `description`."""
 
     async def run(self, statement: str, values: dict[str, Any]) -> list[tuple[Any, ...]]:
         cursor = self._execute(statement, values)
         found: list[tuple[Any, ...]] = cursor.fetchall() if cursor.pgresult.nfields else []
         return found
 
-    async def changed(self, statement: str, values: dict[str, Any]) -> int:
-        return int(self._execute(statement, values).rowcount)
 
-    def _execute(self, statement: str, values: dict[str, Any]) -> Any:
-        cursor = self._cursor
-        if cursor is None:
-            cursor = self._cursor = cursor_of(self._connection)
-        text, names = _marked(statement, "%s", self._schema)
-        cursor.execute(text, [values[name] for name in names])
-        return cursor
-
-    async def refuse_autocommit(self) -> None:
-        if not self._connection.pgconn.transaction_status:
-            refuse_autocommit(self._connection)
-
-
-class _Waiting(_Psycopg):
+class _Waiting(_Driver):
     """psycopg with asyncio."""
 
     async def run(self, statement: str, values: dict[str, Any]) -> list[tuple[Any, ...]]:
@@ -419,7 +397,7 @@ class _Waiting(_Psycopg):
             return int(cursor.rowcount)
 
     async def _carry_out(self, cursor: Any, statement: str, values: dict[str, Any]) -> None:
-        text, names = _marked(statement, "%s", self._schema)
+        text, names = _marked(statement, self._mark, self._schema)
         await cursor.execute(text, [values[name] for name in names])
 
 

@@ -280,6 +280,8 @@ def refuse_coroutine(
     Raises:
         Misuse: it is a coroutine or a generator, in which nothing has been done yet.
     """
+    if result is None:
+        return
     if iscoroutine(result):
         result.close()
         raise Misuse(_asynchronous(call, where, instead))

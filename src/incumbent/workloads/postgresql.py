@@ -18,10 +18,10 @@ the server gives up on the other one (`idle_in_transaction_session_timeout`, TCP
 from __future__ import annotations
 
 from hashlib import sha256
-from inspect import isawaitable
 from typing import TYPE_CHECKING, Any
 
 from incumbent.errors import ConfigError, MissingExtra
+from incumbent.fencing.both import settled
 from incumbent.stores.api import StoreURL
 
 if TYPE_CHECKING:
@@ -170,16 +170,12 @@ async def settle_session(connection: Any) -> None:
 
     A database without an encoding has texts given back as bytes; UTF-8 goes through it as it is.
     """
-    cursor = connection.execute("SELECT pg_backend_pid()")
-    cursor = await cursor if isawaitable(cursor) else cursor
-    row = cursor.fetchone()
-    (process,) = await row if isawaitable(row) else row
+    cursor = await settled(connection.execute("SELECT pg_backend_pid()"))
+    (process,) = await settled(cursor.fetchone())
     if process != connection.info.backend_pid:
         connection.prepare_threshold = None
     if connection.info.parameter_status("client_encoding") == "SQL_ASCII":
-        done = connection.execute("SET client_encoding TO 'UTF8'")
-        if isawaitable(done):
-            await done
+        await settled(connection.execute("SET client_encoding TO 'UTF8'"))
 
 
 async def end_earlier(execute: Any, term: Term, work: str, part: str) -> None:

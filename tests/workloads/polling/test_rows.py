@@ -18,8 +18,8 @@ import pytest
 import incumbent
 from incumbent import ConfigError, aio
 from incumbent.errors import IncumbentError, SourceUnavailable, Withdrawn
+from incumbent.fencing.both import settled
 from incumbent.stores.memory import MemoryStore
-from incumbent.workloads.consumer.places import settled
 from incumbent.workloads.polling import horizon
 from incumbent.workloads.polling.rows import Row, RowSource
 from tests.workloads.consuming import until

@@ -89,7 +89,8 @@ async def one_of_ten_at_once_wins(h: Harness) -> None:
         # was refused because of it asks again too.
         asked = [n for n, answer in enumerate(answers) if not isinstance(answer, Held)]
         found = await asyncio.gather(*(_answer(candidates[n], name) for n in asked))
-        answers = [found[asked.index(n)] if n in asked else old for n, old in enumerate(answers)]
+        for n, answer in zip(asked, found, strict=True):
+            answers[n] = answer
     winners = [answer for answer in answers if isinstance(answer, Held)]
     assert len(winners) == 1, answers
     assert (await candidates[0].read(name)).token == winners[0].token

@@ -165,10 +165,9 @@ class Hand(ABC):
         item.term, item.token = self.term, self.term.token
         if not self.waits:
             result = in_a_thread(self._handler, item, *more)
-            if result is not None:
-                refuse_coroutine(
-                    result, self._handler, "a consumer for threads", "incumbent.aio.Consumer"
-                )
+            refuse_coroutine(
+                result, self._handler, "a consumer for threads", "incumbent.aio.Consumer"
+            )
             return
         result = self._handler(item, *more)
         if not isawaitable(result):

@@ -29,13 +29,13 @@ from itertools import count
 from typing import Any
 
 from incumbent.errors import ConfigError, IncumbentError, SourceUnavailable
-from incumbent.fencing.both import through
+from incumbent.fencing.both import settled, through
 from incumbent.fencing.progress import Database, database
 from incumbent.runtime.face import Misuse, refuse_coroutine
 from incumbent.runtime.flag import Flag
 from incumbent.runtime.term import Term
 from incumbent.workloads.consumer.hand import Taker
-from incumbent.workloads.consumer.places import Place, open_place, settled
+from incumbent.workloads.consumer.places import Place, open_place
 from incumbent.workloads.polling.calling import check_kind
 from incumbent.workloads.polling.horizon import Horizon, horizon_of
 from incumbent.workloads.polling.keys import Fallen, refuse_ambiguous

@@ -11,7 +11,6 @@ server. One place serves both faces: what its driver returns is awaited if it ca
 from __future__ import annotations
 
 from collections.abc import Callable
-from inspect import isawaitable
 from typing import Any, Protocol
 
 from incumbent.errors import ConfigError
@@ -19,7 +18,7 @@ from incumbent.fencing.progress import Database, Noted
 from incumbent.runtime.term import Term
 from incumbent.stores.api import StoreURL, redact
 
-__all__ = ["Ended", "Place", "dead", "open_place", "settled"]
+__all__ = ["Ended", "Place", "dead", "open_place"]
 
 _DEAD = """\
 CREATE TABLE IF NOT EXISTS incumbent_dead (
@@ -174,8 +173,3 @@ def dead(dialect: str) -> str:
     """Return the statement that makes the table of the dead letters, beside the effects."""
     blob, text, exact = _KINDS["mysql" if dialect == "mariadb" else dialect]
     return _DEAD.format(blob=blob, text=text.format(exact), exact=exact)
-
-
-async def settled(result: Any) -> Any:
-    """Return a result; await it first, if it is one of asyncio's."""
-    return await result if isawaitable(result) else result

@@ -15,11 +15,12 @@ from collections.abc import Callable
 from typing import Any
 
 from incumbent.errors import ConfigError
+from incumbent.fencing.both import settled
 from incumbent.fencing.connections import bound_dialect, library_of, mark_and_dialect
 from incumbent.fencing.progress import Database, Noted, database, tables
 from incumbent.runtime.face import name_of
 from incumbent.runtime.term import Term
-from incumbent.workloads.consumer.places import Ended, dead, settled
+from incumbent.workloads.consumer.places import Ended, dead
 
 __all__ = ["OwnPlace"]
 

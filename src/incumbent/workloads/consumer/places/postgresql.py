@@ -21,10 +21,11 @@ from __future__ import annotations
 from typing import Any
 
 from incumbent.errors import ConfigError
+from incumbent.fencing.both import settled
 from incumbent.fencing.progress import Database, Noted, database, tables
 from incumbent.runtime.term import Term
 from incumbent.stores.api import StoreURL
-from incumbent.workloads.consumer.places import Ended, dead, settled
+from incumbent.workloads.consumer.places import Ended, dead
 from incumbent.workloads.postgresql import (
     STOOD_STILL,
     application,
